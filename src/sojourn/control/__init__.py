@@ -1,0 +1,1 @@
+"""What decides: which network is best, from what was measured, and why; configuration."""

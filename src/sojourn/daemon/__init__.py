@@ -1,0 +1,1 @@
+"""Machines wired to adapters, and nothing else."""

@@ -1,0 +1,1 @@
+"""What moves packets by the table, behind one interface (base.py)."""

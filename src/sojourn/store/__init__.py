@@ -1,0 +1,1 @@
+"""Where an anchor keeps what must survive it."""

@@ -1,0 +1,165 @@
+"""What a data path tells control (datapath/base.py): past facts, frozen, of plain values."""
+
+from msgspec import Struct
+
+from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.paft import MoveResult
+from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RowState, SetDefault, Setup
+
+
+class Event(Struct, frozen=True, tag=True):
+    """Anything that the data path reports."""
+
+
+class TunnelTested(Event, frozen=True):
+    """A tunnel carried an authenticated answer after it was opened or moved: it works."""
+
+    tunnel: TunnelId
+    outer: Endpoint | None
+    """Our own address as the other end sees it, where it said so."""
+    rtt: float
+
+
+class TunnelBlocked(Event, frozen=True):
+    """No answer to the tests of a tunnel that was just opened (they go on, more slowly)."""
+
+    tunnel: TunnelId
+    reason: str
+
+
+class TunnelSilent(Event, frozen=True):
+    """A tested tunnel has stopped to answer while it should have (max(200 ms, srtt + 4 rttvar))."""
+
+    tunnel: TunnelId
+    after: float
+    """Seconds since the last authenticated packet."""
+
+
+class TunnelRecovered(Event, frozen=True):
+    """A silent tunnel has answered again."""
+
+    tunnel: TunnelId
+
+
+class TunnelFailed(Event, frozen=True):
+    """The system refused to send or to open a socket (no route, address gone, interface gone)."""
+
+    tunnel: TunnelId
+    why: str
+
+
+class TunnelMoved(Event, frozen=True):
+    """Anchor: a tunnel's outer address changed (an authenticated packet came from it, and it was proved)."""
+
+    tunnel: TunnelId
+    outer: Endpoint
+
+
+class TunnelMeasured(Event, frozen=True):
+    """What is known of a path. Times in seconds, losses as fractions, sizes in bytes; None = not known yet."""
+
+    tunnel: TunnelId
+    srtt: float | None
+    rttvar: float | None
+    jitter: float | None
+    loss_out: float | None
+    loss_in: float | None
+    mtu: int
+    """The largest inner packet that passes."""
+    bytes_in: int
+    bytes_out: int
+    packets_in: int
+    packets_out: int
+    outer: Endpoint | None = None
+    silent: bool = False
+
+
+class TunnelClosed(Event, frozen=True):
+    """The peer closed the tunnel by an authenticated frame."""
+
+    tunnel: TunnelId
+
+
+class FlowSeen(Event, frozen=True):
+    """A flow got its first row."""
+
+    association: AssociationId
+    flow: Flow
+    tunnel: TunnelId | None
+
+
+class FlowMoved(Event, frozen=True):
+    """A row followed an authenticated packet (learning)."""
+
+    association: AssociationId
+    flow: Flow
+    tunnel: TunnelId
+
+
+class FlowEnded(Event, frozen=True):
+    """A row was removed: the flow closed, idled out, or had to make room."""
+
+    association: AssociationId
+    flow: Flow
+
+
+class FlowsMoved(Event, frozen=True):
+    """The answer to `MoveFlows`: for each move how many rows had which result.
+
+    For `Exactly` the `results` stand in the order of its flows.
+    """
+
+    association: AssociationId
+    number: int
+    counts: tuple[dict[MoveResult, int], ...]
+    results: tuple[tuple[MoveResult, ...], ...] = ()
+
+
+class InnerReceived(Event, frozen=True):
+    """An inner datagram for control (signals), with the tunnel it came on."""
+
+    association: AssociationId
+    tunnel: TunnelId
+    packet: bytes
+    source: Endpoint | None = None
+    """The outer address it came from."""
+
+
+class SecretNeeded(Event, frozen=True):
+    """An epoch limit is near: register again."""
+
+    association: AssociationId
+
+
+class SecretInUse(Event, frozen=True):
+    """Anchor: the host has sealed with this generation; the older one may be erased."""
+
+    association: AssociationId
+    generation: int
+
+
+class Counters(Event, frozen=True):
+    """Totals since the start of the data path, refusals by reason."""
+
+    totals: dict[str, int]
+    refused: dict[str, int]
+    flows: int
+
+
+class State(Event, frozen=True):
+    """Everything that stands: enough to drive this data path, or to start its successor."""
+
+    setup: Setup | None
+    associations: tuple[AddAssociation, ...]
+    secrets: tuple[InstallSecret, ...]
+    tunnels: tuple[OpenTunnel, ...]
+    defaults: tuple[SetDefault, ...]
+    rows: tuple[RowState, ...]
+    outer: dict[TunnelId, Endpoint] = {}
+    """Anchor: where each tunnel's host was last."""
+
+
+AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
+    | TunnelClosed | FlowSeen | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | SecretNeeded | SecretInUse
+    | Counters | State
+)  # fmt: skip
