@@ -19,7 +19,6 @@ class Role(StrEnum):
     ANCHOR = "anchor"
 
 
-
 class Command(Struct, frozen=True, tag=True):
     """Anything that control orders."""
 

@@ -77,6 +77,21 @@ def parse(text: str) -> Match:
     return Match(**terms)
 
 
+_WRITTEN = {
+    "protocol": "-p", "source": "-s", "destination": "-d", "source_ports": "--sport", "destination_ports": "--dport",
+}  # fmt: skip
+
+
+def write(match: Match) -> str:
+    """Return the iptables options that `parse` reads back as the same match."""
+    words: list[str] = []
+    for name, option in _WRITTEN.items():
+        term: Term | None = getattr(match, name)
+        if term is not None:
+            words += ["!", option, term.value] if term.negated else [option, term.value]
+    return " ".join(words)
+
+
 def _canonical(name: str, value: str) -> str:
     try:
         if name == "protocol":

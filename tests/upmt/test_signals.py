@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import Endpoint, Flow, TunnelId
+from sojourn.paft import MoveResult
+from sojourn.upmt.commands import Everything, Exactly, Matching, OnTunnel
+from sojourn.upmt.match import parse
+from sojourn.upmt.signals import (
+    AnySignal,
+    Failure,
+    HandoverRequest,
+    HandoverResponse,
+    KeepAlive,
+    RowResult,
+    TunnelRequest,
+    TunnelResponse,
+    WireMatch,
+    WireRow,
+    choices,
+    decode,
+    encode,
+    result_of,
+    row_of,
+    selector,
+)
+
+FIG_9 = b"""{"mType":"HandoverRequest",
+"match":{"syntax":"IPtables", "match":"-p tcp -destination 160.80.81.1 -destination-port 80"},
+"tunnelID":["13673865","any"]}"""
+FLOW = Flow(17, Endpoint("1.2.3.4", 2000), Endpoint("86.0.0.1", 3000))
+
+
+def test_the_body_of_fig_9_is_a_handover_request() -> None:
+    (request,) = decode(FIG_9)
+    assert isinstance(request, HandoverRequest)
+    (row,) = request.all_rows()
+    assert choices(row.tunnel_ids) == [13673865, None]
+    assert selector(row) == Matching(parse("-p tcp -d 160.80.81.1 --dport 80"))
+
+
+def test_a_tunnel_choice_is_a_number_or_any() -> None:
+    assert choices((7, "8", "any")) == [7, 8, None]
+    with pytest.raises(RemoteProtocolError):
+        choices(("best",))
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [TunnelRequest()],
+        [TunnelResponse(7, "160.80.100.1", 1500)],
+        [KeepAlive(3), TunnelRequest()],
+        [HandoverRequest(5, (WireRow(all=True), WireRow(on=3, tunnel_ids=(4, "any"))))],
+        [HandoverResponse(5, (RowResult(4, {"moved": 3}, (1,), ()),))],
+        [HandoverRequest(5, (WireRow(match=WireMatch("IPtables", "-p tcp")),))],
+        [Failure("no")],
+    ],
+)
+def test_a_body_reads_back_as_it_was_written(signals: list[AnySignal]) -> None:
+    assert decode(encode(signals)) == signals
+
+
+def test_unknown_fields_are_ignored_and_an_unknown_signal_is_answered_in_its_place() -> None:
+    keep_alive, unknown = decode(b'[{"mType":"KeepAlive","sequence":1,"new":[]},{"mType":"Telepathy"}]')
+    assert keep_alive == KeepAlive(1)
+    assert isinstance(unknown, Failure)
+
+
+@pytest.mark.parametrize("select", [Exactly((FLOW,)), OnTunnel(TunnelId(9)), Everything(), Matching(parse("-p udp"))])
+def test_a_row_selects_what_it_was_written_for(select: Exactly | OnTunnel | Everything | Matching) -> None:
+    assert selector(row_of(select, None)) == select
+
+
+def test_a_row_that_selects_nothing_or_two_things_is_refused() -> None:
+    for row in (WireRow(), WireRow(all=True, on=3), WireRow(match=WireMatch("nft", "ip"))):
+        with pytest.raises(RemoteProtocolError):
+            selector(row)
+
+
+def test_results_name_the_places_that_did_not_move() -> None:
+    results = (MoveResult.MOVED, MoveResult.STALE, MoveResult.UNKNOWN)
+    counts = {MoveResult.MOVED: 1, MoveResult.STALE: 1, MoveResult.UNKNOWN: 1}
+    assert result_of(counts, results, TunnelId(2)) == RowResult(2, {"moved": 1, "stale": 1, "unknown": 1}, (1,), (2,))
+
+
+@given(st.binary())
+def test_any_body_is_signals_or_a_protocol_error(body: bytes) -> None:
+    try:
+        decode(body)
+    except RemoteProtocolError:
+        return
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+
+
+@given(st.sampled_from(["HandoverRequest", "TunnelResponse", "KeepAlive"]), st.dictionaries(
+    st.sampled_from(["move", "rows", "match", "tunnelID", "sequence"]), json_values))  # fmt: skip
+def test_any_json_of_a_known_signal_is_signals_or_a_protocol_error(name: str, fields: dict[str, object]) -> None:
+    import msgspec
+
+    for signal in decode(msgspec.json.encode({"mType": name, **fields})):
+        if isinstance(signal, HandoverRequest):
+            for row in signal.all_rows():
+                try:
+                    selector(row)
+                    choices(row.tunnel_ids)
+                except RemoteProtocolError:
+                    pass
