@@ -1,0 +1,251 @@
+"""What the owner has written: host.toml and anchor.toml as typed values.
+
+`parse_host` and `parse_anchor` take text and return a whole, checked configuration or raise
+`ConfigError` with file, key and remedy. The host's secret stands in a file of its own
+(`Credentials`), so that host.toml can be shown to anybody.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from sojourn.control.capture import Capture, CaptureEntry, captures_of
+from sojourn.control.decode import decode
+from sojourn.errors import ConfigError
+from sojourn.model import TCP, UDP
+from sojourn.upmt.records import PortForward
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""Of a host, a user or a network: it stands in SIP headers and on command lines."""
+Text = Annotated[str, Meta(min_length=1, max_length=255)]
+
+DEFAULT_ORDER = ("ethernet", "wifi", "cellular", "*")
+SIP_TLS_PORT = 5061
+SIP_PORT = 5060
+TUNNEL_PORT = 1800
+REALM = "sojourn"
+"""Digest realm. Fixed: every stored credential is bound to it, an address may change."""
+
+
+class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[network.NAME]`: what the owner says about one access network."""
+
+    interface: Text | None = None
+    """The interface that this name stands for; without it the name is the interface's."""
+    cost: Literal["free", "metered"] = "free"
+    kind: Literal["ethernet", "wifi", "cellular", "other"] | None = None
+    use: bool = True
+    """False: no tunnel is ever opened on it."""
+    keep_alive: Annotated[float, Meta(ge=1, le=3600)] | None = None
+
+
+class SignallingConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[signalling]`: which networks the SIP channel prefers."""
+
+    networks: tuple[Text, ...] = ()
+    """Names or kinds, in order; empty = as `order`."""
+
+
+class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """host.toml."""
+
+    anchor: Text
+    """Address or name."""
+    spki: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of the anchor's public key (SubjectPublicKeyInfo): who the anchor is, whatever its address."""
+    user: Name
+    tid: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,32}$")]
+    """Terminal identifier, made by `join`."""
+    name: Name = "host"
+    port: Port = SIP_TLS_PORT
+    order: tuple[Text, ...] = DEFAULT_ORDER
+    """Networks by name or kind, the preferred first; "*" = every other one."""
+    networks: dict[str, NetworkConfig] = field(name="network", default_factory=dict)
+    capture: tuple[CaptureEntry, ...] = ()
+    kill_switch: bool = False
+    """Captured traffic never leaves outside a tunnel, not even while Sojourn is down."""
+    dns: Literal["anchor", "network"] = "anchor"
+    keep_alive: Annotated[float, Meta(ge=1, le=3600)] = 25.0
+    tunnels: Literal["sealed", "plain"] = "sealed"
+    signalling: SignallingConfig = SignallingConfig()
+    device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
+    policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
+    """`[[policy]]` tables as they are: the policy language is another package's."""
+
+    @property
+    def captures(self) -> tuple[Capture, ...]:
+        """The `[[capture]]` rules in order, parsed (they were checked when the file was read)."""
+        return captures_of(self.capture, "host.toml")
+
+
+class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
+    """D/credentials (0600): what proves that we are `user`."""
+
+    secret: Annotated[str, Meta(min_length=8, max_length=255)]
+    one_time: bool = True
+    """True until the first association has exchanged it for the host's own."""
+    socks_key: str = ""
+    """The anchor's SOCKS static public key, hexadecimal."""
+
+    def __repr__(self) -> str:
+        return f"Credentials(one_time={self.one_time})"
+
+
+class Expires(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[expires]`: seconds for which a host's lease is granted (RFC 3261 §10.2.8)."""
+
+    minimum: Annotated[int, Meta(ge=1, le=86400)] = 60
+    default: Annotated[int, Meta(ge=1, le=86400)] = 600
+    maximum: Annotated[int, Meta(ge=1, le=86400)] = 3600
+
+
+class Expose(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[expose]]`: a port forward that the configuration itself keeps."""
+
+    host: Name
+    port: Annotated[str, Meta(pattern=r"^(tcp|udp)/[0-9]{1,5}$")]
+    public: Port = field(name="as")
+
+
+class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """anchor.toml."""
+
+    address: Text
+    """The address or name by which hosts reach this anchor; it stands in join tokens."""
+    listen: tuple[Text, ...] = ("0.0.0.0", "::")
+    """Where SIP and tunnels arrive. An address family that the machine lacks is passed over."""
+    sip_port: Port = SIP_TLS_PORT
+    sip_plain: bool = False
+    """Also the paper's form, SIP over UDP and TCP (such hosts get plain tunnels only)."""
+    sip_plain_port: Port = SIP_PORT
+    tunnel_port: Port = TUNNEL_PORT
+    plain_tunnels: bool = False
+    pool: Text = "10.201.0.0/16"
+    pool6: Text | None = None
+    uplink: Text = "auto"
+    """The interface that leads to correspondents."""
+    resolver: Text = "auto"
+    """The DNS server that hosts are given; auto = the machine's own first one."""
+    allow: tuple[Text, ...] = ()
+    """Inner destinations (CIDR) that are open to hosts although they are private."""
+    refuse: tuple[Text, ...] = ()
+    """Further inner destinations (CIDR) that are closed to hosts."""
+    isolate: bool = True
+    """Hosts do not reach each other's Vipa."""
+    expires: Expires = Expires()
+    expose: tuple[Expose, ...] = ()
+    device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn-a0"
+
+    @property
+    def forwards(self) -> tuple[PortForward, ...]:
+        """The `[[expose]]` entries as the store and the NAT know them."""
+        return tuple(_forward(entry) for entry in self.expose)
+
+
+def _forward(entry: Expose) -> PortForward:
+    protocol, port = parse_service(entry.port)
+    return PortForward(protocol, entry.public, entry.host, port)
+
+
+def parse_service(text: str) -> tuple[int, int]:
+    """Read "tcp/22" as (protocol number, port). Raises ValueError with a sentence for the user."""
+    word, slash, number = text.partition("/")
+    protocol = {"tcp": TCP, "udp": UDP}.get(word.lower())
+    if protocol is None or not slash or not number.isascii() or not number.isdigit():
+        raise ValueError(f"{text!r} is not a service: write it like tcp/22 or udp/5060")
+    if not 1 <= int(number[:6]) <= 65535:
+        raise ValueError(f"{text!r} has no valid port: 1 to 65535")
+    return protocol, int(number)
+
+
+def parse_host(text: str | bytes, file: str = "host.toml") -> HostConfig:
+    """Read host.toml, whole and checked. Raises ConfigError only."""
+    config = decode(text, HostConfig, file)
+    captures_of(config.capture, file)
+    _host_name(config.anchor, f"{file}: anchor")
+    for name in config.networks:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
+            raise ConfigError(f"{file}: network.{name}", "is not a usable name", "Use letters, digits, '.', '_', '-'.")
+    taken: dict[str, str] = {}
+    for name, network in config.networks.items():
+        interface = network.interface or name
+        if interface in taken:
+            why = f"names {interface!r}, which [network.{taken[interface]}] has already"
+            raise ConfigError(f"{file}: network.{name}.interface", why, "Give each interface one network.")
+        taken[interface] = name
+    return config
+
+
+def parse_credentials(text: str | bytes, file: str = "credentials") -> Credentials:
+    """Read the secrets of a host. Raises ConfigError only, and no secret stands in it."""
+    return decode(text, Credentials, file)
+
+
+def parse_anchor(text: str | bytes, file: str = "anchor.toml") -> AnchorConfig:
+    """Read anchor.toml, whole and checked. Raises ConfigError only."""
+    config = decode(text, AnchorConfig, file)
+    _host_name(config.address, f"{file}: address")
+    for listen in config.listen:
+        _address(listen, f"{file}: listen")
+    if config.resolver != "auto":
+        _address(config.resolver, f"{file}: resolver")
+    _pool(config.pool, 4, 30, f"{file}: pool")
+    if config.pool6 is not None:
+        _pool(config.pool6, 6, 120, f"{file}: pool6")
+    for key in ("allow", "refuse"):
+        for network in getattr(config, key):
+            _network(network, f"{file}: {key}")
+    limits = config.expires
+    if not limits.minimum <= limits.default <= limits.maximum:
+        raise ConfigError(f"{file}: expires", "minimum, default and maximum are out of order", "Sort the three.")
+    _exposed(config, file)
+    return config
+
+
+def _exposed(config: AnchorConfig, file: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for entry in config.expose:
+        try:
+            protocol, _ = parse_service(entry.port)
+        except ValueError as error:
+            raise ConfigError(f"{file}: expose.port", str(error), "Correct it.") from error
+        if (protocol, entry.public) in taken:
+            raise ConfigError(f"{file}: expose.as", f"port {entry.public} is given twice", "Choose another one.")
+        taken.add((protocol, entry.public))
+
+
+def _host_name(text: str, where: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if not re.fullmatch(
+            r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*", text
+        ):
+            raise ConfigError(
+                where, f"{text!r} is no address and no host name", "Write 192.0.2.1, 2001:db8::1 or a name."
+            ) from None
+
+
+def _address(text: str, where: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ConfigError(where, f"{text!r} is not an IP address", "Write it like 192.0.2.1 or 2001:db8::1.") from None
+
+
+def _network(text: str, where: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigError(where, f"is not a network: {error}", "Write it like 192.0.2.0/24.") from None
+
+
+def _pool(text: str, version: int, longest: int, where: str) -> None:
+    network = _network(text, where)
+    if network.version != version:
+        raise ConfigError(where, f"{text} is not IPv{version}", f"Give an IPv{version} network here.")
+    if network.prefixlen > longest:
+        raise ConfigError(where, f"{text} is too small to lend addresses from", f"Use /{longest} or larger.")
