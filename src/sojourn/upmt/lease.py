@@ -1,0 +1,149 @@
+"""What an association gives a mobile host: its Vipa, its tunnels and their secret, for a time.
+
+It travels as the JSON body of REGISTER's 200 OK (docs/wire.md, association); `VIpAddr`,
+`VIp6Addr` and Expires stand in headers, too, as the paper has it. Unknown fields are ignored.
+"""
+
+import base64
+import ipaddress
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet.seal import Aead, Secret
+
+CONTENT_TYPE: Final = "application/json"
+SLOTS: Final = 16
+"""Networks that one host may have tunnels on (DESIGN §3.1)."""
+SECRET_BYTES: Final = 32
+MIN_MTU: Final = 576
+MAX_ENDPOINTS: Final = 8
+
+
+class Lease(Struct, frozen=True):
+    """All that the 200 OK says."""
+
+    vipa: str
+    vipa6: str | None
+    expires: float
+    """Seconds from the answer on."""
+    secret: Secret | None
+    """None where the channel was not TLS: such an association has plain tunnels only."""
+    tunnels: tuple[TunnelId, ...]
+    """The tunnel index of each slot."""
+    endpoints: tuple[Endpoint, ...]
+    """Where the anchor takes tunnels (UDP), best first."""
+    inner_addresses: tuple[str, ...]
+    """The anchor's own addresses inside: signals go there."""
+    resolver: str | None = None
+    keep_alive: float = 25.0
+    mtu: int = 1420
+    """A first guess of the inner MTU; path MTU discovery finds the truth."""
+
+
+class _Secret(Struct, omit_defaults=False):
+    generation: int
+    key: str
+    from_epoch: int
+    aead: str
+
+
+class _Endpoint(Struct):
+    address: str
+    port: int
+
+
+class _Body(Struct, omit_defaults=True):
+    vipa: str
+    expires: float
+    vipa6: str | None = None
+    secret: _Secret | None = None
+    tunnels: list[int] = []
+    endpoints: list[_Endpoint] = []
+    inner: list[str] = []
+    resolver: str | None = None
+    keep_alive: float = 25.0
+    mtu: int = 1420
+    credential: str | None = None
+
+
+_AEADS: Final = {Aead.AES_256_GCM: "AES-256-GCM", Aead.CHACHA20_POLY1305: "ChaCha20-Poly1305"}
+_AEAD_NUMBERS: Final = {name: number for number, name in _AEADS.items()}
+
+
+def encode(lease: Lease, credential: str | None = None) -> bytes:
+    """Write the body; `credential` is the host's own secret, told once, at its first association."""
+    secret = lease.secret
+    body = _Body(
+        vipa=lease.vipa,
+        expires=lease.expires,
+        vipa6=lease.vipa6,
+        secret=None
+        if secret is None
+        else _Secret(secret.generation, base64.b64encode(secret.key).decode(), secret.from_epoch, _AEADS[secret.aead]),
+        tunnels=[int(tunnel) for tunnel in lease.tunnels],
+        endpoints=[_Endpoint(endpoint.address, endpoint.port) for endpoint in lease.endpoints],
+        inner=list(lease.inner_addresses),
+        resolver=lease.resolver,
+        keep_alive=lease.keep_alive,
+        mtu=lease.mtu,
+        credential=credential,
+    )
+    return msgspec.json.encode(body)
+
+
+def decode(data: bytes) -> tuple[Lease, str | None]:
+    """Read the body: the lease and, where it is told, the host's own credential."""
+    try:
+        body = msgspec.json.decode(data, type=_Body)
+        lease = Lease(
+            vipa=_address(body.vipa, 4),
+            vipa6=None if body.vipa6 is None else _address(body.vipa6, 6),
+            expires=body.expires,
+            secret=None if body.secret is None else _secret(body.secret),
+            tunnels=tuple(TunnelId(number) for number in body.tunnels),
+            endpoints=tuple(Endpoint(_address(where.address), where.port) for where in body.endpoints),
+            inner_addresses=tuple(_address(address) for address in body.inner),
+            resolver=None if body.resolver is None else _address(body.resolver),
+            keep_alive=body.keep_alive,
+            mtu=body.mtu,
+        )
+    except (ValueError, KeyError, RecursionError) as error:  # msgspec's and base64's are ValueErrors
+        raise RemoteProtocolError(f"the lease cannot be read: {error}", reason="lease") from error
+    _check(lease)
+    if body.credential is not None and not 16 <= len(body.credential) <= 256:
+        raise RemoteProtocolError("the credential has an impossible length", reason="lease")
+    return lease, body.credential
+
+
+def _address(text: str, version: int | None = None) -> str:
+    address = ipaddress.ip_address(text)
+    if version is not None and address.version != version:
+        raise ValueError(f"{text} is not IPv{version}")
+    return str(address)
+
+
+def _secret(secret: _Secret) -> Secret:
+    key = base64.b64decode(secret.key, validate=True)
+    if len(key) != SECRET_BYTES or not 0 <= secret.generation < 1 << 32 or not 0 <= secret.from_epoch < 1 << 32:
+        raise ValueError("a secret out of bounds")
+    return Secret(secret.generation, key, secret.from_epoch, _AEAD_NUMBERS[secret.aead])
+
+
+def _check(lease: Lease) -> None:
+    sane = (
+        0 < lease.expires <= 1 << 31
+        and 1 <= lease.keep_alive <= 3600
+        and MIN_MTU <= lease.mtu <= 65535
+        and len(lease.tunnels) <= SLOTS
+        and len(set(lease.tunnels)) == len(lease.tunnels)
+        and all(0 < tunnel < 1 << 24 for tunnel in lease.tunnels)
+        and len(lease.endpoints) <= MAX_ENDPOINTS
+        and len(lease.inner_addresses) <= MAX_ENDPOINTS
+        and all(0 < endpoint.port < 65536 for endpoint in lease.endpoints)
+    )
+    if not sane:
+        raise RemoteProtocolError("the lease holds a value out of bounds", reason="lease")
