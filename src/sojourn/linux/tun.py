@@ -1,0 +1,110 @@
+"""A TUN device as the engine uses it: whole super-packets in both directions.
+
+Every read and write carries a virtio header (packet/vnet.py). With TSO and USO the kernel hands
+over up to 64 KiB under one header and leaves checksums open, which is where the engine's speed
+comes from; without them the very same code moves single packets.
+
+The device exists already, persistent, with its addresses (linux/device.py); where it does not,
+attaching creates one that lasts as long as its descriptor.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+from typing import Final
+
+from sojourn.errors import NotSupported
+from sojourn.packet import vnet
+
+DEVICE: Final = "/dev/net/tun"
+
+# linux/if_tun.h
+TUNSETIFF: Final = 0x400454CA
+TUNGETIFF: Final = 0x800454D2
+TUNSETOFFLOAD: Final = 0x400454D0
+TUNSETVNETHDRSZ: Final = 0x400454D8
+IFF_TUN: Final = 0x0001
+IFF_NO_PI: Final = 0x1000
+IFF_VNET_HDR: Final = 0x4000
+F_CHECKSUM: Final = 0x01
+F_TSO: Final = 0x02 | 0x04 | 0x08
+"""TSO4, TSO6 and TSO_ECN."""
+F_USO: Final = 0x20 | 0x40
+"""USO4 and USO6 (Linux 6.2): the kernel takes both or neither."""
+
+# linux/rtnetlink.h, linux/if_link.h
+_RTM_NEWLINK, _NLM_F_REQUEST, _NLM_F_ACK, _IFLA_GSO_MAX_SIZE = 16, 1, 4, 41
+
+
+class Tun:
+    """An open TUN descriptor, not blocking, and what its kernel can do."""
+
+    def __init__(self, fd: int, *, tso: bool = True, uso: bool = True) -> None:
+        """Take over a descriptor that is attached to a device; `tso`, `uso`: what may be used of it."""
+        self.fd = fd
+        request = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
+        self.name = request[:16].split(b"\0")[0].decode()
+        if not struct.unpack_from("=H", request, 16)[0] & IFF_VNET_HDR:
+            raise NotSupported(f"device {self.name}", "IFF_VNET_HDR; it was opened without")
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("=i", vnet.HEADER_BYTES))
+        os.set_blocking(fd, False)
+        self.tso, self.uso = self._offload(tso, uso)
+
+    @classmethod
+    def open(cls, name: str, *, tso: bool = True, uso: bool = True) -> "Tun":
+        """Attach to device `name`. OSError (EBUSY) when another process has it."""
+        try:
+            fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NotSupported(
+                "a TUN device", f"{DEVICE} (modprobe tun, or --device {DEVICE} for a container)"
+            ) from error
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("=16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
+            return cls(fd, tso=tso, uso=uso)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _offload(self, tso: bool, uso: bool) -> tuple[bool, bool]:
+        """Ask for as much as is wanted and the kernel has; return what it granted."""
+        for with_tso, with_uso in ((tso, uso), (tso, False), (False, False)):
+            wanted = F_CHECKSUM | (F_TSO if with_tso else 0) | (F_USO if with_uso else 0)
+            try:
+                fcntl.ioctl(self.fd, TUNSETOFFLOAD, wanted)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                continue
+            return with_tso, with_uso
+        raise NotSupported("checksum offload of a TUN device", "Linux 2.6.27")
+
+    def limit_super_packets(self, size: int) -> None:
+        """Ask the kernel for super-packets of at most `size` bytes; where it refuses they stay at 64 KiB."""
+        with contextlib.suppress(OSError):
+            index = socket.if_nametoindex(self.name)
+            link = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
+            attribute = struct.pack("=HHI", 8, _IFLA_GSO_MAX_SIZE, size)
+            head = struct.pack("=IHHII", 16 + len(link) + 8, _RTM_NEWLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+                netlink.settimeout(1.0)
+                netlink.send(head + link + attribute)
+                netlink.recv(4096)
+
+    def read(self) -> bytes | None:
+        """Return one virtio header and its packet, or None when none waits. The engine reads for itself."""
+        try:
+            return os.read(self.fd, vnet.HEADER_BYTES + 65535)
+        except BlockingIOError:
+            return None
+
+    def write(self, header: bytes, packet: bytes) -> None:
+        """Hand a packet to the kernel. OSError (EINVAL) for one that it does not understand."""
+        os.writev(self.fd, (header, packet))
+
+    def close(self) -> None:
+        """Detach. A persistent device stays."""
+        os.close(self.fd)
