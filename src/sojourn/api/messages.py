@@ -5,8 +5,23 @@
     stream     {"id": 1, "item": ...} any number of times, then {"id": 1, "end": true} or an error
 
 A connection carries one request at a time; a stream ends early when the client hangs up.
-Verbs and their arguments are the daemon's (daemon/), results are the JSON that the command
-line prints (DESIGN §7).
+The result of a verb is the JSON that `--json` prints (DESIGN §7), objects with "version": 1.
+
+    verb            arguments                                    result
+    about           -                                            role, program, pid, config_dir
+    status          -                                            object
+    networks        -                                            list (host)
+    flows           -                                            list
+    apps            -                                            list (host)
+    handover        to; one of flow, app, match, all             object: to, moved, unchanged, waiting (host)
+    up, down        -                                            object: state (host)
+    log             limit, follow                                stream of RoamingEntry
+    token           name                                         object: name, token (anchor)
+    revoke          name                                         object: name (anchor)
+    hosts           -                                            list (anchor)
+    expose          protocol, port, public_port, host or null    object
+    expose_remove   protocol, public_port                        object
+    exposed         -                                            list
 """
 
 from enum import StrEnum

@@ -2,8 +2,8 @@
 
 A rule is written in TOML keys or in iptables syntax; both go through the parser that
 HandoverRequest uses (upmt/match.py). The first rule that covers a flow decides. A flow that
-none covers is captured, unless some rule has `action = "capture"`: who lists what is
-captured wants nothing else captured.
+none covers is captured, unless some rule has `action = "tunnel"`: who lists what goes into
+the tunnels wants nothing else there.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from sojourn.errors import ConfigError, RemoteProtocolError
-from sojourn.model import Flow
-from sojourn.upmt.match import Match, covers, parse
+from sojourn.upmt.match import Match, parse
 
+Action = Literal["tunnel", "direct"]
 Word = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -28,14 +28,18 @@ class CaptureEntry(Struct, frozen=True, forbid_unknown_fields=True):
     destination: Word | None = None
     source_port: Word | int | None = None
     destination_port: Word | int | None = None
-    action: Literal["capture", "direct"] = "capture"
+    uid: int | Annotated[str, Meta(pattern=r"^[0-9]{1,10}-[0-9]{1,10}$")] | None = None
+    """Only sockets of this user, or of these ("1000-1999")."""
+    action: Action = "tunnel"
 
 
 class Capture(Struct, frozen=True):
-    """One rule, parsed: flows that `match` covers are captured, or go `direct`."""
+    """One rule, parsed. The first that covers a flow decides; a flow that none covers goes into the tunnels."""
 
     match: Match
-    direct: bool = False
+    action: Action = "tunnel"
+    uids: tuple[int, int] | None = None
+    """First and last user id whose sockets are meant; None = everybody's."""
 
 
 _OPTIONS = (
@@ -49,15 +53,9 @@ _OPTIONS = (
 
 def captures_of(entries: Sequence[CaptureEntry], file: str) -> tuple[Capture, ...]:
     """Parse the rules in order. Raises ConfigError only."""
-    return tuple(_capture(entry, f"{file}: capture[{index}]") for index, entry in enumerate(entries))
-
-
-def captured(rules: Sequence[Capture], flow: Flow) -> bool:
-    """Say whether a flow goes into the tunnels."""
-    for rule in rules:
-        if covers(rule.match, flow):
-            return not rule.direct
-    return all(rule.direct for rule in rules)
+    rules = tuple(_capture(entry, f"{file}: capture[{index}]") for index, entry in enumerate(entries))
+    listed = any(rule.action == "tunnel" for rule in rules)
+    return (*rules, Capture(Match(), "direct")) if listed else rules
 
 
 def _capture(entry: CaptureEntry, where: str) -> Capture:
@@ -65,10 +63,21 @@ def _capture(entry: CaptureEntry, where: str) -> Capture:
     if entry.match is not None and keys:
         raise ConfigError(where, "has `match` and other keys", "Write the rule in one of the two forms.")
     try:
-        return Capture(parse(entry.match if entry.match is not None else _text(keys)), entry.action == "direct")
+        match = parse(entry.match if entry.match is not None else _text(keys))
     except RemoteProtocolError as error:
         fix = 'Write it like match = "-p tcp --dport 22", or protocol = "tcp" and destination_port = 22.'
         raise ConfigError(where, str(error), fix) from error
+    return Capture(match, entry.action, _uids(entry.uid, where))
+
+
+def _uids(uid: int | str | None, where: str) -> tuple[int, int] | None:
+    if uid is None:
+        return None
+    first, _, last = str(uid).partition("-")
+    low, high = int(first), int(last or first)
+    if not 0 <= low <= high < 1 << 32:
+        raise ConfigError(f"{where}.uid", f"{uid} is no user id or range of them", 'Write 1000 or "1000-1999".')
+    return low, high
 
 
 def _text(keys: Sequence[tuple[str, str]]) -> str:
