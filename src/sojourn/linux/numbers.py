@@ -1,0 +1,31 @@
+"""The one block of numbers that Sojourn takes from the kernel's shared name spaces.
+
+| what | number | who |
+| --- | --- | --- |
+| rule priorities | 5200-5299 | linux/rules.py lays them out |
+| routing tables | 5200 | the capture: default route to the TUN device |
+| | 5201-5298 | one an interface that is a network |
+| protocol of rules and routes | 90 | whatever carries it in the block is ours, and nothing else is |
+| packet marks | 0x5a000000/0xff000000 | a socket with this mark goes direct |
+
+Marks are always compared under the mask, so that others may use the low 24 bits.
+"""
+
+FIRST_PRIORITY, LAST_PRIORITY = 5200, 5299
+CAPTURE_TABLE = 5200
+FIRST_NETWORK_TABLE, LAST_NETWORK_TABLE = 5201, 5298
+PROTOCOL = 90
+MARK, MARK_MASK = 0x5A000000, 0xFF000000
+
+PLACEHOLDER6 = "fd73:6f6a:6f75:726e::1"
+"""The IPv6 source of traffic that a kill switch holds back while there is no vipa6 ("sojourn" in the prefix)."""
+
+
+def is_our_table(table: int) -> bool:
+    """Say whether a routing table belongs to the block."""
+    return CAPTURE_TABLE <= table <= LAST_NETWORK_TABLE
+
+
+def is_our_priority(priority: int) -> bool:
+    """Say whether a rule's priority belongs to the block."""
+    return FIRST_PRIORITY <= priority <= LAST_PRIORITY
