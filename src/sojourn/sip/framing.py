@@ -31,6 +31,11 @@ class StreamFramer:
 
     def next_message(self) -> Request | Response | None:
         """Return the next complete message or None; RemoteProtocolError when the stream makes no sense any more."""
+        data = self.next_bytes()
+        return None if data is None else parse(data)
+
+    def next_bytes(self) -> bytes | None:
+        """Return the next complete message as it came; its head has been read and will parse."""
         if self._failed is not None:
             raise RemoteProtocolError(self._failed)
         try:
@@ -45,7 +50,7 @@ class StreamFramer:
         """Bytes held of a message that is not complete."""
         return len(self._buffer)
 
-    def _next(self) -> Request | Response | None:
+    def _next(self) -> bytes | None:
         if self._needed is None:
             self._needed = self._find_end()
         if self._needed is None or len(self._buffer) < self._needed:
@@ -53,7 +58,7 @@ class StreamFramer:
         data = bytes(self._buffer[: self._needed])
         del self._buffer[: self._needed]
         self._needed, self._scanned = None, 0
-        return parse(data)
+        return data
 
     def _find_end(self) -> int | None:
         self._skip_line_ends()

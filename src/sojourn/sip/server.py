@@ -12,7 +12,7 @@ from msgspec import Struct
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint
 from sojourn.sip import via as via_module
-from sojourn.sip.message import Request, Response, stamp
+from sojourn.sip.message import Request, Response, response, stamp
 from sojourn.sip.rules import METHODS, Unanswerable, options_answer, refusal
 from sojourn.sip.transaction import ServerKey, ServerTransactions, Timers
 
@@ -58,7 +58,7 @@ class SipServer:
             key = self.transactions.key(request, (origin, source.address))
             destination = via_module.answer_to(request.via, source)
             stamp(request, source)
-            refused = refusal(request, self.methods)
+            refused = refusal(request, self.methods) or _measure(request)
         except Unanswerable as error:
             self.refused[error.reason] += 1
             return None
@@ -74,11 +74,20 @@ class SipServer:
         incoming = Incoming(request, key, origin, source, destination)
         return self.answer(incoming, options_answer(request, self.methods)) if request.method == "OPTIONS" else incoming
 
-    def answer(self, incoming: Incoming, response: Response, remember: bool = True) -> Send:
+    def answer(self, incoming: Incoming, answer: Response, remember: bool = True) -> Send:
         """Answer a request; copies of it get the same bytes, unless it is a challenge (`remember=False`)."""
-        data = bytes(response)
+        data = bytes(answer)
         if remember:
             self.transactions.answered(incoming.key, data)
         else:
             self.transactions.forget(incoming.key)
         return Send(incoming.origin, incoming.destination, data)
+
+
+def _measure(request: Request) -> Response | None:
+    """Cut a datagram's body to its Content-Length, and refuse one that is too short for it (§18.3)."""
+    length = request.content_length
+    if length is not None and length > len(request.body):
+        return response(request, 400, "The body is shorter than Content-Length")
+    request.body = request.body[:length]
+    return None

@@ -44,6 +44,23 @@ class Lease(Struct, frozen=True):
     """A first guess of the inner MTU; path MTU discovery finds the truth."""
 
 
+class Offer(Struct, frozen=True):
+    """What a host says of itself in the body of REGISTER; the answer picks from it. A missing body offers this."""
+
+    aeads: tuple[Aead, ...] = (Aead.AES_256_GCM,)
+    """Best first: a processor without AES instructions puts ChaCha20-Poly1305 there."""
+    plain: bool = False
+    """The host is configured for plain tunnels."""
+    versions: tuple[int, ...] = (0,)
+    """Of the sealed datagram (packet/seal.py)."""
+
+
+class _OfferBody(Struct):
+    aeads: list[str] = []
+    plain: bool = False
+    versions: list[int] = [0]
+
+
 class _Secret(Struct, omit_defaults=False):
     generation: int
     key: str
@@ -72,6 +89,23 @@ class _Body(Struct, omit_defaults=True):
 
 _AEADS: Final = {Aead.AES_256_GCM: "AES-256-GCM", Aead.CHACHA20_POLY1305: "ChaCha20-Poly1305"}
 _AEAD_NUMBERS: Final = {name: number for number, name in _AEADS.items()}
+
+
+def encode_offer(offer: Offer) -> bytes:
+    """Write the body of REGISTER."""
+    return msgspec.json.encode(_OfferBody([_AEADS[aead] for aead in offer.aeads], offer.plain, list(offer.versions)))
+
+
+def decode_offer(data: bytes) -> Offer:
+    """Read the body of REGISTER, b"" included; ciphers that we don't know are passed over."""
+    if not data:
+        return Offer()
+    try:
+        body = msgspec.json.decode(data, type=_OfferBody)
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(f"the offer cannot be read: {error}", reason="offer") from error
+    aeads = tuple(_AEAD_NUMBERS[name] for name in body.aeads if name in _AEAD_NUMBERS)
+    return Offer(aeads or Offer().aeads, body.plain, tuple(body.versions))
 
 
 def encode(lease: Lease, credential: str | None = None) -> bytes:
@@ -147,3 +181,15 @@ def _check(lease: Lease) -> None:
     )
     if not sane:
         raise RemoteProtocolError("the lease holds a value out of bounds", reason="lease")
+
+
+def from_headers(vipa: str | None, vipa6: str | None, expires: float) -> Lease:
+    """Make the lease of an answer without body, which is the paper's form: a Vipa and nothing else."""
+    try:
+        first = _address(vipa or "", 4)
+        second = None if vipa6 is None else _address(vipa6, 6)
+    except ValueError as error:
+        raise RemoteProtocolError("the answer lends no address (VIpAddr)", reason="lease") from error
+    lease = Lease(first, second, expires, None, (), (), ())
+    _check(lease)
+    return lease
