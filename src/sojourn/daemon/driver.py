@@ -1,0 +1,126 @@
+"""Machine <-> event loop: one clock, one timer a machine, and tasks that never fail unseen.
+
+The only file that reads a clock for protocols. CLOCK_BOOTTIME goes on during suspend; how far
+CLOCK_MONOTONIC stays behind it tells that the machine slept (`SleepWatch`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from sojourn.machine import Machine
+
+EventT = TypeVar("EventT")
+CommandT = TypeVar("CommandT")
+
+SLEPT_AT_LEAST = 1.0
+"""Seconds of suspend that are worth an event."""
+STOPPED_AT_LEAST = 5.0
+"""Seconds for which the loop was not run at all (SIGSTOP, a frozen container): networks may be others now."""
+SLEEP_CHECK = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def now() -> float:
+    """Return seconds of CLOCK_BOOTTIME."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Tasks:
+    """Background tasks of a daemon: a failure is logged and ends the daemon, not just the task."""
+
+    def __init__(self, on_failure: Callable[[BaseException], None]) -> None:
+        self._on_failure = on_failure
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `work` beside everything else."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            _log.error("task %s failed", task.get_name(), exc_info=error)
+            self._on_failure(error)
+
+
+class Driver(Generic[EventT, CommandT]):
+    """Feeds a machine, carries out what it says, and keeps its one timer armed."""
+
+    def __init__(self, machine: Machine[EventT, CommandT], execute: Callable[[CommandT], None]) -> None:
+        self._machine = machine
+        self._execute = execute
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
+        self._closed = False
+
+    def feed(self, event: EventT) -> None:
+        """Hand one event in. Commands are carried out before this returns."""
+        if self._closed:
+            return
+        for command in self._machine.handle(event, now()):
+            self._execute(command)
+        self._arm()
+
+    def close(self) -> None:
+        """Stop the timer; later events are ignored."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._timer, self._armed = None, None
+        if self._closed:
+            return
+        for command in self._machine.tick(now()):
+            self._execute(command)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._closed:
+            return
+        deadline = self._machine.deadline()
+        if deadline == self._armed and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._armed = deadline
+        if deadline is not None:
+            # At least a millisecond: a deadline that is due and not cleared must not spin the loop.
+            delay = max(deadline - now(), 0.001)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+
+class SleepWatch:
+    """Tells when the machine was suspended, or this process was stopped for long."""
+
+    def __init__(self, on_wake: Callable[[float], None]) -> None:
+        self._on_wake = on_wake
+        self._boot = now()
+        self._lag = now() - time.monotonic()
+
+    async def run(self) -> None:
+        """Look once a second, for ever."""
+        while True:
+            await asyncio.sleep(SLEEP_CHECK)
+            boot, lag = now(), now() - time.monotonic()
+            slept, stopped = lag - self._lag, boot - self._boot - SLEEP_CHECK
+            self._boot, self._lag = boot, lag
+            if slept >= SLEPT_AT_LEAST or stopped >= STOPPED_AT_LEAST:
+                self._on_wake(max(slept, stopped))

@@ -1,0 +1,375 @@
+"""The anchor (MMS) as a machine: REGISTER and MESSAGE in, leases and orders for the data path out.
+
+It owns who is associated and what each host was lent; the data path owns tunnels and rows.
+
+    REGISTER (TLS, or UDP/TCP where allowed) -> registrar -> lease -> AddAssociation, InstallSecret, 200 OK
+    MESSAGE inside a tunnel or on the connection -> anchor_signals -> MoveFlows ... FlowsMoved -> 200 OK
+
+Timers: signals that the data path did not answer; leases that run out. A lease that ran out stays
+with its host (who may be asleep) for `LINGER`, unless the pool has nothing else to give.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import AssociationId, Endpoint, TunnelId
+from sojourn.packet import ip
+from sojourn.sip import message
+from sojourn.sip.digest import Algorithm
+from sojourn.sip.digest_server import make_verifier
+from sojourn.sip.registrar import Accept, Binding, Refuse, Registrar
+from sojourn.sip.rules import refuse
+from sojourn.sip.server import Incoming, Send, SipServer
+from sojourn.upmt import events, lease, signals
+from sojourn.upmt.anchor_signals import AnchorSignals, Answer, Sender
+from sojourn.upmt.candidates import Candidates, stored
+from sojourn.upmt.commands import AddAssociation, AnyCommand, InstallSecret, RemoveAssociation, SendInner
+from sojourn.upmt.handover_sender import SIGNAL_PORT
+from sojourn.upmt.leases import Leases
+from sojourn.upmt.records import Subscriber
+from sojourn.upmt.vipa import PoolExhausted
+
+LINGER = 24 * 3600.0
+"""Seconds for which a lease that ran out is kept for its host."""
+CREDENTIAL_BYTES = 24
+RETRY_AFTER = 120
+"""Seconds that a host is told to wait when the pool is exhausted."""
+
+
+class SipArrived(Struct, frozen=True, tag=True):
+    """One whole SIP message from outside of the tunnels."""
+
+    origin: Hashable
+    """The connection, or the socket of a datagram."""
+    source: Endpoint
+    transport: str
+    """TLS, TCP or UDP."""
+    data: bytes
+
+
+class SubscriberChanged(Struct, frozen=True, tag=True):
+    """The administrator made, changed or revoked a token (the record is stored already)."""
+
+    subscriber: Subscriber
+
+
+class SubscriberRemoved(Struct, frozen=True, tag=True):
+    """The administrator removed a user."""
+
+    user: str
+
+
+class Keep(Struct, frozen=True, tag=True):
+    """Order: store this record before what follows is sent."""
+
+    subscriber: Subscriber
+
+
+class Associated(Struct, frozen=True, tag=True):
+    """For the log: a host associated, refreshed or left."""
+
+    user: str
+    name: str
+    vipa: str | None
+    what: str
+    source: Endpoint
+
+
+AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | events.AnyEvent
+AnchorCommand = Send | AnyCommand | Keep | Associated
+
+
+class _Via(Struct, frozen=True):
+    """The way an answer to a tunnelled signal goes back."""
+
+    tunnel: TunnelId
+    vipa: Endpoint
+    anchor: Endpoint
+
+
+class Anchor:
+    """The machine. Records are handed in once, at start, and every change of one goes out as `Keep`."""
+
+    def __init__(
+        self,
+        registrar: Registrar,
+        leases: Leases,
+        subscribers: Mapping[str, Subscriber],
+        random: Callable[[int], bytes],
+        unix_offset: float,
+    ) -> None:
+        """`unix_offset`: what to add to `now` to get Unix time."""
+        self.subscribers = dict(subscribers)
+        self.refused: Counter[str] = Counter()
+        self.server = SipServer()
+        self.outer: dict[TunnelId, Endpoint] = {}
+        """Where each tunnel's host was last, as far as the data path has said."""
+        self._registrar = registrar
+        self._leases = leases
+        self._random = random
+        self._unix = unix_offset
+        self._signals = AnchorSignals()
+        self._incoming: dict[Hashable, tuple[Incoming, _Via | None]] = {}
+        self._bindings: dict[str, Binding] = {}
+        self._candidates = Candidates(self.subscribers, self._bindings)
+        self._by_id: dict[AssociationId, str] = {}
+
+    # -- the machine's surface
+
+    def start(self, fresh_secrets: bool) -> list[AnchorCommand]:
+        """Return what the data path must know of associations that stand; call it once.
+
+        `fresh_secrets`: secrets of before must not be used (the epochs of a former boot are not
+        known): hosts register again as soon as they notice the silence.
+        """
+        commands: list[AnchorCommand] = []
+        for subscriber in self.subscribers.values():
+            if subscriber.vipa is None or subscriber.revoked:
+                continue
+            commands += self._install(subscriber, fresh_secrets)
+        return commands
+
+    def handle(self, event: AnchorEvent, now: float) -> list[AnchorCommand]:
+        """Take in one fact."""
+        match event:
+            case SipArrived():
+                return self._sip(event, now)
+            case events.InnerReceived():
+                return self._inner(event, now)
+            case events.FlowsMoved():
+                answer = self._signals.moved(event)
+                return self._answer(answer) if answer is not None else []
+            case events.TunnelMoved(tunnel, outer):
+                self.outer[tunnel] = outer
+            case events.SecretInUse(association, generation):
+                return self._secret_in_use(association, generation)
+            case SubscriberChanged(subscriber):
+                return self._changed(subscriber)
+            case SubscriberRemoved(user):
+                gone = self.subscribers.pop(user, None)
+                return self._forget(gone) if gone is not None else []
+        return []
+
+    def deadline(self) -> float | None:
+        """Return when a signal runs out of patience, or the next lease out of time."""
+        ends = [s.lease_until + LINGER - self._unix for s in self.subscribers.values() if s.lease_until is not None]
+        times = [*ends, *([at] if (at := self._signals.deadline()) is not None else [])]
+        return min(times, default=None)
+
+    def tick(self, now: float) -> list[AnchorCommand]:
+        """Answer late signals, end leases."""
+        commands: list[AnchorCommand] = []
+        for answer in self._signals.tick(now):
+            commands += self._answer(answer)
+        for subscriber in list(self.subscribers.values()):
+            if subscriber.lease_until is not None and subscriber.lease_until + LINGER <= now + self._unix:
+                commands += self._end(subscriber)
+        return commands
+
+    def user_of(self, association: AssociationId) -> Subscriber | None:
+        """Return whose association this is."""
+        return self.subscribers.get(self._by_id.get(association, ""))
+
+    # -- SIP outside of tunnels
+
+    def _sip(self, event: SipArrived, now: float) -> list[AnchorCommand]:
+        try:
+            request = message.parse(event.data)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return []
+        if not isinstance(request, message.Request):
+            self.refused["response"] += 1
+            return []
+        incoming = self.server.received(request, event.origin, event.source, event.transport != "UDP", now)
+        if incoming is None or isinstance(incoming, Send):
+            return [incoming] if incoming is not None else []
+        if request.method == "REGISTER":
+            return self._register(incoming, event, now)
+        return self._message_outside(incoming, event, now)
+
+    def _register(self, incoming: Incoming, event: SipArrived, now: float) -> list[AnchorCommand]:
+        decision = self._registrar.handle_register(incoming.request, event.source, now, self._candidates)
+        if isinstance(decision, Refuse):
+            return self._refuse(incoming, decision)
+        subscriber = self.subscribers[decision.user]
+        commands: list[AnchorCommand] = []
+        if decision.contact is not None and decision.expires == 0:
+            commands = self._end(subscriber)
+            commands.append(self._log(subscriber, "left", event.source))
+            return [*commands, self.server.answer(incoming, decision.answer(None))]
+        try:
+            sealed = event.transport == "TLS"
+            renewed, granted = self._grant(subscriber, decision, sealed, now)
+        except PoolExhausted as error:
+            why, remedy = f"No free address: {error}", "enlarge `pool` in anchor.toml, or revoke hosts"
+            return self._refuse(incoming, decision.refuse(503, why, remedy, RETRY_AFTER))
+        except RemoteProtocolError as error:
+            return self._refuse(incoming, decision.refuse(error.status, f"Bad offer: {error}"))
+        credential = None
+        if decision.first:
+            credential = self._random(CREDENTIAL_BYTES).hex()
+            digest = self._registrar.digest
+            verifier = make_verifier(renewed.user, digest.realm, credential, (Algorithm.SHA256,))
+            renewed = replace(renewed, ha1=stored(verifier))
+        elif decision.retires_one_time and renewed.ha1_once is not None:
+            renewed = replace(renewed, ha1_once=None)
+        renewed = replace(renewed, tid=decision.tid)
+        self.subscribers[decision.user] = renewed
+        self._bindings[decision.user] = decision.binding
+        self._candidates.registered(decision.user, event.origin)
+        commands = [Keep(renewed), *self._install(renewed, False)]
+        body = lease.encode(granted, credential) if sealed else b""
+        answer = decision.answer(granted.vipa, granted.vipa6, body)
+        commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source))
+        return [*commands, self.server.answer(incoming, answer)]
+
+    def _grant(
+        self, subscriber: Subscriber, decision: Accept, sealed: bool, now: float
+    ) -> tuple[Subscriber, lease.Lease]:
+        """Lend; when the pool is exhausted, take back the lease that ran out longest ago first."""
+        unix = now + self._unix
+        aead = next(iter(lease.decode_offer(decision.request.body).aeads)) if sealed else None
+        try:
+            return self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+        except PoolExhausted:
+            over = [s for s in self.subscribers.values() if s.lease_until is not None and s.lease_until <= unix]
+            if not over:
+                raise
+            oldest = min(over, key=lambda s: s.lease_until or 0.0)
+            self.subscribers[oldest.user] = self._leases.end(oldest)
+            return self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+
+    def _refuse(self, incoming: Incoming, decision: Refuse) -> list[AnchorCommand]:
+        self.refused[decision.reason] += 1
+        return [self.server.answer(incoming, decision.response, remember=decision.remember)]
+
+    def _log(self, subscriber: Subscriber, what: str, source: Endpoint) -> Associated:
+        return Associated(subscriber.user, subscriber.name, subscriber.vipa, what, source)
+
+    # -- leases and the data path
+
+    def _install(self, subscriber: Subscriber, fresh_secrets: bool) -> list[AnchorCommand]:
+        assert subscriber.vipa is not None
+        association = association_of(subscriber.vipa)
+        self._by_id[association] = subscriber.user
+        commands: list[AnchorCommand] = [
+            AddAssociation(association, subscriber.vipa, subscriber.vipa6, subscriber.tunnels)
+        ]
+        if not fresh_secrets:
+            commands += [InstallSecret(association, secret) for secret in subscriber.secrets if secret.key]
+        return commands
+
+    def _secret_in_use(self, association: AssociationId, generation: int) -> list[AnchorCommand]:
+        """Erase older secrets: the host has sealed with this one."""
+        subscriber = self.user_of(association)
+        if subscriber is None:
+            return []
+        kept = tuple(secret for secret in subscriber.secrets if secret.generation >= generation)
+        if kept == subscriber.secrets:
+            return []
+        self.subscribers[subscriber.user] = renewed = replace(subscriber, secrets=kept)
+        return [Keep(renewed)]
+
+    def _changed(self, subscriber: Subscriber) -> list[AnchorCommand]:
+        before = self.subscribers.get(subscriber.user)
+        self.subscribers[subscriber.user] = subscriber
+        if subscriber.revoked and before is not None and before.vipa is not None:
+            return self._end(replace(before, revoked=True))
+        return []
+
+    def _end(self, subscriber: Subscriber) -> list[AnchorCommand]:
+        commands = self._forget(subscriber)
+        self.subscribers[subscriber.user] = ended = self._leases.end(subscriber)
+        return [*commands, Keep(ended)]
+
+    def _forget(self, subscriber: Subscriber) -> list[AnchorCommand]:
+        self._bindings.pop(subscriber.user, None)
+        if subscriber.vipa is None:
+            return []
+        association = association_of(subscriber.vipa)
+        self._by_id.pop(association, None)
+        for tunnel in subscriber.tunnels:
+            self.outer.pop(tunnel, None)
+        return [RemoveAssociation(association)]
+
+    # -- signals
+
+    def _inner(self, event: events.InnerReceived, now: float) -> list[AnchorCommand]:
+        subscriber = self.user_of(event.association)
+        if subscriber is None:
+            return []
+        if event.source is not None:
+            self.outer[event.tunnel] = event.source
+        try:
+            vipa, anchor, payload = ip.udp_parts(event.packet)
+            request = message.parse(payload)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return []
+        if not isinstance(request, message.Request):
+            return []
+        back = _Via(event.tunnel, vipa, anchor)
+        incoming = self.server.received(request, event.association, vipa, False, now)
+        if incoming is None:
+            return []
+        if isinstance(incoming, Send):
+            return [_tunnelled(back, incoming.data)]
+        return self._message(incoming, back, subscriber, now)
+
+    def _message_outside(self, incoming: Incoming, event: SipArrived, now: float) -> list[AnchorCommand]:
+        """Take a MESSAGE on a connection: only from the host that registered on that very connection."""
+        user = incoming.request.from_.user
+        subscriber = self.subscribers.get(user)
+        proved = subscriber is not None and event.origin in self._candidates.origins.get(user, ())
+        if event.transport != "TLS" or not proved or subscriber is None or subscriber.vipa is None:
+            self.refused["unregistered"] += 1
+            answer = refuse(incoming.request, 403, "Not registered on this connection")
+            return [self.server.answer(incoming, answer)]
+        return self._message(incoming, None, subscriber, now)
+
+    def _message(
+        self, incoming: Incoming, back: _Via | None, subscriber: Subscriber, now: float
+    ) -> list[AnchorCommand]:
+        request = incoming.request
+        if request.content_type not in signals.CONTENT_TYPES:
+            accept = ("Accept", signals.CONTENT_TYPE)
+            refusal = refuse(request, 415, "Unsupported Media Type", None, accept)
+            return self._send(incoming, back, refusal)
+        assert subscriber.vipa is not None
+        came_on = back.tunnel if back is not None else None
+        live = frozenset(tunnel for tunnel in subscriber.tunnels if tunnel in self.outer)
+        outer = self.outer.get(came_on) if came_on is not None else None
+        sender = Sender(association_of(subscriber.vipa), subscriber.tunnels, came_on, outer, live)
+        try:
+            orders, answer = self._signals.received(incoming.key, sender, request.body, now)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return self._send(incoming, back, refuse(request, error.status, f"Bad UPMT signal: {error}"))
+        self._incoming[incoming.key] = (incoming, back)
+        return [*orders, *(self._answer(answer) if answer is not None else [])]
+
+    def _answer(self, answer: Answer) -> list[AnchorCommand]:
+        incoming, back = self._incoming.pop(answer.key, (None, None))
+        if incoming is None:
+            return []
+        ok = message.response(incoming.request, 200, body=answer.body, content_type=signals.CONTENT_TYPE)
+        return self._send(incoming, back, ok)
+
+    def _send(self, incoming: Incoming, back: _Via | None, response: message.Response) -> list[AnchorCommand]:
+        send = self.server.answer(incoming, response)
+        return [_tunnelled(back, send.data)] if back is not None else [send]
+
+
+def _tunnelled(back: _Via, data: bytes) -> SendInner:
+    anchor = Endpoint(back.anchor.address, SIGNAL_PORT)
+    return SendInner(back.tunnel, ip.udp_packet(anchor, back.vipa, data))
+
+
+def association_of(vipa: str) -> AssociationId:
+    """Return the association's number: its Vipa's, so that a restarted control and its data path agree."""
+    return AssociationId(int.from_bytes(ip.packed(vipa)))

@@ -1,0 +1,222 @@
+"""Tells the anchor of handovers: one MESSAGE pending at a time, batched, repeated, never lost.
+
+A handover stands in the outbox until the anchor has answered it. What comes while a MESSAGE is
+pending waits for the answer and then goes in one message (RFC 3428 §8); a message that is pending
+on a tunnel given up is abandoned at once and its handovers go again, with the same move numbers,
+on the tunnel of the newest one. An order for everything makes all older ones pointless.
+
+Timer: the pending transaction's, first retransmission after max(2 RTT, 50 ms) (DESIGN §3.3).
+"""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet import ip
+from sojourn.sip import message
+from sojourn.sip.transaction import Answered, ClientCommand, ClientTransaction, GaveUp, Timers, Transmit
+from sojourn.sip.via import Via
+from sojourn.upmt import signals
+from sojourn.upmt.commands import Everything, Move, SendInner
+from sojourn.upmt.host_events import HandoverDone
+from sojourn.upmt.lease import Lease
+
+SIGNAL_PORT = 5060
+HOST_PORT = 5060
+MAX_DATAGRAM_BODY = 1300
+"""Bytes of a MESSAGE above which it needs a congestion-controlled transport (RFC 3261 §18.1.1)."""
+FIRST_RETRANSMISSION = 0.05
+DEFAULT_RTT = 0.25
+NUMBERS_RESERVED = 1000
+"""Move numbers that are stored as used before the first of them is."""
+
+
+class SendSignal(Struct, frozen=True, tag=True):
+    """A MESSAGE that is too large for a datagram: it goes over the association's connection."""
+
+    data: bytes
+
+
+class Pending(Struct, frozen=True):
+    """One handover that the anchor has not answered yet."""
+
+    number: int
+    moves: tuple[Move, ...]
+    tunnel: TunnelId | None
+    ordered: float
+
+
+SenderCommand = SendInner | SendSignal | HandoverDone
+
+
+class HandoverSender:
+    """The outbox and its one transaction."""
+
+    def __init__(self, random: Callable[[int], bytes], first_number: int) -> None:
+        self._random = random
+        self._number = first_number
+        self.reserved = first_number + NUMBERS_RESERVED
+        self._lease: Lease | None = None
+        self._user = "host"
+        self._outbox: list[Pending] = []
+        self._transaction: ClientTransaction | None = None
+        self._sent: tuple[Pending, ...] = ()
+        self._tunnel: TunnelId | None = None
+        self._large = False
+        self._rtt: dict[TunnelId, float] = {}
+        self._call_id = random(8).hex()
+        self._sequence = 0
+
+    def lease(self, lease: Lease, user: str | None = None) -> None:
+        """Take in the addresses that signals go between."""
+        self._lease = lease
+        self._user = user or self._user
+
+    def next_number(self) -> tuple[int, bool]:
+        """Return the next move number, and whether a new block of them must be stored first."""
+        self._number += 1
+        if self._number < self.reserved:
+            return self._number, self._number == self.reserved - NUMBERS_RESERVED + 1
+        self.reserved = self._number + NUMBERS_RESERVED
+        return self._number, True
+
+    def measured(self, tunnel: TunnelId, srtt: float | None) -> None:
+        """Note a tunnel's round trip time, in seconds."""
+        if srtt is not None:
+            self._rtt[tunnel] = srtt
+
+    def pending(self) -> int:
+        """Return how many handovers the anchor has not confirmed."""
+        return len(self._outbox)
+
+    def order(self, number: int, moves: Sequence[Move], now: float) -> list[SenderCommand]:
+        """Signal a handover that has just taken effect here."""
+        if any(isinstance(move.select, Everything) for move in moves):
+            self._outbox.clear()
+            self._abandon()
+        tunnel = next((move.tunnel for move in moves if move.tunnel is not None), None)
+        self._outbox.append(Pending(number, tuple(moves), tunnel, now))
+        return self._flush(now)
+
+    def tunnel_lost(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
+        """Send what is pending on a tunnel given up again on another one, if there is another."""
+        self._rtt.pop(tunnel, None)
+        if self._tunnel != tunnel or self._transaction is None:
+            return []
+        elsewhere = self._outbox[-1].tunnel if self._outbox else None
+        if elsewhere in (None, tunnel):
+            return []
+        self._abandon()
+        return self._flush(now)
+
+    def channel_opened(self, now: float) -> list[SenderCommand]:
+        """Send what was on its way over the old connection again: the association has a new one."""
+        if self._transaction is None or not self._large:
+            return []
+        self._abandon()
+        return self._flush(now)
+
+    def received(self, data: bytes, now: float) -> list[SenderCommand]:
+        """Take in a SIP message from the anchor; what is no answer to our transaction is ignored."""
+        try:
+            answer = message.parse(data)
+            if not isinstance(answer, message.Response) or self._transaction is None:
+                return []
+            if not self._transaction.matches(answer):
+                return []
+        except RemoteProtocolError:
+            return []
+        return self._obey(self._transaction.received(answer, now), now)
+
+    def deadline(self) -> float | None:
+        """Return when the transaction wants to be ticked."""
+        return self._transaction.deadline() if self._transaction is not None else None
+
+    def tick(self, now: float) -> list[SenderCommand]:
+        """Retransmit, or start again after the transaction gave up: the anchor must learn of it some time."""
+        return self._obey(self._transaction.tick(now), now) if self._transaction is not None else []
+
+    def _obey(self, commands: Sequence[ClientCommand], now: float) -> list[SenderCommand]:
+        out: list[SenderCommand] = []
+        for command in commands:
+            match command:
+                case Transmit(data):
+                    out.append(self._carry(data))
+                case Answered(response):
+                    out += self._answered(response, now)
+                case GaveUp():
+                    self._abandon()
+                    out += self._flush(now)
+        return out
+
+    def _answered(self, response: message.Response, now: float) -> list[SenderCommand]:
+        sent, self._sent, self._transaction = self._sent, (), None
+        numbers = {pending.number for pending in sent}
+        self._outbox = [pending for pending in self._outbox if pending.number not in numbers]
+        try:
+            answers = signals.decode(response.body) if response.status == 200 else []
+        except RemoteProtocolError:
+            answers = []
+        done: list[SenderCommand] = []
+        for place, pending in enumerate(sent):
+            answer = answers[place] if place < len(answers) else None
+            counts: dict[str, int] = {} if isinstance(answer, signals.HandoverResponse) else {"refused": 1}
+            for result in answer.results if isinstance(answer, signals.HandoverResponse) else ():
+                for word, count in result.counts.items():
+                    counts[word] = counts.get(word, 0) + count
+            name = str(pending.tunnel) if pending.tunnel is not None else None
+            done.append(HandoverDone(pending.number, name, now - pending.ordered, counts))
+        return done + self._flush(now)
+
+    def _flush(self, now: float) -> list[SenderCommand]:
+        """Start a transaction for all that waits, in the tunnel of the newest handover."""
+        if self._transaction is not None or not self._outbox or self._lease is None:
+            return []
+        tunnel = next((pending.tunnel for pending in reversed(self._outbox) if pending.tunnel is not None), None)
+        if tunnel is None:
+            return []
+        self._sent = tuple(self._outbox[: signals.MAX_SIGNALS])
+        self._tunnel = tunnel
+        body = signals.encode([self._signal(pending) for pending in self._sent])
+        request = self._message(body)
+        self._large = len(bytes(request)) > MAX_DATAGRAM_BODY
+        t1 = max(2 * self._rtt.get(tunnel, DEFAULT_RTT / 2), FIRST_RETRANSMISSION)
+        self._transaction = ClientTransaction(request, self._large, Timers(t1=t1))
+        return self._obey(self._transaction.start(now), now)
+
+    def _signal(self, pending: Pending) -> signals.AnySignal:
+        """Write a handover. Tunnel IDs may be omitted only for the tunnel that the message comes in."""
+        rows = tuple(signals.row_of(move.select, move.tunnel) for move in pending.moves)
+        return signals.HandoverRequest(pending.number, rows)
+
+    def _message(self, body: bytes) -> message.Request:
+        assert self._lease is not None
+        anchor = self._lease.inner_addresses[0]
+        host = f"[{anchor}]" if ":" in anchor else anchor
+        self._sequence += 1
+        return message.request(
+            "MESSAGE",
+            f"sip:{host}",
+            via=Via("UDP", self._lease.vipa, HOST_PORT, {"branch": message.new_branch(self._random(8)), "rport": None}),
+            from_=message.Address(f"sip:{self._user}@{host}", parameters={"tag": self._call_id[:8]}),
+            to=message.Address(f"sip:{host}"),
+            call_id=self._call_id,
+            sequence=self._sequence,
+            body=body,
+            content_type=signals.CONTENT_TYPE,
+        )
+
+    def _carry(self, data: bytes) -> SendInner | SendSignal:
+        assert self._lease is not None
+        assert self._tunnel is not None
+        if self._large:
+            return SendSignal(data)
+        source, anchor = Endpoint(self._lease.vipa, HOST_PORT), Endpoint(self._lease.inner_addresses[0], SIGNAL_PORT)
+        return SendInner(self._tunnel, ip.udp_packet(source, anchor, data))
+
+    def _abandon(self) -> None:
+        if self._transaction is not None:
+            self._transaction.abandon()
+        self._transaction, self._sent = None, ()

@@ -1,0 +1,149 @@
+"""What goes in and out of the mobile host's control machines, beside the data path's own vocabulary.
+
+`MobileHost` (MM-EE) turns data-path events into facts about paths, by network name; `Decide`
+(MMOCE, control/decide.py) turns facts into `Handover` plans; `MobileHost` carries those out.
+"""
+
+from msgspec import Struct
+
+from sojourn.model import Endpoint, Flow, Network
+from sojourn.upmt.commands import Select
+from sojourn.upmt.lease import Lease
+
+
+class PathOpened(Struct, frozen=True, tag=True):
+    """A network got a tunnel, or its address changed: the path is being tested."""
+
+    network: Network
+
+
+class PathTested(Struct, frozen=True, tag=True):
+    """The anchor answered over this network."""
+
+    network: str
+    rtt: float
+
+
+class PathRecovered(Struct, frozen=True, tag=True):
+    """A silent path answers again."""
+
+    network: str
+
+
+class PathSilent(Struct, frozen=True, tag=True):
+    """A path that worked has stopped to answer."""
+
+    network: str
+    after: float
+
+
+class PathBlocked(Struct, frozen=True, tag=True):
+    """A path never answered: its NAT or firewall lets no tunnel through, or the anchor is not there."""
+
+    network: str
+    why: str
+
+
+class PathFailed(Struct, frozen=True, tag=True):
+    """The system refuses to send on this path."""
+
+    network: str
+    why: str
+
+
+class PathGone(Struct, frozen=True, tag=True):
+    """The network is not there any more."""
+
+    network: str
+    why: str
+
+
+class FlowGone(Struct, frozen=True, tag=True):
+    """A flow has ended."""
+
+    flow: Flow
+
+
+HostFact = (
+    PathOpened | PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed | PathGone | FlowGone
+)  # fmt: skip
+
+
+class PlanRow(Struct, frozen=True):
+    """Some flows and the network for them; None = they wait."""
+
+    select: Select
+    network: str | None
+
+
+class Handover(Struct, frozen=True, tag=True):
+    """An order to the execution entity: these rows, carried out as a whole."""
+
+    plan: tuple[PlanRow, ...]
+    reason: str
+    came_from: str | None = None
+
+
+class HandoverWanted(Struct, frozen=True, tag=True):
+    """The user's order (`sojourn handover`). `flows` None = everything."""
+
+    network: str
+    flows: tuple[Flow, ...] | None
+    reason: str = "by the user"
+
+
+class HandoverDone(Struct, frozen=True, tag=True):
+    """The anchor has confirmed a handover; `seconds` since it was ordered."""
+
+    number: int
+    network: str | None
+    seconds: float
+    counts: dict[str, int]
+
+
+class OpenChannel(Struct, frozen=True, tag=True):
+    """Open a SIP connection to the anchor from this address and interface."""
+
+    channel: int
+    network: str
+    interface: str
+    address: str
+    anchor: Endpoint
+
+
+class CloseChannel(Struct, frozen=True, tag=True):
+    """Give a SIP connection up, open or half open."""
+
+    channel: int
+
+
+class LeaseGranted(Struct, frozen=True, tag=True):
+    """The anchor lent us an address: the device and the capture rules can be set up."""
+
+    lease: Lease
+    changed: bool
+    """The address, the MTU or the resolver is not what it was (or this is the first lease)."""
+
+
+class Remember(Struct, frozen=True, tag=True):
+    """What must survive a restart of control."""
+
+    state: "HostState"
+
+
+class HostState(Struct, frozen=True):
+    """The mobile host's memory over restarts (state.json)."""
+
+    move: int = 0
+    """A move number that is higher than every one used so far."""
+    vipa: str | None = None
+    slots: dict[str, int] = {}
+    """Slot of each network's name: slots keep their epoch when reused (DESIGN §3.2)."""
+
+
+class Notice(Struct, frozen=True, tag=True):
+    """Something for the roaming log that is not a handover."""
+
+    kind: str
+    text: str
+    network: str | None = None

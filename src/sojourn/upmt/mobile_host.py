@@ -1,0 +1,404 @@
+"""The mobile host's execution entity (MM-EE): association, tunnels and handovers, as one machine.
+
+Networks come and go (netlink), the data path reports on tunnels, the SIP channel opens and
+closes, `Decide` orders handovers; out come orders for the data path, the transport and the
+kernel, and facts about paths for `Decide`.
+
+    no lease -> a channel on some network -> REGISTER -> Associated(lease)
+    lease + network -> OpenTunnel in the network's slot -> TunnelTested -> PathTested
+    Handover(plan) -> MoveFlows here at once, HandoverRequest in the new tunnel (handover_sender.py)
+
+Timers: the association's (association.py), the channel's (sip_channel.py), the pending
+signal's (handover_sender.py), and `_reopen`: a tunnel that the system refused is tried again.
+"""
+
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import AssociationId, Endpoint, Network, TunnelId
+from sojourn.packet import ip
+from sojourn.upmt import association_events, events
+from sojourn.upmt.association import (
+    Associated,
+    AssociationClient,
+    AssociationCommand,
+    ChannelClosed,
+    ChannelOpened,
+    CredentialIssued,
+    Leave,
+    Left,
+    PassedOn,
+    RefreshWanted,
+    Refused,
+    SendSip,
+    SipReceived,
+    Unreachable,
+)
+from sojourn.upmt.commands import (
+    AddAssociation,
+    AnyCommand,
+    CloseTunnel,
+    InstallSecret,
+    Move,
+    MoveFlows,
+    OpenTunnel,
+    Resumed,
+    SendInner,
+    SetDefault,
+)
+from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
+from sojourn.upmt.handover_sender import HandoverSender, SenderCommand
+from sojourn.upmt.host_events import (
+    CloseChannel,
+    FlowGone,
+    Handover,
+    HandoverDone,
+    HostState,
+    LeaseGranted,
+    Notice,
+    OpenChannel,
+    PathBlocked,
+    PathFailed,
+    PathGone,
+    PathOpened,
+    PathRecovered,
+    PathSilent,
+    PathTested,
+    Remember,
+)
+from sojourn.upmt.lease import Lease
+from sojourn.upmt.sip_channel import ChannelKeeper
+
+ME = AssociationId(1)
+"""A mobile host knows one association, its own."""
+SLOTS = 16
+HEAL_EVERY = 10.0
+"""Seconds between two attempts to get a new secret when no tunnel works: the anchor may have lost the old one."""
+REOPEN_AFTER = 1.0
+"""Seconds after which a tunnel that the system refused to open or to send on is tried again."""
+
+HostEvent = (
+    NetworkUp | NetworkChanged | NetworkDown | ChannelOpened | ChannelClosed | SipReceived | Handover | Leave
+    | Resumed | RefreshWanted | events.AnyEvent
+)  # fmt: skip
+HostCommand = (
+    AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Notice
+    | HandoverDone | PathOpened | PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed | PathGone
+    | FlowGone | Left
+)  # fmt: skip
+
+
+class HostSettings(Struct, frozen=True):
+    """What the configuration says about execution."""
+
+    anchor: Endpoint
+    """Where the anchor's SIP is."""
+    sealed: bool = True
+    keep_alive: float | None = None
+    """Seconds; None = what the anchor suggests."""
+    ports: dict[str, int] = {}
+    """The local UDP port of a network's tunnel, by name; any port where none is given."""
+
+
+class HostNetwork:
+    """One access network with its tunnel."""
+
+    __slots__ = ("network", "reopen_at", "slot", "state", "tunnel")
+
+    def __init__(self, network: Network, slot: int) -> None:
+        self.network = network
+        self.slot = slot
+        self.tunnel: TunnelId | None = None
+        """Its tunnel, once there is a lease."""
+        self.state = "down"
+        """testing, works, silent, blocked, failed; down while there is no lease."""
+        self.reopen_at: float | None = None
+
+
+class MobileHost:
+    """The machine. `rank` orders networks for the SIP channel (control decides how)."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        association: AssociationClient,
+        state: HostState,
+        random: Callable[[int], bytes],
+        rank: Callable[[Sequence[Network]], list[Network]],
+    ) -> None:
+        self.settings = settings
+        self.association = association
+        self.lease: Lease | None = None
+        self.networks: dict[str, HostNetwork] = {}
+        self.channels = ChannelKeeper(settings.anchor)
+        self.sender = HandoverSender(random, state.move)
+        self.problem: str | None = None
+        """Why there is no association, in one line with the remedy."""
+        self.refused = False
+        """The anchor said no for good; only a new token or a restart helps."""
+        self._slots = dict(state.slots)
+        self._rank = rank
+        self._healed = float("-inf")
+
+    # -- the machine's surface
+
+    def handle(self, event: HostEvent, now: float) -> list[HostCommand]:
+        """Take in one fact or order."""
+        match event:
+            case NetworkUp(network) | NetworkChanged(network):
+                commands = self._network_up(network, now)
+            case NetworkDown(name, reason):
+                commands = self._network_down(name, reason, now)
+            case Handover():
+                commands = self._hand_over(event, now)
+            case ChannelOpened(channel):
+                commands = self._channel_opened(event, now) if self.channels.opened(channel) else []
+            case ChannelClosed(channel):
+                commands = self._associate(event, now) if self.channels.closed(channel, now) else []
+            case SipReceived() | Leave() | RefreshWanted():
+                commands = self._associate(event, now)
+            case Resumed():
+                self.channels.forget_failures()
+                commands = [event, *self.channels.leave(), *self._associate(RefreshWanted(), now)]
+            case _:
+                commands = self._from_data_path(event, now)
+        return commands + self._keep_channel(now)
+
+    def deadline(self) -> float | None:
+        """Return the earliest of all timers (see the module's list)."""
+        times = [self.association.deadline(), self.sender.deadline(), self.channels.retry_at(self._candidates())]
+        times += [held.reopen_at for held in self.networks.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, now: float) -> list[HostCommand]:
+        """Do what is due."""
+        commands: list[HostCommand] = []
+        commands += self._from_association(self.association.tick(now), now)
+        commands += self._from_sender(self.sender.tick(now))
+        for held in self.networks.values():
+            if held.reopen_at is not None and held.reopen_at <= now:
+                held.reopen_at = None
+                commands += self._open_tunnel(held)
+        return commands + self._keep_channel(now)
+
+    # -- networks and tunnels
+
+    def _network_up(self, network: Network, now: float) -> list[HostCommand]:
+        held = self.networks.get(network.name)
+        self.channels.forget_failures(network.name)
+        commands: list[HostCommand] = []
+        if held is None:
+            slot, commands = self._slot_of(network.name)
+            held = self.networks[network.name] = HostNetwork(network, slot)
+        elif held.network != network and self.channels.network == network.name:
+            commands += self.channels.leave()
+        held.network = network
+        return commands + self._open_tunnel(held)
+
+    def _network_down(self, name: str, reason: str, now: float) -> list[HostCommand]:
+        held = self.networks.pop(name, None)
+        if held is None:
+            return []
+        commands: list[HostCommand] = [PathGone(name, reason)]
+        if self.channels.network == name:
+            commands += self.channels.leave()
+        if held.tunnel is not None:
+            commands += self._from_sender(self.sender.tunnel_lost(held.tunnel, now))
+            commands.append(CloseTunnel(held.tunnel))
+        return commands
+
+    def _slot_of(self, name: str) -> tuple[int, list[HostCommand]]:
+        """Return the network's slot: the one it had before, a free one, or that of a network not here now."""
+        if name in self._slots:
+            return self._slots[name], []
+        taken = {held.slot for held in self.networks.values()}
+        known = set(self._slots.values())
+        free = [slot for slot in range(SLOTS) if slot not in known] or [s for s in range(SLOTS) if s not in taken]
+        slot = free[0] if free else SLOTS - 1
+        self._slots = {other: at for other, at in self._slots.items() if at != slot} | {name: slot}
+        return slot, [self._remember()]
+
+    def _open_tunnel(self, held: HostNetwork) -> list[HostCommand]:
+        if self.lease is None:
+            return []
+        network = held.network
+        remote = next((at for at in self.lease.endpoints if (":" in at.address) == (":" in network.address)), None)
+        held.tunnel = self.lease.tunnels[held.slot]
+        if remote is None:
+            held.state = "blocked"
+            family = "IPv6" if ":" in network.address else "IPv4"
+            return [PathOpened(network), PathBlocked(network.name, f"the anchor has no {family} address")]
+        held.state = "testing"
+        order = OpenTunnel(
+            ME,
+            held.tunnel,
+            network.interface,
+            Endpoint(network.address, self.settings.ports.get(network.name, 0)),
+            remote,
+            self.settings.sealed,
+            self.settings.keep_alive or self.lease.keep_alive,
+        )
+        return [order, PathOpened(network)]
+
+    def network_of(self, tunnel: TunnelId | None) -> HostNetwork | None:
+        """Return the network that a tunnel runs over now."""
+        return next((held for held in self.networks.values() if held.tunnel == tunnel), None) if tunnel else None
+
+    # -- what the data path says
+
+    def _from_data_path(self, event: events.AnyEvent, now: float) -> list[HostCommand]:
+        match event:
+            case events.InnerReceived():
+                return self._inner(event, now)
+            case events.SecretNeeded():
+                return self._associate(RefreshWanted(), now)
+            case events.FlowEnded(_, flow):
+                return [FlowGone(flow)]
+            case events.TunnelTested(tunnel, _, rtt):
+                return self._path(tunnel, "works", lambda name: PathTested(name, rtt), now)
+            case events.TunnelRecovered(tunnel):
+                return self._path(tunnel, "works", PathRecovered, now)
+            case events.TunnelSilent(tunnel, after):
+                return self._path(tunnel, "silent", lambda name: PathSilent(name, after), now)
+            case events.TunnelBlocked(tunnel, reason):
+                return self._path(tunnel, "blocked", lambda name: PathBlocked(name, reason), now)
+            case events.TunnelFailed(tunnel, why):
+                return self._path(tunnel, "failed", lambda name: PathFailed(name, why), now)
+            case events.TunnelMeasured(tunnel, srtt):
+                self.sender.measured(tunnel, srtt)
+        return []
+
+    def _path(
+        self,
+        tunnel: TunnelId,
+        state: str,
+        fact: Callable[[str], PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed],
+        now: float,
+    ) -> list[HostCommand]:
+        held = self.network_of(tunnel)
+        if held is None:
+            return []
+        commands: list[HostCommand] = [fact(held.network.name)]
+        held.state = state
+        if state == "failed":
+            held.reopen_at = now + REOPEN_AFTER
+        if state == "works":
+            return commands
+        if self._others_work(held):
+            commands += self.channels.leave() if self.channels.network == held.network.name else []
+        elif now - self._healed >= HEAL_EVERY:
+            self._healed = now
+            commands += self._associate(RefreshWanted(), now)
+        return commands + self._from_sender(self.sender.tunnel_lost(tunnel, now))
+
+    def _others_work(self, held: HostNetwork) -> bool:
+        return any(other.state == "works" for other in self.networks.values() if other is not held)
+
+    def _inner(self, event: events.InnerReceived, now: float) -> list[HostCommand]:
+        try:
+            _, _, payload = ip.udp_parts(event.packet)
+        except RemoteProtocolError:
+            return []
+        return self._from_sender(self.sender.received(payload, now))
+
+    # -- handover
+
+    def _hand_over(self, order: Handover, now: float) -> list[HostCommand]:
+        """Change our rows now, and tell the anchor in the tunnel that the flows go to."""
+        if self.lease is None:
+            return []
+        moves: list[Move] = []
+        for row in order.plan:
+            held = self.networks.get(row.network) if row.network is not None else None
+            moves.append(Move(row.select, held.tunnel if held is not None else None))
+        number, remember = self.sender.next_number()
+        commands: list[HostCommand] = [MoveFlows(ME, number, tuple(moves))]
+        if remember:
+            commands.append(self._remember())
+        return commands + self._from_sender(self.sender.order(number, moves, now))
+
+    def _from_sender(self, commands: Sequence[SenderCommand]) -> list[HostCommand]:
+        out: list[HostCommand] = []
+        for command in commands:
+            if isinstance(command, HandoverDone):
+                held = self.network_of(TunnelId(int(command.network))) if command.network else None
+                name = held.network.name if held is not None else None
+                out.append(HandoverDone(command.number, name, command.seconds, command.counts))
+            elif isinstance(command, SendInner):
+                out.append(command)
+            elif self.channels.channel is not None and self.channels.open:
+                out.append(SendSip(self.channels.channel, command.data))
+        return out
+
+    # -- association
+
+    def _associate(
+        self, event: ChannelOpened | ChannelClosed | SipReceived | Leave | RefreshWanted, now: float
+    ) -> list[HostCommand]:
+        return self._from_association(self.association.handle(event, now), now)
+
+    def _channel_opened(self, event: ChannelOpened, now: float) -> list[HostCommand]:
+        return self._associate(event, now) + self._from_sender(self.sender.channel_opened(now))
+
+    def _from_association(self, commands: Sequence[AssociationCommand], now: float) -> list[HostCommand]:
+        out: list[HostCommand] = []
+        for command in commands:
+            match command:
+                case Associated(lease):
+                    out += self._associated(lease, now)
+                case Refused(status, why, remedy, permanent):
+                    self.problem = f"{why}: {remedy}" if remedy else why
+                    self.refused = permanent
+                    out.append(Notice("refused", f"the anchor answered {status}, {self.problem}"))
+                case Unreachable(why):
+                    out += self._unreachable(why)
+                case association_events.CloseChannel(channel, why):
+                    out += [Notice("unreachable", why), CloseChannel(channel)]
+                    out += (
+                        self._associate(ChannelClosed(channel, why), now) if self.channels.closed(channel, now) else []
+                    )
+                case PassedOn(_, message):
+                    out += self._from_sender(self.sender.received(bytes(message), now))
+                case SendSip() | CredentialIssued() | Left():
+                    out.append(command)
+        return out
+
+    def _unreachable(self, why: str) -> list[HostCommand]:
+        """Note that the anchor did not answer. Said once, not at every attempt."""
+        said, self.problem = self.problem, why
+        return [*([Notice("unreachable", why)] if said != why else []), *self.channels.leave()]
+
+    def _associated(self, lease: Lease, now: float) -> list[HostCommand]:
+        before, self.lease = self.lease, lease
+        self.problem, self.refused = None, False
+        same = before is not None and (before.vipa, before.vipa6, before.mtu, before.resolver, before.tunnels) == (
+            lease.vipa, lease.vipa6, lease.mtu, lease.resolver, lease.tunnels)  # fmt: skip
+        commands: list[HostCommand] = [LeaseGranted(lease, not same), self._remember()]
+        commands.append(AddAssociation(ME, lease.vipa, lease.vipa6, lease.tunnels))
+        if lease.secret is not None:
+            commands.append(InstallSecret(ME, lease.secret))
+        self.sender.lease(lease)
+        if same and before is not None and before.endpoints == lease.endpoints:
+            return commands
+        commands.append(SetDefault(ME, None))
+        for held in sorted(self.networks.values(), key=lambda held: held.slot):
+            commands += self._open_tunnel(held)
+        return commands
+
+    def _remember(self) -> Remember:
+        vipa = self.lease.vipa if self.lease is not None else None
+        return Remember(HostState(self.sender.reserved, vipa, dict(self._slots)))
+
+    # -- the SIP channel
+
+    def _candidates(self) -> list[Network]:
+        """Return the networks for the channel, those with a working tunnel first."""
+        if self.refused:
+            return []
+        order = self._rank([held.network for held in self.networks.values()])
+        return sorted(order, key=lambda network: self.networks[network.name].state not in ("works", "down", "testing"))
+
+    def _keep_channel(self, now: float) -> list[HostCommand]:
+        return list(self.channels.choose(self._candidates(), now))
