@@ -22,8 +22,6 @@ class StreamFramer:
         self._scanned = 0
         self._needed: int | None = None
         self._failed: str | None = None
-        self.pings = 0
-        """Double CR LF seen between messages (RFC 5626 §3.5.1), for the owner to answer with one."""
 
     def feed(self, data: bytes) -> None:
         """Add bytes as they came; then call `next_message` until it returns None."""
@@ -82,7 +80,6 @@ class StreamFramer:
         while self._buffer[2 * count : 2 * count + 2] == b"\r\n":
             count += 1
         if count:
-            self.pings += count // 2
             del self._buffer[: 2 * count]
             self._scanned = 0
 
