@@ -153,7 +153,7 @@ def read_link(message: Any) -> Link:  # noqa: ANN401
 
 
 def kind_of(name: str, hardware: int, driver: str | None) -> str:
-    """Guess what an interface gives access by; `hardware` is its ARPHRD number, `driver` what rtnetlink calls its kind."""
+    """Guess what an interface gives access by, from its ARPHRD number and what rtnetlink calls its kind."""
     sysfs = Path("/sys/class/net") / name
     if (sysfs / "wireless").exists() or (sysfs / "phy80211").exists():
         return "wifi"
