@@ -1,0 +1,89 @@
+# Everything from a bare Debian 12, as root: `make demo` and `make test` install what is missing
+# and run. Stamps in .venv make the second call instant; `make clean` forgets everything.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PYTHONDONTWRITEBYTECODE := 1
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --quiet --no-deps
+PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+APT_BASE := python3 python3-venv nftables iproute2 procps
+APT_DEMO := $(APT_BASE) openssh-server openssh-client iputils-ping
+APT_TEST := $(APT_DEMO) sip-tester curl netcat-openbsd
+APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3
+
+BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
+
+.PHONY: help demo test bench lint unit net format lock setup clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s%s\n", $$1, $$2}'
+
+demo: $(VENV)/.apt-demo $(VENV)/.installed ## Move live SSH, HTTP and voice flows through every change of network
+	$(VENV)/bin/sojourn lab demo
+
+test: lint unit net ## All checks and tests, some minutes (CI runs this)
+
+lint: $(VENV)/.installed ## Style, types, and a test file for every source file
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy src tests scripts $(BENCHMARKS)
+	$(PY) scripts/pairs.py
+
+unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real daemons
+	$(PY) -m pytest -q -n 2 --dist loadfile --ignore=tests/net tests
+
+net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces, one test after the other
+	$(PY) -m pytest -q tests/net
+
+bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
+	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }
+	for file in $(BENCHMARKS); do echo "== $$file" >&2; $(PY) $$file; done
+
+format: $(VENV)/.installed ## Put the code into its form
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+setup: $(VENV)/.installed ## Only install
+
+# The locks carry hashes and no index; `make lock UPGRADE=--upgrade` takes the newest versions.
+lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
+	$(PIP_COMPILE) $(UPGRADE) -o requirements.txt pyproject.toml
+	$(PIP_COMPILE) $(UPGRADE) --extra dev --all-build-deps -o requirements-dev.txt pyproject.toml
+
+clean: ## Remove the environment and all that was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out dist build
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements-dev.txt pyproject.toml | $(VENV)/.python
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
+	$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.python: | $(VENV)/.apt-base
+	@test -x $(PY) || "$$(scripts/find-python)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.apt-base: scripts/apt-install
+	@scripts/apt-install $(APT_BASE)
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.apt-demo: scripts/apt-install
+	@scripts/apt-install $(APT_DEMO)
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.apt-test: scripts/apt-install
+	@scripts/apt-install $(APT_TEST)
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.apt-bench: scripts/apt-install
+	@scripts/apt-install $(APT_BENCH)
+	@mkdir -p $(VENV) && touch $@
