@@ -6,7 +6,7 @@ from typing import Final
 OUTER_UDP_IPV4: Final = 28
 OUTER_UDP_IPV6: Final = 48
 BASE_DATAGRAM: Final = 1200
-"""UDP payload that any path is expected to carry (RFC 9000 §14): challenges and first packets are padded to it."""
+"""UDP payload that nearly any path carries (RFC 9000 §14): challenges and first packets are padded to it."""
 MIN_INNER_MTU: Final = 1280
 """What IPv6 needs (RFC 8200 §5): the TUN's MTU is never less."""
 AMPLIFICATION: Final = 3
@@ -21,50 +21,60 @@ INITIAL_RTT: Final = 0.3
 """Assumed until the first answer."""
 LOSS_WINDOW: Final = 10.0
 MEASURE_EVERY: Final = 1.0
-"""How often an active tunnel is probed and reported on."""
+"""How often a host probes an active tunnel and reports on it."""
+ANCHOR_MEASURE_EVERY: Final = 5.0
 ACTIVE_FOR: Final = 2.0
 """A tunnel is active for so long after data passed."""
 
-# Ours: silence.
+# Ours: silence at the host.
 SILENCE_FLOOR: Final = 0.2
+STREAM_GAP: Final = 0.1
+"""Data packets less than this apart are a stream: the next one is expected."""
 QUIET: Final = 0.03
-"""Data is outstanding and nothing was heard for so long: start to ask."""
+"""Something is expected and nothing was heard for so long: ask."""
 ASK_WITHIN: Final = 0.015
-"""The probes that a verdict needs are sent within this time after the first."""
+"""The probes that a verdict needs are sent within so long after the first of them."""
 ASK_AGAIN: Final = 0.05
-"""Spacing of further probes while there is no verdict."""
+"""Least spacing of further ones."""
 FALSE_ALARM: Final = 1e-6
 """How improbable it must be that loss alone explains the missing answers."""
-MAX_WITNESSES: Final = 8
-IDLE_WITNESSES: Final = 3
-"""Missing answers that a verdict on an idle tunnel needs."""
+WITNESSES_MAX: Final = 8
+WITNESSES_IDLE: Final = 3
+"""Missing answers that a verdict needs: at most, and on an idle tunnel."""
+ONE_WAY_AFTER: Final = 1.0
+"""Data comes in, but no probe was answered for so long: only the way out is dead."""
+ONE_WAY_ASK: Final = 0.15
 PROBE_MEMORY: Final = 10.0
 """A late answer still counts for so long."""
-MAX_OUTSTANDING: Final = 256
+OUTSTANDING_MAX: Final = 512
 
-# Ours: tests and keep-alive.
+# Ours: tests and keep-alive at the host.
 KEEP_ALIVE: Final = 25.0
 FIRST_TESTS: Final = 0.05
-"""Least spacing of the first probes on a fresh tunnel; it doubles."""
+"""Least spacing of the first probes on a fresh tunnel, and on one that fell silent; it doubles."""
 TEST_SPACING_MAX: Final = 1.0
 BLOCKED_AFTER: Final = 3.0
 BLOCKED_SPACING: Final = 5.0
-SILENT_SPACING_MAX: Final = ((60.0, 0.5), (600.0, 1.0), (float("inf"), 5.0))
+SILENT_SPACING: Final = ((60.0, 0.5), (600.0, 1.0), (float("inf"), 5.0))
 """Silent for less than .. seconds: probes at most .. seconds apart."""
+
+# Ours: absence of a host, at the anchor.
 AWAY_AFTER: Final = 3.0
-"""Anchor: data went to a host for so long and nothing came back: newest packets are kept for it."""
+"""Data went to a host for so long and nothing came back: newest packets are kept for it."""
 AWAY_ASK_AFTER: Final = 1.0
-AWAY_ASK_SPACING: Final = 0.5
+AWAY_ASK_AGAIN: Final = 0.5
 AWAY_SPACING_MAX: Final = 30.0
 
-# Ours: keys.
+# Ours: keys and addresses.
 OLD_KEYS_AT_LEAST: Final = 0.1
+PROOF_AT_LEAST: Final = 0.2
 EPOCH_ANSWER_EVERY: Final = 1.0
 SECRET_NEEDED_EVERY: Final = 10.0
 
-# Ours: path MTU (RFC 8899 §5.1.2 has the roles of these).
+# Ours: path MTU (RFC 8899 §5.1 has the roles of these).
 MTU_PROBES: Final = 3
+MTU_TIMEOUT_AT_LEAST: Final = 0.1
 MTU_CONFIRM_EVERY: Final = 5.0
 MTU_RAISE_AFTER: Final = 600.0
-MTU_CANDIDATES: Final = (9000, 4352, 1500, 1492, 1480, 1460, 1440, 1420, 1400, 1380, 1340, 1300, 1280, 1240)
+MTU_CANDIDATES: Final = (9000, 4352, 1500, 1492, 1480, 1472, 1460, 1440, 1420, 1400, 1380, 1360, 1340)
 """Outer packet sizes that real paths have; asked about all at once when the largest did not pass."""

@@ -1,29 +1,49 @@
-"""One tunnel's machine, at either end: keys, outer address, measurement, silence, keep-alive, path MTU.
+"""One tunnel's machine, at either end: keys, outer address, life, measurement and path MTU in one place.
 
-Skeleton: attributes and signatures are as they will stay; behaviour follows.
+Each of these is a small machine of its own (tunnel_keys, tunnel_path, tunnel_alive, tunnel_measure,
+tunnel_mtu); this file feeds them and turns what they want into frames and events. Timers: those of
+the parts; `deadline` is the earliest. A mobile host's tunnel knows its anchor's address from its
+order and never follows another; an anchor's follows its host by authenticated packets.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from msgspec import Struct
 
 from sojourn.model import AssociationId, Endpoint, TunnelId
-from sojourn.packet.frame import Frame
-from sojourn.packet.seal import KeySchedule, Opened, Opener, Sealer
+from sojourn.packet.frame import Answer, Challenge, Close, EpochFrame, Frame, Probe, Response
+from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened, Opener, Sealer
 from sojourn.upmt.commands import Role
-from sojourn.upmt.constants import KEEP_ALIVE
-from sojourn.upmt.events import AnyEvent
+from sojourn.upmt.constants import (
+    BASE_DATAGRAM,
+    EPOCH_ANSWER_EVERY,
+    KEEP_ALIVE,
+    MTU_TIMEOUT_AT_LEAST,
+    OLD_KEYS_AT_LEAST,
+    OUTER_UDP_IPV4,
+    OUTER_UDP_IPV6,
+    PROOF_RTTS,
+)
+from sojourn.upmt.events import (
+    AnyEvent,
+    SecretNeeded,
+    TunnelBlocked,
+    TunnelClosed,
+    TunnelFailed,
+    TunnelMeasured,
+    TunnelMoved,
+    TunnelRecovered,
+    TunnelSilent,
+    TunnelTested,
+)
+from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life, Wants
+from sojourn.upmt.tunnel_keys import Epochs, TunnelKeys
+from sojourn.upmt.tunnel_measure import Jitter, LossWindow, Probes, Rtt
+from sojourn.upmt.tunnel_mtu import MtuSearch
+from sojourn.upmt.tunnel_path import Ask, OuterPath
 
-
-class Epochs(Protocol):
-    """Where used epochs are kept (datapath/epochs.py)."""
-
-    def next(self, tunnel: TunnelId, at_least: int = 0) -> int: ...
-    def reported(self, tunnel: TunnelId) -> int: ...
-    def opened(self, tunnel: TunnelId) -> int: ...
-    def note_reported(self, tunnel: TunnelId, epoch: int) -> None: ...
-    def note_opened(self, tunnel: TunnelId, epoch: int) -> None: ...
+_NEVER = float("inf")
+_EPOCH_FRAME_BYTES = OVERHEAD_BYTES + 6
 
 
 class SendFrame(Struct, frozen=True):
@@ -33,8 +53,8 @@ class SendFrame(Struct, frozen=True):
     destination: Endpoint
     pad_to: int = 0
     """Bytes of UDP payload to pad to; 0 = no padding."""
-    fragment: bool = False
-    """May go out without DF."""
+    fragment: bool = True
+    """May go out without DF. Only a path MTU probe must not."""
 
 
 class Tell(Struct, frozen=True):
@@ -43,7 +63,11 @@ class Tell(Struct, frozen=True):
     event: AnyEvent
 
 
-TunnelCommand = SendFrame | Tell
+class Ready(Struct, frozen=True):
+    """The tunnel can be used again: send what waits for it."""
+
+
+TunnelCommand = SendFrame | Tell | Ready
 
 
 class Tunnel:
@@ -79,39 +103,383 @@ class Tunnel:
         self.usable = False
         """Data may be sent: address and keys are there, and the tunnel is neither silent nor away."""
         self.fast = False
-        """`usable`, and nothing is pending that needs the slow path: the hot loop may send and receive by itself
-        (packets that come from `outer` and open under the opener's current epoch)."""
+        """`usable` and proved: the hot loop may send and receive by itself (packets that come from `outer`
+        and open in the opener's current epoch)."""
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0
         self.bytes_out = 0
+        self.armed = _NEVER
+        """The earliest time for which `wake` was called and `tick` was not."""
+        self.rtt = Rtt()
+        self.jitter = Jitter()
+        self.losses = LossWindow()
+        self.probes = Probes()
+        self.live: HostLiveness | AnchorLiveness = (
+            HostLiveness(self.rtt, self.probes, keep_alive)
+            if role is Role.HOST
+            else AnchorLiveness(self.rtt, self.probes)
+        )
+        self.path = OuterPath(random)
+        self.keys: TunnelKeys | None = None
+        self._mtu = mtu
+        self._search = MtuSearch(mtu, OUTER_UDP_IPV4, OVERHEAD_BYTES if sealed else 0)
+        self._wake = wake
+        self._pending: list[TunnelCommand] = []
+        self._told_epoch_at = float("-inf")
+        self._closed = False
+        self._failed = False
+
+    # Orders.
+
+    def install(self, schedule: KeySchedule, epochs: Epochs, now: float) -> None:
+        """Take in the association's secrets: the first time, and whenever a new one has joined them."""
+        if not self.sealed:
+            return
+        if self.keys is None:
+            self.keys = TunnelKeys(self.id, self.role, schedule, epochs)
+            self.opener = self.keys.opener
+            needed = self.keys.begin(now) if self.role is Role.HOST else False
+        else:
+            needed = self.keys.installed(now)
+            if self.keys.sealer is None and self.role is Role.HOST:
+                needed = self.keys.begin(now)
+        self._after_keys(needed)
+        self._changed(now)
+
+    def adopt_secret(self, now: float) -> None:
+        """Anchor: the host has sealed with the newest secret, on whichever tunnel: do so, too."""
+        if self.keys is not None:
+            self._after_keys(self.keys.adopt(now))
+            self._changed(now)
+
+    def open(self, remote: Endpoint, now: float) -> None:
+        """Host: use the tunnel towards `remote`, over a network that is new to it, and test it at once.
+
+        Anchor: take `remote` as proved (a plain tunnel, or one restored).
+        """
+        self._closed = False
+        self.path.set(remote)
+        self._new_path(now)
+        if isinstance(self.live, HostLiveness):
+            self.live.begin(now)
+        elif self.sealed or self._search.searching():
+            self._search.start(now)
+        self._changed(now)
+
+    def retest(self, now: float) -> None:
+        """Forget what was measured and test anew: the machine slept."""
+        if self.outer is not None and not self._closed:
+            if isinstance(self.live, HostLiveness):
+                self.open(self.outer, now)
+
+    def close(self) -> list[TunnelCommand]:
+        """Give the tunnel up; tell the peer."""
+        commands: list[TunnelCommand] = []
+        if self.outer is not None and self._can_seal():
+            commands.append(SendFrame(Close(self._opened()), self.outer))
+        self._closed, self.usable, self.fast = True, False, False
+        return commands
+
+    def failed(self, why: str, now: float) -> list[TunnelCommand]:
+        """Take in that the system refused to send or to open the socket; tell it once until something is heard."""
+        if not isinstance(self.live, HostLiveness):
+            return []
+        was, self._failed = self._failed, True
+        self.live.fail(now)
+        self._changed(now)
+        return [] if was else [Tell(TunnelFailed(self.id, why))]
+
+    # The hot loop's methods.
 
     def heard(self, now: float, packets: int, size: int) -> None:
         """Note authentic data packets, `size` bytes of UDP payload in all. Once a batch."""
-        raise NotImplementedError
+        self.packets_in += packets
+        self.bytes_in += size
+        self.live.data_in(now)
+        if not self.fast:
+            self._heard(now)
+        elif self.keys is not None and self.keys.opened_new_epoch:
+            self._settle_keys(now)
+        if self.live.due < self.armed:
+            self._wake_at(self.live.due)
 
     def sent(self, now: float, packets: int, size: int) -> None:
         """Note data packets that went out, `size` bytes of UDP payload in all. Once a batch."""
-        raise NotImplementedError
+        self.packets_out += packets
+        self.bytes_out += size
+        self.live.data_out(now)
+        keys = self.keys
+        if keys is not None and (now >= keys.step_at or keys.step_at == _NEVER or not keys.may_seal()):
+            self._after_keys(keys.sent(now))
+            self._changed(now)
+        if self.live.due < self.armed:
+            self._wake_at(self.live.due)
+
+    # Slow path.
+
+    def wanted(self, now: float) -> None:
+        """Anchor: note that data is kept for a host that is away."""
+        if isinstance(self.live, AnchorLiveness):
+            self.live.data_out(now)
+            self._rearm(now)
+
+    def spend(self, size: int) -> bool:
+        """Say whether `size` bytes may go to the outer address now; charge them where it is unproved."""
+        allowed = self.path.spend(size)
+        self.credit = self.path.credit
+        return allowed
+
+    def on_source(self, source: Endpoint, opened: Opened, size: int, now: float) -> list[TunnelCommand]:
+        """Take note where an authentic packet came from; called before `heard` or `on_frame`.
+
+        Needed whenever `source` is not `outer`, or `outer` is unproved. It revives a closed tunnel.
+        """
+        if self.role is Role.HOST or not self.sealed:
+            return []
+        self._closed = self._closed and not opened.highest
+        if self.keys is not None and self.keys.sealer is None:
+            self._after_keys(self.keys.begin(now))
+        before = self.path.proved
+        asks = self.path.came(source, size, opened.highest, now, self._proof_rtt())
+        if self.path.credit is None and self.path.proved != before:
+            self._new_path(now)
+        self._changed(now)
+        return self._challenges(asks)
+
+    def on_stale(self, source: Endpoint, size: int, now: float) -> list[TunnelCommand]:
+        """Answer a packet of an epoch that the peer should have left; never by more than came."""
+        if now < self._told_epoch_at + EPOCH_ANSWER_EVERY or size < _EPOCH_FRAME_BYTES or not self._can_seal():
+            return []
+        self._told_epoch_at = now
+        return [SendFrame(EpochFrame(self._opened()), source)]
 
     def on_frame(
         self, frame: Frame, source: Endpoint, opened: Opened | None, size: int, now: float
     ) -> list[TunnelCommand]:
         """Take in an authentic control frame (`opened` is None in a plain tunnel)."""
-        raise NotImplementedError
-
-    def on_source(self, source: Endpoint, opened: Opened, size: int, now: float) -> list[TunnelCommand]:
-        """Take note that an authentic packet came from elsewhere than `outer`. Called before `heard` or `on_frame`."""
-        raise NotImplementedError
+        self.packets_in += 1
+        self.bytes_in += size
+        if self.keys is not None:
+            self.keys.reported(frame.opened)
+        commands: list[TunnelCommand] = []
+        if isinstance(frame, Answer):
+            commands = self._on_answer(frame, now)
+        else:
+            self.live.frame_in(now)
+            if isinstance(frame, Probe):
+                commands = self._answer(frame, source, now)
+            elif isinstance(frame, Challenge):
+                commands = [SendFrame(Response(self._opened(), frame.data), source)]
+            elif isinstance(frame, Response):
+                commands = self._on_response(source, frame.data, now)
+            elif isinstance(frame, Close):
+                self._closed = True
+                self.path.set(None)
+                commands = [Tell(TunnelClosed(self.id))]
+        self._heard(now)
+        return commands
 
     def clock_jumped(self, gap: float, now: float) -> None:
         """Forgive `gap` seconds in which the process did not run."""
-        raise NotImplementedError
+        self.live.shift(gap)
+        self._rearm(now)
+
+    def frame_sent(self, size: int, now: float) -> None:
+        """Note that a control frame went out; the forwarder calls it once a frame."""
+        self.packets_out += 1
+        self.bytes_out += size
+        self.live.last_out = max(self.live.last_out, now)
+        if self.keys is not None:
+            self._after_keys(self.keys.sent(now))
+
+    def measured(self) -> TunnelMeasured:
+        """Return what is known of the path."""
+        loss_out, loss_in = self.losses.loss()
+        return TunnelMeasured(
+            self.id, self.rtt.srtt, self.rtt.rttvar, self.jitter.value, loss_out, loss_in, self.inner_mtu,
+            self.bytes_in, self.bytes_out, self.packets_in, self.packets_out, self.outer,
+            self.live.life is Life.SILENT,
+        )  # fmt: skip
 
     def deadline(self) -> float:
         """When `tick` is wanted next (infinite: never)."""
-        raise NotImplementedError
+        return self.armed
 
     def tick(self, now: float) -> list[TunnelCommand]:
         """Do what is due. Early, late or twice is harmless."""
-        raise NotImplementedError
+        commands, self._pending = self._pending, []
+        self.armed = _NEVER
+        if self.outer is not None and not self._closed and self._can_seal():
+            if now >= self.live.due:
+                commands += self._tick_life(now)
+            if now >= self.path.due:
+                commands += self._challenges(self.path.tick(now, self._proof_rtt()))
+            if now >= self._search.due and self._search_may_run():
+                commands += self._tick_search(now)
+        if self.keys is not None:
+            self.keys.tick(now)
+        self._changed(now)
+        return commands
+
+    # What the parts want, as commands.
+
+    def _tick_life(self, now: float) -> list[TunnelCommand]:
+        commands: list[TunnelCommand] = []
+        before = self.live.life
+        for _ in range(4):
+            wants = self.live.tick(now)
+            if wants is None:
+                break
+            test = isinstance(self.live, HostLiveness) and self.live.life in (Life.TESTING, Life.BLOCKED)
+            pad = test and isinstance(self.live, HostLiveness) and self.live.asked_for_test() % 3 != 0
+            commands += self._probe(now, BASE_DATAGRAM if pad else 0)
+            if wants is Wants.MEASURE:
+                commands.append(Tell(self.measured()))
+        if self.live.life is not before:
+            if self.live.life is Life.BLOCKED:
+                commands.append(Tell(TunnelBlocked(self.id, "no answer from the anchor: UDP seems to be blocked")))
+            elif self.live.life is Life.SILENT:
+                commands.append(Tell(TunnelSilent(self.id, now - self.live.last_heard)))
+        return commands
+
+    def _probe(self, now: float, pad_to: int, mtu: bool = False) -> list[TunnelCommand]:
+        if self.outer is None or not self.spend(pad_to or 64):
+            return []
+        sequence = self.probes.new(now, self.packets_out + 1, pad_to if mtu else 0)
+        frame = Probe(self._opened(), sequence, _us(now))
+        return [SendFrame(frame, self.outer, pad_to, fragment=not mtu)]
+
+    def _answer(self, probe: Probe, source: Endpoint, now: float) -> list[TunnelCommand]:
+        # A probe that was overtaken by a move is answered where the host is now.
+        destination = source if source == self.outer or self.role is Role.HOST else self.outer
+        if destination is None or not self._can_seal() or not self.spend(96):
+            return []
+        answer = Answer(
+            self._opened(),
+            probe.sequence,
+            probe.sent_us,
+            _us(now),
+            _us(now),
+            self.packets_in,
+            self.packets_out + 1,
+            source,
+        )
+        return [SendFrame(answer, destination)]
+
+    def _on_answer(self, answer: Answer, now: float) -> list[TunnelCommand]:
+        sent = self.probes.answered(answer.sequence, now, self.rtt.late_after())
+        if sent is None:
+            self.live.frame_in(now)
+            return []
+        spent = max(now - sent.at - (answer.answered_us - answer.received_us) / 1e6, 0.0)
+        if not sent.tainted:
+            self.rtt.sample(spent, now)
+            self.jitter.sample(now - answer.answered_us / 1e6)
+        self.losses.sample(now, sent.packets_out, answer.packets_in, answer.packets_out, self.packets_in)
+        if sent.size:
+            self._search.passed(sent.size, now)
+        before = self.live.answered(now)
+        self._failed = False
+        if self.role is Role.ANCHOR or before is Life.UP:
+            return []  # The anchor's recovery is told by _heard, whatever it was that came.
+        if before is Life.SILENT:
+            return [Tell(TunnelRecovered(self.id))]
+        self._search.start(now)
+        return [Tell(TunnelTested(self.id, answer.seen, spent))]
+
+    def _on_response(self, source: Endpoint, data: bytes, now: float) -> list[TunnelCommand]:
+        before = self.path.proved
+        spent = self.path.response(source, data, now)
+        if spent is None:
+            return []
+        if self.path.proved != before:
+            self._new_path(now)
+        self.rtt.sample(spent, now)
+        self._search.start(now)
+        self._pending.append(Ready())
+        return [Tell(TunnelMoved(self.id, source))]
+
+    def _challenges(self, asks: list[Ask]) -> list[TunnelCommand]:
+        if not self._can_seal():
+            return []
+        return [SendFrame(Challenge(self._opened(), ask.data), ask.destination, ask.pad_to) for ask in asks]
+
+    def _tick_search(self, now: float) -> list[TunnelCommand]:
+        timeout = max(self.rtt.late_after(), MTU_TIMEOUT_AT_LEAST)
+        sizes = self._search.tick(now, timeout, self.live.last_heard, self.live.active(now))
+        return [command for size in sizes for command in self._probe(now, size, mtu=size > 0)]
+
+    # Keeping the public attributes in step.
+
+    def _heard(self, now: float) -> None:
+        if self.keys is not None and self.keys.opened_new_epoch:
+            self._settle_keys(now)
+        if isinstance(self.live, AnchorLiveness) and self.live.answered(now) is Life.SILENT:
+            self._pending.append(Tell(TunnelRecovered(self.id)))
+        self._changed(now)
+
+    def _settle_keys(self, now: float) -> None:
+        if self.keys is not None:
+            self.keys.settle(now, max(PROOF_RTTS * self.rtt.late_after(), OLD_KEYS_AT_LEAST))
+            self._wake_at(self.keys.drop_at)
+
+    def _after_keys(self, needed: bool) -> None:
+        if self.keys is not None:
+            self.sealer = self.keys.sealer
+        if needed:
+            self._pending.append(Tell(SecretNeeded(self.association)))
+            self._wake_at(float("-inf"))
+
+    def _new_path(self, now: float) -> None:
+        """Forget what was measured of another path; its delay is kept as the best guess there is."""
+        self.losses.clear()
+        self.probes.forgive()
+        self.jitter = Jitter()
+        remote = self.path.current
+        overhead = OUTER_UDP_IPV6 if remote is not None and ":" in remote.address else OUTER_UDP_IPV4
+        self._search = MtuSearch(self._mtu, overhead, OVERHEAD_BYTES if self.sealed else 0)
+
+    def _changed(self, now: float) -> None:
+        was = self.usable
+        self.outer, self.credit = self.path.current, self.path.credit
+        self.inner_mtu, self.may_fragment = self._search.inner_mtu(), self._search.may_fragment()
+        self.usable = (
+            self.outer is not None
+            and not self._closed
+            and self.live.life in (Life.UP, Life.TESTING)
+            and self._can_seal()
+        )
+        self.fast = self.usable and self.credit is None
+        if self.usable and not was:
+            self._pending.append(Ready())
+        self._rearm(now)
+
+    def _rearm(self, now: float) -> None:
+        at = _NEVER
+        if self.outer is not None and not self._closed and self._can_seal():
+            at = min(self.live.due, self.path.due, self._search.due if self._search_may_run() else _NEVER)
+        if self.keys is not None:
+            at = min(at, self.keys.drop_at)
+        self._wake_at(now if self._pending else at)
+
+    def _wake_at(self, at: float) -> None:
+        if at < self.armed:
+            self.armed = at
+            self._wake(self, at)
+
+    def _search_may_run(self) -> bool:
+        return self.live.life is Life.UP and self.credit is None
+
+    def _can_seal(self) -> bool:
+        return not self.sealed or (self.keys is not None and self.keys.may_seal())
+
+    def _opened(self) -> int:
+        return self.opener.current if self.opener is not None else 0
+
+    def _proof_rtt(self) -> float:
+        return max(self.rtt.guess(), self.rtt.late_after() / 2)
+
+
+def _us(now: float) -> int:
+    return int(now * 1_000_000)

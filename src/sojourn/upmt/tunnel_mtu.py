@@ -1,0 +1,149 @@
+"""Path MTU discovery of one tunnel and direction by padded probes (RFC 8899; ICMP is not needed).
+
+    idle --start--> ceiling --answer--> done          the usual path: one probe
+                    ceiling --3 lost--> candidates --3 rounds--> done
+    done --3 confirmations lost while smaller packets pass--> candidates       a black hole (RFC 8899 §4.3)
+    done --600 s--> ceiling                                                  the path may have grown
+
+Sizes here are those of the outer packet, IP header included. While a search is on, packets go
+without DF: nothing is lost meanwhile. A path that carries less than 1280 inner bytes stays so.
+"""
+
+from enum import Enum, auto
+
+from sojourn.upmt.constants import (
+    BASE_DATAGRAM,
+    MIN_INNER_MTU,
+    MTU_CANDIDATES,
+    MTU_CONFIRM_EVERY,
+    MTU_PROBES,
+    MTU_RAISE_AFTER,
+)
+
+_NEVER = float("inf")
+
+
+class Phase(Enum):
+    """How far the search is."""
+
+    IDLE = auto()
+    CEILING = auto()
+    CANDIDATES = auto()
+    DONE = auto()
+
+
+class MtuSearch:
+    """The largest outer packet that is known to pass, and the search for a larger one."""
+
+    def __init__(self, inner_mtu: int, outer_overhead: int, sealing: int) -> None:
+        """`inner_mtu` is the TUN's: more need not pass. `outer_overhead`: IP and UDP; `sealing`: header and tag."""
+        self.inner_max = inner_mtu
+        self.phase = Phase.IDLE
+        self.confirmed = 0
+        self.due = _NEVER
+        self._overhead = outer_overhead
+        self._all = outer_overhead + sealing
+        self._tries = 0
+        self._round_at = 0.0
+        self._asked: tuple[int, ...] = ()
+        self._raise_at = _NEVER
+
+    @property
+    def ceiling(self) -> int:
+        """The outer size of the largest packet that the TUN can bring."""
+        return self.inner_max + self._all
+
+    @property
+    def floor(self) -> int:
+        """The outer size of an inner packet of 1280 bytes: nothing smaller is of interest."""
+        return min(MIN_INNER_MTU + self._all, self.ceiling)
+
+    def searching(self) -> bool:
+        """Say whether the result is still open."""
+        return self.phase is not Phase.DONE
+
+    def inner_mtu(self) -> int:
+        """Return the largest inner packet to let through now."""
+        if self.searching():
+            return self.inner_max
+        return max(self.confirmed, self.floor) - self._all
+
+    def may_fragment(self) -> bool:
+        """Say whether packets have to go without DF."""
+        return self.searching() or self.confirmed < self.floor
+
+    def start(self, now: float) -> None:
+        """Begin a search: the path is new, and carries small packets."""
+        self.confirmed = 0
+        self._enter(Phase.CEILING, now)
+
+    def stop(self) -> None:
+        """Forget the path."""
+        self.phase, self.due, self.confirmed = Phase.IDLE, _NEVER, 0
+
+    def passed(self, datagram: int, now: float) -> None:
+        """Take in that a probe of `datagram` bytes of UDP payload was answered."""
+        size = datagram + self._overhead
+        if self.phase is Phase.IDLE:
+            return
+        if size >= self.confirmed:
+            self.confirmed = size
+            if self.phase is Phase.DONE:
+                self._tries, self.due = 0, now + MTU_CONFIRM_EVERY
+        if self.phase is not Phase.DONE and size >= self.ceiling:
+            self._finish(now)
+
+    def tick(self, now: float, timeout: float, last_heard: float, active: bool) -> list[int]:
+        """Return the probes to send now, as bytes of UDP payload (0: an ordinary one, to see that the path lives)."""
+        if now < self.due:
+            return []
+        if self._tries and last_heard <= self._round_at:
+            return self._ask(now, timeout, self._asked)  # Nothing passes: that says nothing about sizes.
+        if self.phase is Phase.DONE:
+            return self._confirm(now, timeout, active)
+        if self.phase is Phase.CEILING and self._tries >= MTU_PROBES:
+            self._enter(Phase.CANDIDATES, now)
+        if self.phase is Phase.CANDIDATES and self._tries >= MTU_PROBES:
+            self._finish(now)
+            return []
+        self._tries += 1
+        sizes = (self.ceiling,) if self.phase is Phase.CEILING else self._candidates()
+        if not sizes:
+            self._finish(now)
+            return []
+        return self._ask(now, timeout, sizes)
+
+    def _confirm(self, now: float, timeout: float, active: bool) -> list[int]:
+        if now >= self._raise_at:
+            self._enter(Phase.CEILING, now)
+            return self.tick(now, timeout, now, active)
+        if not active or self.confirmed < self.floor or self.confirmed <= BASE_DATAGRAM:
+            self._tries = 0
+            self.due = min(now + MTU_CONFIRM_EVERY, self._raise_at)
+            return []
+        if self._tries >= MTU_PROBES:
+            self.confirmed = 0
+            self._enter(Phase.CANDIDATES, now)
+            return self.tick(now, timeout, now, active)
+        self._tries += 1
+        return self._ask(now, timeout, (self.confirmed,))
+
+    def _ask(self, now: float, timeout: float, sizes: tuple[int, ...]) -> list[int]:
+        self._round_at, self._asked = now, sizes
+        self.due = now + timeout
+        return [size - self._overhead for size in sizes] + [0]
+
+    def _candidates(self) -> tuple[int, ...]:
+        low = max(self.confirmed + 1, self.floor)
+        sizes = {size for size in MTU_CANDIDATES if low <= size < self.ceiling}
+        if self.confirmed < self.floor:
+            sizes.add(self.floor)
+        return tuple(sorted(sizes))
+
+    def _enter(self, phase: Phase, now: float) -> None:
+        self.phase, self._tries, self.due = phase, 0, now
+
+    def _finish(self, now: float) -> None:
+        self.phase, self._tries = Phase.DONE, 0
+        self._raise_at = now + MTU_RAISE_AFTER if self.confirmed < self.ceiling else _NEVER
+        self.due = now + MTU_CONFIRM_EVERY
