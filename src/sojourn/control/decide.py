@@ -15,7 +15,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sojourn.model import Flow, Network
-from sojourn.upmt.commands import Everything, Exactly
+from sojourn.upmt.commands import Everything, Exactly, Matching
 from sojourn.upmt.host_events import (
     FlowGone,
     Handover,
@@ -30,6 +30,7 @@ from sojourn.upmt.host_events import (
     PathTested,
     PlanRow,
 )
+from sojourn.upmt.match import Match
 
 # Ours. Going back costs nothing but patience; flapping costs packets.
 SETTLE_NEW = 1.0
@@ -40,6 +41,8 @@ SETTLE_LONGEST = 60.0
 FORGIVE = 120.0
 GRACE = 0.5
 """Seconds an active network may take to answer after its address changed, while another one works."""
+MAX_MATCHED = 32
+"""Orders by match that are kept; older ones are forgotten."""
 
 
 class PathState(StrEnum):
@@ -106,6 +109,8 @@ class Decide:
         """The network that the user ordered for everything; it holds while that network works."""
         self.pinned: dict[Flow, str] = {}
         """Flows that the user put on a network; they follow the others while it does not work."""
+        self.matched: dict[Match, str] = {}
+        """The same for all flows that a match covers, those to come not included; the newest orders."""
         self._placed: dict[Flow, str | None] = {}
         self._left = "a network is there"
         """Why there is no active network, for the reason of the next handover."""
@@ -130,7 +135,7 @@ class Decide:
                 self._placed.pop(flow, None)
                 return []
             case HandoverWanted():
-                return self._ordered(event, now)
+                return self._ordered(event)
         return self._choose(now)
 
     def deadline(self) -> float | None:
@@ -175,16 +180,24 @@ class Decide:
         if name == self.wanted:
             self.wanted = None
 
-    def _ordered(self, order: HandoverWanted, now: float) -> list[Handover]:
+    def _ordered(self, order: HandoverWanted) -> list[Handover]:
         """Carry out the user's order as far as the network exists; it was checked by who took it."""
+        reason = f"ordered {order.reason}"
+        if order.match is not None:
+            self.matched.pop(order.match, None)
+            self.matched[order.match] = order.network
+            if len(self.matched) > MAX_MATCHED:
+                del self.matched[next(iter(self.matched))]
+            return [Handover((PlanRow(Matching(order.match), order.network),), reason, self.active)]
         if order.flows is None:
             self.wanted = order.network
             self.pinned.clear()
+            self.matched.clear()
             self._placed.clear()
-            return self._move(order.network, f"ordered: {order.reason}", now, force=True)
+            return self._move(order.network, reason, force=True)
         for flow in order.flows:
             self.pinned[flow] = order.network
-        return self._place_pinned(f"ordered: {order.reason}")
+        return self._place_pinned(reason)
 
     def _choose(self, now: float) -> list[Handover]:
         active = self.paths.get(self.active or "")
@@ -198,14 +211,14 @@ class Decide:
         if active is not None and active.state is PathState.WORKS:
             if best is None or best is active or (best.network.name != self.wanted and now < best.settled_at()):
                 return self._place_pinned("its network works again")
-            return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}", now)
+            return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}")
         if best is not None:
             if active is not None and self._may_stay(active, now):
                 return []
-            return self._move(best.network.name, self._why_left(), now)
-        return self._without_working(active, now)
+            return self._move(best.network.name, self._why_left())
+        return self._without_working(active)
 
-    def _without_working(self, active: Path | None, now: float) -> list[Handover]:
+    def _without_working(self, active: Path | None) -> list[Handover]:
         """No path is known to work: stay where hope is, or try the newest one unseen (opportunistic set-up)."""
         if active is not None and active.state is not PathState.FAILED:
             untested = [path for path in self.paths.values() if path.state is PathState.TESTING and path is not active]
@@ -215,7 +228,7 @@ class Decide:
         if not hopeful:
             return []
         first = min(hopeful, key=lambda path: (path.state is not PathState.TESTING, self._rank(path)))
-        return self._move(first.network.name, self._why_left(), now)
+        return self._move(first.network.name, self._why_left())
 
     def _may_stay(self, active: Path, now: float) -> bool:
         return active.state is PathState.TESTING and now - active.since < GRACE
@@ -231,11 +244,12 @@ class Decide:
     def _rank(self, path: Path) -> tuple[int, str]:
         return (self.preferences.rank(path.network), path.network.name)
 
-    def _move(self, name: str | None, reason: str, now: float, force: bool = False) -> list[Handover]:
+    def _move(self, name: str | None, reason: str, force: bool = False) -> list[Handover]:
         if name == self.active and not force:
             return []
         came_from, self.active = self.active, name
         rows = [PlanRow(Everything(), name)]
+        rows += [PlanRow(Matching(match), place) for match, place in self.matched.items() if self._works(place)]
         self._placed = {flow: self._place_of(flow) for flow in self.pinned}
         apart = {flow: place for flow, place in self._placed.items() if place != name}
         for place in sorted({place for place in apart.values() if place is not None}):
@@ -243,8 +257,11 @@ class Decide:
         return [Handover(tuple(rows), reason, came_from)]
 
     def _place_of(self, flow: Flow) -> str | None:
-        path = self.paths.get(self.pinned[flow])
-        return path.network.name if path is not None and path.state is PathState.WORKS else self.active
+        return self.pinned[flow] if self._works(self.pinned[flow]) else self.active
+
+    def _works(self, name: str) -> bool:
+        path = self.paths.get(name)
+        return path is not None and path.state is PathState.WORKS
 
     def _place_pinned(self, reason: str) -> list[Handover]:
         rows: dict[str, list[Flow]] = {}

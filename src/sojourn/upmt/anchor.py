@@ -43,8 +43,8 @@ RETRY_AFTER = 120
 class SipArrived(Struct, frozen=True, tag=True):
     """One whole SIP message from outside of the tunnels."""
 
-    origin: Hashable
-    """The connection, or the socket of a datagram."""
+    origin: int
+    """Names the connection, or the socket of a datagram."""
     source: Endpoint
     transport: str
     """TLS, TCP or UDP."""
@@ -69,6 +69,13 @@ class Keep(Struct, frozen=True, tag=True):
     subscriber: Subscriber
 
 
+class Trust(Struct, frozen=True, tag=True):
+    """Order: whoever is at this origin has proved a secret (linux/sip_listener.py)."""
+
+    origin: int
+    source: Endpoint
+
+
 class Associated(Struct, frozen=True, tag=True):
     """For the log: a host associated, refreshed or left."""
 
@@ -80,7 +87,7 @@ class Associated(Struct, frozen=True, tag=True):
 
 
 AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | events.AnyEvent
-AnchorCommand = Send | AnyCommand | Keep | Associated
+AnchorCommand = Send | AnyCommand | Keep | Trust | Associated
 
 
 class _Via(Struct, frozen=True):
@@ -222,7 +229,7 @@ class Anchor:
         self.subscribers[decision.user] = renewed
         self._bindings[decision.user] = decision.binding
         self._candidates.registered(decision.user, event.origin)
-        commands = [Keep(renewed), *self._install(renewed, False)]
+        commands = [Keep(renewed), *self._install(renewed, False), Trust(event.origin, event.source)]
         body = lease.encode(granted, credential) if sealed else b""
         answer = decision.answer(granted.vipa, granted.vipa6, body)
         commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source))

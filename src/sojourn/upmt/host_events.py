@@ -9,6 +9,7 @@ from msgspec import Struct
 from sojourn.model import Endpoint, Flow, Network
 from sojourn.upmt.commands import Select
 from sojourn.upmt.lease import Lease
+from sojourn.upmt.match import Match
 
 
 class PathOpened(Struct, frozen=True, tag=True):
@@ -85,10 +86,11 @@ class Handover(Struct, frozen=True, tag=True):
 
 
 class HandoverWanted(Struct, frozen=True, tag=True):
-    """The user's order (`sojourn handover`). `flows` None = everything."""
+    """The user's order (`sojourn handover`). Neither `flows` nor `match` = everything."""
 
     network: str
-    flows: tuple[Flow, ...] | None
+    flows: tuple[Flow, ...] | None = None
+    match: Match | None = None
     reason: str = "by the user"
 
 

@@ -70,10 +70,10 @@ from sojourn.upmt.host_events import (
 )
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.sip_channel import ChannelKeeper
+from sojourn.upmt.slots import Slots
 
 ME = AssociationId(1)
 """A mobile host knows one association, its own."""
-SLOTS = 16
 HEAL_EVERY = 10.0
 """Seconds between two attempts to get a new secret when no tunnel works: the anchor may have lost the old one."""
 REOPEN_AFTER = 1.0
@@ -138,7 +138,7 @@ class MobileHost:
         """Why there is no association, in one line with the remedy."""
         self.refused = False
         """The anchor said no for good; only a new token or a restart helps."""
-        self._slots = dict(state.slots)
+        self._slots = Slots(state.slots)
         self._rank = rank
         self._healed = float("-inf")
 
@@ -190,8 +190,9 @@ class MobileHost:
         self.channels.forget_failures(network.name)
         commands: list[HostCommand] = []
         if held is None:
-            slot, commands = self._slot_of(network.name)
-            held = self.networks[network.name] = HostNetwork(network, slot)
+            if self._slots.take(network.name, {other.slot for other in self.networks.values()}):
+                commands = [self._remember()]
+            held = self.networks[network.name] = HostNetwork(network, self._slots.by_name[network.name])
         elif held.network != network and self.channels.network == network.name:
             commands += self.channels.leave()
         held.network = network
@@ -208,17 +209,6 @@ class MobileHost:
             commands += self._from_sender(self.sender.tunnel_lost(held.tunnel, now))
             commands.append(CloseTunnel(held.tunnel))
         return commands
-
-    def _slot_of(self, name: str) -> tuple[int, list[HostCommand]]:
-        """Return the network's slot: the one it had before, a free one, or that of a network not here now."""
-        if name in self._slots:
-            return self._slots[name], []
-        taken = {held.slot for held in self.networks.values()}
-        known = set(self._slots.values())
-        free = [slot for slot in range(SLOTS) if slot not in known] or [s for s in range(SLOTS) if s not in taken]
-        slot = free[0] if free else SLOTS - 1
-        self._slots = {other: at for other, at in self._slots.items() if at != slot} | {name: slot}
-        return slot, [self._remember()]
 
     def _open_tunnel(self, held: HostNetwork) -> list[HostCommand]:
         if self.lease is None:
@@ -389,7 +379,7 @@ class MobileHost:
 
     def _remember(self) -> Remember:
         vipa = self.lease.vipa if self.lease is not None else None
-        return Remember(HostState(self.sender.reserved, vipa, dict(self._slots)))
+        return Remember(HostState(self.sender.reserved, vipa, dict(self._slots.by_name)))
 
     # -- the SIP channel
 
