@@ -74,7 +74,7 @@ def _uids(uid: int | str | None, where: str) -> tuple[int, int] | None:
     if uid is None:
         return None
     first, _, last = str(uid).partition("-")
-    low, high = int(first), int(last or first)
+    low, high = (-1, -1) if isinstance(uid, int) and uid < 0 else (int(first), int(last or first))
     if not 0 <= low <= high < 1 << 32:
         raise ConfigError(f"{where}.uid", f"{uid} is no user id or range of them", 'Write 1000 or "1000-1999".')
     return low, high
