@@ -57,8 +57,8 @@ def exists(name: str) -> bool:
         return False
 
 
-async def set_placeholder(name: str, *, wanted: bool) -> None:
-    """Add or remove the source address of IPv6 that a kill switch holds back (linux/capture.py)."""
+async def set_placeholder(name: str, *, wanted: bool) -> bool:
+    """Add or remove the source of IPv6 that a kill switch holds back (linux/capture.py); say whether that changed."""
     async with kernel() as ask:
         index = await _index(ask, name)
         present = PLACEHOLDER6 in {address async for address, _ in _addresses(ask, index)}
@@ -66,6 +66,7 @@ async def set_placeholder(name: str, *, wanted: bool) -> None:
             await _add(ask, index, f"{PLACEHOLDER6}/128")
         elif present and not wanted:
             await ask.addr("del", index=index, address=PLACEHOLDER6, prefixlen=128)
+    return present is not wanted
 
 
 def _create(name: str) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from pyroute2 import NetlinkError
 
 from sojourn.linux import device as tun
+from sojourn.linux import nft
 from sojourn.linux.capture import (
     INNER,
     Action,
@@ -91,7 +92,7 @@ class HostRouting:
         if source6 is not None:
             wanted += capture_rules(INET6, source6, captures, inner, kill_switch=kill_switch)
         async with self._lock:
-            await tun.set_placeholder(device, wanted=held)
+            await _hold(device, held)
             async with kernel() as ask:
                 index = socket.if_nametoindex(device)
                 routes = [
@@ -108,6 +109,7 @@ class HostRouting:
         async with self._lock, kernel() as ask:
             await replace_rules(ask, _of_capture(await our_rules(ask, INET, INET6)), [])
             await _replace_routes(ask, CAPTURE_TABLE, [])
+            await asyncio.to_thread(nft.remove_held)
 
     async def set_network(self, network: Network) -> None:
         """Give a network its own table and rules, before sockets are bound to it."""
@@ -150,6 +152,7 @@ class HostRouting:
             for route in await _our_routes(ask):
                 if is_our_table(route.table):
                     await _remove(ask, route)
+            await asyncio.to_thread(nft.remove_held)
 
 
 class AnchorRouting:
@@ -188,6 +191,27 @@ async def cleanup() -> list[str]:
         *(f"rule {rule.priority} (IPv{4 if rule.family == INET else 6})" for rule in rules),
         *(f"route {route.destination} in table {route.table}" for route in routes),
     ]
+
+
+async def tunnel_devices() -> set[str]:
+    """Return the TUN devices that our routes lead to: the capture's, and an anchor's."""
+    async with kernel() as ask:
+        indices = {route.interface for route in await _our_routes(ask) if not _is_network_table(route.table)}
+    names = dict(socket.if_nameindex())
+    return {names[index] for index in indices if index in names}
+
+
+def _is_network_table(table: int) -> bool:
+    return FIRST_NETWORK_TABLE <= table <= LAST_NETWORK_TABLE
+
+
+async def _hold(device: str, held: bool) -> None:
+    """Hold IPv6 back by a source address of its own, or stop doing so."""
+    changed = await tun.set_placeholder(device, wanted=held)
+    if held:
+        await asyncio.to_thread(nft.set_held)
+    elif changed:
+        await asyncio.to_thread(nft.remove_held)
 
 
 def _of_capture(rules: Iterable[Rule]) -> list[Rule]:
