@@ -7,7 +7,7 @@ one beside each frame that holds a `HoldDescriptor` or a `TakeDescriptor`, in th
     control -> process   Begin (first; a process that was started with a connection waits for it),
                          TakeDescriptor*, commands, Replayed, Ping, Shutdown
     process -> control   Hello (first), HoldDescriptor*, State and its StateRows, then events, HoldDescriptor,
-                         DropDescriptor, Resync (with a State after it), Said, Pong, Superseded (last)
+                         DropDescriptor, Resync (with a State after it), Said, Pong, Superseded or Leaving (last)
 
 Both ends are the same program of the same version (`Hello.version`), so the format may change
 with every release; a decoder still refuses whatever does not fit.
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn import __version__
-from sojourn.errors import RemoteProtocolError
+from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.upmt.commands import AnyCommand, RowState
 from sojourn.upmt.events import AnyEvent, State
 
@@ -127,9 +127,16 @@ _to_process = msgspec.msgpack.Decoder(tuple[ToProcess, ...])
 _to_control = msgspec.msgpack.Decoder(tuple[ToControl, ...])
 
 
-def frame(messages: Sequence[ToProcess | ToControl]) -> bytes:
-    """Return one frame that holds all of `messages`."""
-    body = _encoder.encode(messages)
+def encode(message: ToProcess | ToControl) -> bytes:
+    """Return one message as msgpack, a part of a frame."""
+    return _encoder.encode(message)
+
+
+def frame(parts: Sequence[bytes]) -> bytes:
+    """Return one frame that holds messages which `encode` made."""
+    body = b"".join((b"\xdd", len(parts).to_bytes(4), *parts))  # msgpack's array 32
+    if len(body) > MAX_FRAME_BYTES:
+        raise LocalProtocolError(f"a frame of {len(body)} bytes")
     return len(body).to_bytes(LENGTH_BYTES) + body
 
 

@@ -94,6 +94,29 @@ class Descriptors:
         return names
 
 
+class HeldDescriptors:
+    """Copies that control keeps for a data path's successor."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, int] = {}
+
+    def keep(self, name: str, fd: int) -> None:
+        """Keep `fd`, which is ours from now on, in the place of what had this name."""
+        self.drop(name)
+        self.by_name[name] = fd
+
+    def drop(self, name: str) -> None:
+        """Close what has this name, if anything has."""
+        fd = self.by_name.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close all."""
+        for name in list(self.by_name):
+            self.drop(name)
+
+
 class DescriptorQueue:
     """Descriptors as they came in by SCM_RIGHTS, waiting for the messages that name them."""
 
@@ -127,7 +150,7 @@ class DescriptorQueue:
                 os.close(self._waiting.popleft())
 
 
-def send_with(connection: socket.socket, data: bytes, fd: int) -> int:
+def send_with(connection: socket.socket, data: bytes | memoryview, fd: int) -> int:
     """Send `data` with one descriptor beside its first byte; return how many bytes went (sendmsg)."""
     rights = array.array("i", [fd])
     return connection.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])

@@ -1,0 +1,81 @@
+"""The private Unix socket of a data-path process: one owner a path, and one user who may connect.
+
+A lock file beside it says whether its owner lives: the kernel lets the lock go with the process, so
+that a socket file without a locked lock is a dead process's and is replaced.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Final
+
+from sojourn.errors import SojournError
+
+LOCK_PATIENCE: Final = 2.0
+"""Seconds to wait for a process that is just ending."""
+BUFFER_BYTES: Final = 1 << 20
+_BACKLOG: Final = 4
+
+
+class PrivateListener:
+    """A listening socket (0600) and the lock that makes it the only one of its path."""
+
+    def __init__(self, path: Path, patience: float = LOCK_PATIENCE) -> None:
+        """Take the path over from a dead owner; raise SojournError when a living one has it."""
+        self.path = path
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock = self._take_lock(patience)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        path.unlink(missing_ok=True)
+        previous = os.umask(0o177)
+        try:
+            self.socket.bind(str(path))
+        finally:
+            os.umask(previous)
+        self.socket.listen(_BACKLOG)
+
+    def close(self) -> None:
+        """Stop to listen and remove both files."""
+        self.socket.close()
+        self.path.unlink(missing_ok=True)
+        self._lock_path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _take_lock(self, patience: float) -> int:
+        until = time.monotonic() + patience
+        while True:
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                if time.monotonic() > until:
+                    raise SojournError(f"{self.path}: another data path is running here") from None
+                time.sleep(0.01)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(lock).st_ino == self._lock_path.stat().st_ino:
+                    return lock
+            os.close(lock)  # its owner removed it between our open and our lock
+
+
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Return (process id, user id) of whoever is at the other end (SO_PEERCRED)."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
+
+
+def may_connect(connection: socket.socket) -> bool:
+    """Say whether the other end is root or our own user."""
+    return peer(connection)[1] in {0, os.geteuid()}
+
+
+def widen(connection: socket.socket) -> None:
+    """Give a connection room for a burst of events."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        connection.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)

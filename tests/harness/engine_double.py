@@ -1,0 +1,243 @@
+"""A data-path process with an engine that moves no packets but keeps the same books: for tests of what is around it.
+
+Run as a program it takes the arguments of sojourn.datapath.process. `SendInner` makes it do things:
+
+    see N FIRST    emit N FlowSeen in one turn      hang SECONDS    keep the loop from turning
+    raise          die of an error                  allocate N      make garbage
+    forget         answer no MoveFlows from now on
+"""
+
+import contextlib
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct, structs
+
+from sojourn.datapath import process
+from sojourn.datapath.epochs import EpochStore
+from sojourn.linux.descriptors import Descriptors, tunnel_name
+from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
+from sojourn.paft import Mode, MoveResult, Paft, Row
+from sojourn.upmt import commands, events
+from sojourn.upmt.match import covers
+
+
+class BooksKept(Struct):
+    """What stands, as State tells it."""
+
+    setup: commands.Setup | None = None
+    associations: dict[AssociationId, commands.AddAssociation] = {}
+    secrets: dict[AssociationId, list[commands.InstallSecret]] = {}
+    tunnels: dict[TunnelId, commands.OpenTunnel] = {}
+    defaults: dict[AssociationId, commands.SetDefault] = {}
+
+
+def flow_number(number: int) -> Flow:
+    """Return one of very many flows."""
+    return Flow(TCP, Endpoint("10.201.0.2", number % 60000), Endpoint(f"192.0.2.{number // 60000 + 1}", 80))
+
+
+class EngineDouble:
+    """Keeps books, opens real UDP sockets, and does what `SendInner` says."""
+
+    def __init__(self, emit: Callable[[events.AnyEvent], None], epochs: EpochStore, descriptors: Descriptors) -> None:
+        self._emit = emit
+        self._epochs = epochs
+        self._descriptors = descriptors
+        self.books = BooksKept()
+        self.paft = Paft()
+        self._flows: dict[bytes, Flow] = {}
+        self._sockets: dict[TunnelId, tuple[str, socket.socket]] = {}
+        self._silent = False
+        self._poll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._running = True
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._callbacks[fd] = callback
+        self._poll.register(fd, select.EPOLLIN)
+
+    def stop(self) -> None:
+        self._running = False
+
+    def run(self) -> None:
+        while self._running:
+            for fd, _ in self._poll.poll(1.0):
+                self._callbacks[fd]()
+        for name, udp in self._sockets.values():
+            self._descriptors.release(name)
+            udp.close()
+
+    def submit(self, orders: Sequence[commands.AnyCommand]) -> None:
+        for order in orders:
+            self._obey(order)
+
+    def _obey(self, order: commands.AnyCommand) -> None:
+        books = self.books
+        match order:
+            case commands.Setup():
+                books.setup = order
+            case commands.AddAssociation():
+                books.associations[order.association] = order
+            case commands.RemoveAssociation():
+                self._remove(order.association)
+            case commands.InstallSecret():
+                held = books.secrets.setdefault(order.association, [])
+                if not held or held[-1].secret.generation < order.secret.generation:
+                    books.secrets[order.association] = [*held, order][-2:]
+            case commands.OpenTunnel():
+                self._open(order)
+            case commands.CloseTunnel():
+                self._close(order.tunnel)
+            case commands.SetDefault():
+                books.defaults[order.association] = order
+            case commands.MoveFlows():
+                self._move(order)
+            case commands.Restore():
+                for row in order.rows:
+                    self._add(row.association, row.flow, row.tunnel, row.move)
+            case commands.Snapshot():
+                self._emit(self.state())
+            case commands.SendInner():
+                self._perform(order.packet.decode().split())
+            case _:
+                pass
+
+    def _remove(self, association: AssociationId) -> None:
+        books = self.books
+        books.associations.pop(association, None)
+        books.secrets.pop(association, None)
+        books.defaults.pop(association, None)
+        for tunnel in [tunnel for tunnel, opened in books.tunnels.items() if opened.association == association]:
+            self._close(tunnel)
+        for key in self.paft.select(lambda _key, row: row.association == association):
+            self.paft.remove(key)
+
+    def _open(self, order: commands.OpenTunnel) -> None:
+        self.books.tunnels[order.tunnel] = order
+        name = tunnel_name(order)
+        had = self._sockets.pop(order.tunnel, None)
+        if had is not None:
+            self._descriptors.release(had[0])
+            had[1].close()
+        fd = self._descriptors.take(name)
+        if fd is not None:
+            self._sockets[order.tunnel] = name, socket.socket(fileno=fd)
+            return
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind((order.local.address, order.local.port))
+        self._sockets[order.tunnel] = name, udp
+        self._descriptors.hold(name, udp.fileno())
+
+    def _close(self, tunnel: TunnelId) -> None:
+        self.books.tunnels.pop(tunnel, None)
+        had = self._sockets.pop(tunnel, None)
+        if had is not None:
+            self._descriptors.release(had[0])
+            had[1].close()
+        for association, default in self.books.defaults.items():
+            if default.tunnel == tunnel:
+                self.books.defaults[association] = structs.replace(default, tunnel=None)
+        for _, row in list(self.paft.on_tunnel(tunnel)):
+            row.tunnel = None
+
+    def _add(self, association: AssociationId, flow: Flow, tunnel: TunnelId | None, move: int = 0) -> None:
+        key = repr((association, flow)).encode()
+        self._flows[key] = flow
+        self.paft.add(key, Row(association, tunnel, time.monotonic(), move))
+
+    def _move(self, order: commands.MoveFlows) -> None:
+        if self._silent:
+            return
+        counts: list[dict[MoveResult, int]] = []
+        results: list[tuple[MoveResult, ...]] = []
+        for move in order.moves:
+            select = move.select
+            if isinstance(select, commands.Exactly):
+                for flow in select.flows:
+                    if self.paft.get(repr((order.association, flow)).encode()) is None:
+                        self._add(order.association, flow, None)
+            if isinstance(select, commands.Everything):
+                self.books.defaults[order.association] = commands.SetDefault(order.association, move.tunnel)
+            answers = tuple(
+                self.paft.move(key, move.tunnel, order.number, time.monotonic())
+                for key in self._selected(order.association, select)
+            )
+            counts.append({result: answers.count(result) for result in set(answers)})
+            if isinstance(select, commands.Exactly):
+                results.append(answers)
+        self._emit(events.FlowsMoved(order.association, order.number, tuple(counts), tuple(results)))
+
+    def _selected(self, association: AssociationId, select: commands.Select) -> list[bytes]:
+        match select:
+            case commands.OnTunnel():
+                return self.paft.select(lambda _, row: row.association == association and row.tunnel == select.tunnel)
+            case commands.Exactly():
+                return [repr((association, flow)).encode() for flow in select.flows]
+            case commands.Matching():
+                return self.paft.select(
+                    lambda key, row: row.association == association and covers(select.match, self._flows[key])
+                )
+            case _:
+                return self.paft.select(lambda _, row: row.association == association)
+
+    def see(self, association: AssociationId, flow: Flow, tunnel: TunnelId | None) -> None:
+        """Find a new flow."""
+        self._add(association, flow, tunnel)
+        self._emit(events.FlowSeen(association, flow, tunnel))
+
+    def learn(self, association: AssociationId, flow: Flow, tunnel: TunnelId) -> None:
+        """Let a flow follow a packet."""
+        row = self.paft.get(repr((association, flow)).encode())
+        if row is not None and row.mode is Mode.ONE:
+            row.tunnel = tunnel
+            self._emit(events.FlowMoved(association, flow, tunnel))
+
+    def end(self, association: AssociationId, flow: Flow) -> None:
+        """Forget a flow."""
+        if self.paft.remove(repr((association, flow)).encode()) is not None:
+            self._emit(events.FlowEnded(association, flow))
+
+    def state(self) -> events.State:
+        """Tell all."""
+        books = self.books
+        rows = tuple(
+            commands.RowState(row.association, self._flows[key], row.tunnel, row.move, 0, 0, 0, 0, 0.0)
+            for key, row in self.paft.rows.items()
+        )
+        return events.State(
+            setup=books.setup,
+            associations=tuple(books.associations.values()),
+            secrets=tuple(secret for held in books.secrets.values() for secret in held),
+            tunnels=tuple(books.tunnels.values()),
+            defaults=tuple(books.defaults.values()),
+            rows=rows,
+        )
+
+    def _perform(self, words: list[str]) -> None:
+        match words:
+            case ["see", count, first]:
+                for number in range(int(first), int(first) + int(count)):
+                    self.see(AssociationId(1), flow_number(number), TunnelId(7))
+            case ["hang", seconds]:
+                until = time.monotonic() + float(seconds)
+                while time.monotonic() < until:
+                    with contextlib.suppress(InterruptedError):
+                        time.sleep(0.05)
+            case ["raise"]:
+                raise RuntimeError("the test said so")
+            case ["allocate", count]:
+                for _ in range(int(count)):
+                    loop: list[object] = []
+                    loop.append(loop)
+            case ["forget"]:
+                self._silent = True
+            case _:
+                raise ValueError(words)
+
+
+if __name__ == "__main__":
+    sys.exit(process.main(EngineDouble))
