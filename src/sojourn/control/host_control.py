@@ -10,13 +10,18 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from sojourn.control.decide import Decide
+from sojourn.upmt.association_events import CredentialIssued, Left, SendSip
+from sojourn.upmt.commands import AnyCommand
 from sojourn.upmt.host_events import (
+    CloseChannel,
     FlowGone,
     Handover,
     HandoverDone,
     HandoverWanted,
     HostFact,
+    LeaseGranted,
     Notice,
+    OpenChannel,
     PathBlocked,
     PathFailed,
     PathGone,
@@ -24,6 +29,7 @@ from sojourn.upmt.host_events import (
     PathRecovered,
     PathSilent,
     PathTested,
+    Remember,
 )
 from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
 
@@ -40,7 +46,9 @@ class Entry(Struct, frozen=True, tag=True):
     details: dict[str, object] = {}
 
 
-ControlCommand = HostCommand | Entry
+ControlCommand = (
+    AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Left | Entry
+)  # fmt: skip
 
 
 class HostControl:

@@ -1,0 +1,256 @@
+"""`sojourn anchor`: the anchor's machine wired to this kernel, and nothing else.
+
+SIP over TLS (UDP and TCP where allowed) ──┐                     ┌── data path (a process of its own)
+control socket, SIGHUP                   ──┼── Anchor (machine) ─┼── device, routes, NAT (anchor_system)
+                                           │                     └── records (SQLite), log
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+
+import structlog
+
+from sojourn.api.server import Server
+from sojourn.control.config import REALM, AnchorConfig
+from sojourn.control.roaming_log import RoamingLog
+from sojourn.daemon.anchor_api import register
+from sojourn.daemon.anchor_system import AnchorSystem
+from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
+from sojourn.datapath.client import DataPathClient
+from sojourn.errors import ConfigError, SojournError
+from sojourn.linux.sip_listener import SipListener
+from sojourn.model import Endpoint
+from sojourn.sip.digest_server import DigestServer
+from sojourn.sip.registrar import Limits, Registrar
+from sojourn.sip.server import Send
+from sojourn.store import keys
+from sojourn.store.config_dir import ConfigDir
+from sojourn.store.journal import Journal
+from sojourn.store.sqlite import SqliteStore
+from sojourn.upmt import events
+from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, SipArrived, Trust
+from sojourn.upmt.commands import AnyCommand, Report, Resumed, Snapshot
+from sojourn.upmt.leases import Leases, Terms
+from sojourn.upmt.records import PortForward
+from sojourn.upmt.vipa import VipaPool
+
+REPORT_EVERY = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class AnchorDaemon:
+    """One anchor. `run` returns the exit code."""
+
+    def __init__(self, directory: ConfigDir, socket_path: str) -> None:
+        self.directory = directory
+        self.config: AnchorConfig = directory.anchor()
+        self.identity = keys.load(directory)
+        self.store = SqliteStore(str(directory.database))
+        records = self.store.load()
+        self.forwards: dict[tuple[int, int], PortForward] = {(f.protocol, f.public_port): f for f in records.forwards}
+        self.system = AnchorSystem(self.config)
+        self.registrar = Registrar(DigestServer(REALM, os.urandom(32)), _limits(self.config))
+        self.machine = Anchor(
+            self.registrar,
+            Leases(
+                VipaPool(self.config.pool, self.config.pool6), self._terms(), os.urandom, records.subscribers.values()
+            ),
+            records.subscribers,
+            os.urandom,
+            time.time() - now(),  # noqa: TID251 - leases outlive this boot: their ends are dates
+        )
+        self.driver: Driver[AnchorEvent, AnchorCommand] = Driver(self.machine, self._execute)
+        journal = Journal(directory.anchor_log)
+        self.log = RoamingLog(journal.write)
+        self.log.restore(journal.lines())
+        self.counters: events.Counters | None = None
+        self.data_path: DataPathClient | None = None
+        self.stopping = asyncio.Event()
+        self.failed: BaseException | None = None
+        self._server = Server(socket_path, {"role": "anchor", "config_dir": str(directory.path)})
+        self._tasks = Tasks(self._fail)
+        self._sip = SipListener(self._arrived, lambda _origin: None)
+        self._states: list[asyncio.Future[events.State]] = []
+
+    # -- life
+
+    async def run(self) -> int:
+        """Work until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        register(self._server, self)
+        await self._server.start()
+        try:
+            await self.system.up()
+            self.data_path = await DataPathClient.start(
+                self.directory.path / "anchor.datapath",
+                emit=self._from_data_path,
+                epochs=self.directory.anchor_epochs,
+                log=_log,
+                on_superseded=self.stopping.set,
+            )
+            self.data_path.submit([self.system.setup()])
+            for command in self.machine.start(self.data_path.epochs_void):
+                self._execute(command)
+            self.apply_forwards()
+            self._listen()
+            self._tasks.start(self._sip.run(), "SIP")
+            sys.stderr.write("sojourn anchor: ready\n")
+            self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
+            self._tasks.start(self._report(), "report")
+            await self.stopping.wait()
+        finally:
+            await self._close()
+        if self.failed is not None:
+            raise self.failed
+        return 0
+
+    def _listen(self) -> None:
+        """Bind the SIP ports. A family that this machine lacks is passed over, a port that is taken is not."""
+        config, bound = self.config, 0
+        for address in config.listen:
+            try:
+                self._sip.tls(address, config.sip_port, self.directory.anchor_certificate, self.directory.anchor_key)
+                if config.sip_plain:
+                    self._sip.tcp(address, config.sip_plain_port)
+                    self._sip.udp(address, config.sip_plain_port)
+                bound += 1
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE or (not bound and address == config.listen[-1]):
+                    where = f"{self.directory.anchor_toml}: listen"
+                    why = f"{address} cannot be bound ({error.strerror})"
+                    fix = "`ss -lntup` shows who has the port; or change `listen` or `sip_port`."
+                    raise ConfigError(where, why, fix) from error
+                _log.warning("not listening", address=address, why=error.strerror)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failed = error
+        self.stopping.set()
+
+    async def _close(self) -> None:
+        self.driver.close()
+        await self._tasks.close()
+        self._sip.close()
+        if self.data_path is not None:
+            await self.data_path.close(stop=True)
+        await self.system.down()
+        await self._server.close()
+        self.store.close()
+
+    def reload(self) -> None:
+        """Read anchor.toml again (SIGHUP). What cannot change while hosts are associated stays as it is."""
+        try:
+            config = self.directory.anchor()
+        except ConfigError as error:
+            _log.error("reload refused", error=str(error))
+            return
+        fixed = ("pool", "pool6", "device", "listen", "sip_port", "tunnel_port", "sip_plain", "sip_plain_port")
+        kept = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
+        if kept:
+            _log.warning("these need a restart", keys=kept)
+        self.config = self.system.config = config
+        self.registrar.limits = _limits(config)
+        if self.data_path is not None:
+            self.data_path.submit([self.system.setup()])
+        self.apply_forwards()
+        _log.info("reloaded")
+
+    # -- what happens
+
+    def _arrived(self, origin: int, source: Endpoint, transport: str, data: bytes) -> None:
+        self.driver.feed(SipArrived(origin, source, transport, data))
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._submit(Report())
+
+    def _woke(self, slept: float) -> None:
+        self._submit(Resumed(slept))
+
+    def _from_data_path(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.State():
+                waiting, self._states = self._states, []
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(event)
+            case events.Counters():
+                self.counters = event
+            case _:
+                self.driver.feed(event)
+
+    async def snapshot(self) -> events.State:
+        """Return what the data path's table holds now."""
+        future: asyncio.Future[events.State] = asyncio.get_running_loop().create_future()
+        self._states.append(future)
+        self._submit(Snapshot())
+        return await asyncio.wait_for(future, 5.0)
+
+    # -- what is ordered
+
+    def _execute(self, command: AnchorCommand) -> None:
+        match command:
+            case Send(origin, destination, data):
+                assert isinstance(origin, int)
+                self._sip.send(origin, destination, data)
+            case Trust(origin, source):
+                self._sip.trust(origin, source)
+            case Keep(subscriber):
+                self.store.put(subscriber)
+                self.apply_forwards()
+            case Associated():
+                self.log.add(
+                    time.time(),  # noqa: TID251 - a date for people
+                    command.what,
+                    network=command.name,
+                    decision=command.vipa,
+                    reason=f"from {command.source.address}",
+                )
+                _log.info(command.what, host=command.name, vipa=command.vipa)
+            case _:
+                self._submit(command)
+
+    def _submit(self, command: AnyCommand) -> None:
+        if self.data_path is not None:
+            self.data_path.submit([command])
+
+    def apply_forwards(self) -> None:
+        """Make the NAT's port forwards fit the records, the configuration and the present leases."""
+        wanted = {(f.protocol, f.public_port): f for f in self.config.forwards} | self.forwards
+        vipas = {user: subscriber.vipa for user, subscriber in self.machine.subscribers.items()}
+        self.system.forward(
+            [(forward, vipa) for forward in wanted.values() if (vipa := vipas.get(forward.user)) is not None]
+        )
+
+    def _terms(self) -> Terms:
+        config, pool = self.config, VipaPool(self.config.pool, self.config.pool6)
+        inner = tuple(address for address in pool.anchor if address is not None)
+        endpoints = tuple(Endpoint(address, config.tunnel_port) for address in self.system.outer_addresses())
+        return Terms(endpoints, inner, self.system.resolver(), mtu=self.system.mtu)
+
+
+def _limits(config: AnchorConfig) -> Limits:
+    return Limits(config.expires.minimum, config.expires.default, config.expires.maximum)
+
+
+def run(config_dir: str, socket_path: str) -> int:
+    """Run an anchor in the foreground until SIGTERM or SIGINT; return the exit code."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    async def main() -> int:
+        return await AnchorDaemon(ConfigDir(config_dir), socket_path).run()
+
+    try:
+        return asyncio.run(main())
+    except OSError as error:
+        raise SojournError(f"{error}. Run it as root; `sojourn doctor` says what else is missing") from error

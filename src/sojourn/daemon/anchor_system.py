@@ -1,0 +1,122 @@
+"""What the anchor asks of the kernel: device, pool routes, NAT, forwarding; and what it knows of this machine."""
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from sojourn.control.config import AnchorConfig
+from sojourn.linux import device, nft, sysctl
+from sojourn.linux.routes import AnchorRouting
+from sojourn.linux.uplink import Uplink, find_uplink, own_addresses
+from sojourn.model import TCP, Endpoint
+from sojourn.upmt.commands import Role, Setup
+from sojourn.upmt.records import PortForward
+from sojourn.upmt.vipa import VipaPool
+
+MTU_OVER_IPV4 = 1500 - 20 - 8 - 24
+"""A full Ethernet frame less IPv4, UDP, and the sealed header and tag."""
+MTU_OVER_IPV6 = MTU_OVER_IPV4 - 20
+REFUSED = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+    "224.0.0.0/4", "240.0.0.0/4", "::/127", "fc00::/7", "fe80::/10", "ff00::/8", "64:ff9b::/96",
+)  # fmt: skip
+"""Inner destinations that are not the Internet (RFC 6890): the anchor's neighbours are none of the hosts' business."""
+
+
+class AnchorSystem:
+    """Brings the kernel's side up and down. All methods may be repeated."""
+
+    def __init__(self, config: AnchorConfig) -> None:
+        self.config = config
+        self._pool = VipaPool(config.pool, config.pool6)
+        self._routing = AnchorRouting()
+        self._forwards: tuple[nft.PortForward, ...] = ()
+        self._applied: nft.AnchorRules | None = None
+
+    @property
+    def mtu(self) -> int:
+        """The device's MTU, and the hint that hosts get."""
+        return MTU_OVER_IPV6 if any(":" in address for address in self.outer_addresses()) else MTU_OVER_IPV4
+
+    def outer_addresses(self) -> list[str]:
+        """Return where hosts reach this anchor: the configured address, or what its name stands for."""
+        address = self.config.address
+        try:
+            return [str(ipaddress.ip_address(address))]
+        except ValueError:
+            found = socket.getaddrinfo(address, None, proto=socket.IPPROTO_UDP)
+            return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    def resolver(self) -> str | None:
+        """Return the DNS server for hosts: the configured one, or this machine's own unless it is a local stub."""
+        if self.config.resolver != "auto":
+            return self.config.resolver
+        try:
+            words = [line.split() for line in Path("/etc/resolv.conf").read_text().splitlines()]
+        except OSError:
+            return None
+        for word in words:
+            if len(word) >= 2 and word[0] == "nameserver":
+                address = ipaddress.ip_address(word[1].partition("%")[0])
+                if not address.is_loopback and not address.is_link_local:
+                    return str(address)
+        return None
+
+    def setup(self) -> Setup:
+        """Return what the data path must know."""
+        config = self.config
+        inner = tuple(address for address in self._pool.anchor if address is not None)
+        own = tuple(f"{address}/{128 if ':' in address else 32}" for address in own_addresses() if address not in inner)
+        pools = (config.pool, config.pool6) if config.isolate else ()
+        resolver = self.resolver()
+        allowed = (*config.allow, *([f"{resolver}/{128 if ':' in resolver else 32}"] if resolver else []))
+        return Setup(
+            Role.ANCHOR,
+            config.device,
+            self.mtu,
+            inner_addresses=inner,
+            refused=(*REFUSED, *own, *config.refuse, *(pool for pool in pools if pool is not None)),
+            allowed=allowed,
+            listen=tuple(Endpoint(address, config.tunnel_port) for address in config.listen),
+        )
+
+    async def up(self) -> None:
+        """Make device, routes, forwarding and NAT."""
+        config = self.config
+        addresses = [f"{self._pool.anchor[0]}/32"]
+        if self._pool.anchor[1] is not None:
+            addresses.append(f"{self._pool.anchor[1]}/128")
+        await device.create_tun(config.device, addresses, self.mtu)
+        await self._routing.up(config.device, config.pool, config.pool6)
+        sysctl.forward(self._uplink().interface, ipv6=config.pool6 is not None)
+        self._apply()
+
+    async def down(self) -> None:
+        """Leave nothing behind; leases stay in the records, translations in the kernel's conntrack."""
+        nft.remove_anchor()
+        self._applied = None
+        sysctl.restore()
+        await self._routing.down()
+        await device.delete(self.config.device)
+
+    def forward(self, forwards: Sequence[tuple[PortForward, str]]) -> None:
+        """Let these ports of the anchor lead to these Vipas."""
+        self._forwards = tuple(
+            nft.PortForward("tcp" if forward.protocol == TCP else "udp", forward.port, vipa, forward.public_port)
+            for forward, vipa in forwards
+        )
+        self._apply()
+
+    def _apply(self) -> None:
+        config, uplink = self.config, self._uplink()
+        rules = nft.AnchorRules(
+            config.device, config.pool, uplink.interface, config.pool6,
+            snat=uplink.address, snat6=uplink.address6, forwards=self._forwards, isolate=config.isolate,
+        )  # fmt: skip
+        if rules != self._applied:
+            nft.set_anchor(rules)
+            self._applied = rules
+
+    def _uplink(self) -> Uplink:
+        return find_uplink(self.config.uplink, self.outer_addresses())

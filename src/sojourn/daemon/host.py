@@ -1,0 +1,327 @@
+"""`sojourn host`: the mobile host's machines wired to this kernel, and nothing else.
+
+netlink facts ──┐                          ┌── data path (a process of its own)
+SIP transport ──┼── HostControl (machine) ─┼── device, routes, DNS (host_system)
+control socket ─┘                          └── roaming log, state file
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+
+import msgspec
+import structlog
+
+from sojourn.api.server import Server
+from sojourn.control.config import Credentials, HostConfig
+from sojourn.control.decide import Decide, Preferences, ranked
+from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
+from sojourn.control.roaming_log import RoamingLog
+from sojourn.daemon.driver import Driver, SleepWatch, Tasks
+from sojourn.daemon.host_api import register
+from sojourn.daemon.host_system import HostSystem
+from sojourn.datapath.client import DataPathClient
+from sojourn.errors import SojournError
+from sojourn.linux.netlink import NetworkWatcher
+from sojourn.linux.sip_transport import TlsClient
+from sojourn.model import Endpoint
+from sojourn.store.config_dir import ConfigDir
+from sojourn.store.journal import Journal
+from sojourn.upmt import events
+from sojourn.upmt.association import (
+    AssociationClient,
+    AssociationSettings,
+    ChannelClosed,
+    ChannelOpened,
+    CredentialIssued,
+    Leave,
+    Left,
+    SendSip,
+    SipReceived,
+)
+from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup, Snapshot
+from sojourn.upmt.events_network import NetworkDown
+from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
+from sojourn.upmt.lease import Lease
+from sojourn.upmt.mobile_host import HostSettings, MobileHost
+
+LEAVE_PATIENCE = 2.0
+"""Seconds that a clean stop waits for the anchor to confirm the end of the association."""
+REPORT_EVERY = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class HostDaemon:
+    """One mobile host. `run` returns the exit code."""
+
+    def __init__(self, directory: ConfigDir, socket_path: str) -> None:
+        self.directory = directory
+        self.config: HostConfig = directory.host()
+        self._credentials: Credentials = directory.read_credentials()
+        self._state_file = directory.path / "host.state"
+        self.system = HostSystem(self.config)
+        self.control = self._machine(self._read_state())
+        self.driver: Driver[ControlEvent, ControlCommand] = Driver(self.control, self._execute)
+        journal = Journal(directory.host_log)
+        self.log = RoamingLog(journal.write)
+        self.log.restore(journal.lines())
+        self.measured: dict[int, events.TunnelMeasured] = {}
+        self.counters: events.Counters | None = None
+        self.data_path: DataPathClient | None = None
+        self.stopping = asyncio.Event()
+        self.failed: BaseException | None = None
+        self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
+        self._tasks = Tasks(self._fail)
+        self._channels: dict[int, TlsClient] = {}
+        self._held: deque[AnyCommand] | None = deque()
+        """Orders for the data path that wait until the device is there; None once it is."""
+        self._states: list[asyncio.Future[events.State]] = []
+        self._moves: list[asyncio.Future[events.FlowsMoved]] = []
+        self._left = asyncio.Event()
+
+    # -- life
+
+    async def run(self) -> int:
+        """Work until told to stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        register(self._server, self)
+        await self._server.start()
+        try:
+            self.data_path = await DataPathClient.start(
+                self.directory.path / "host.datapath",
+                emit=self._from_data_path,
+                epochs=self.directory.host_epochs,
+                log=_log,
+                on_superseded=self.stopping.set,
+            )
+            await self.system.routing.set_networks([])
+            sys.stderr.write("sojourn host: ready\n")
+            self._tasks.start(self._watch_networks(), "networks")
+            self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
+            self._tasks.start(self._report(), "report")
+            await self.stopping.wait()
+            await self._leave()
+        finally:
+            await self._close()
+        if self.failed is not None:
+            raise self.failed
+        return 0
+
+    def _fail(self, error: BaseException) -> None:
+        self.failed = error
+        self.stopping.set()
+
+    async def _leave(self) -> None:
+        """Give the Vipa back, if the anchor can be told."""
+        if self.control.host.lease is None:
+            return
+        self.driver.feed(Leave())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._left.wait(), LEAVE_PATIENCE)
+
+    async def _close(self) -> None:
+        self.driver.close()
+        await self._tasks.close()
+        for channel in list(self._channels.values()):
+            channel.close()
+        if self.data_path is not None:
+            await self.data_path.close(stop=True)
+        await self.system.down()
+        await self._server.close()
+
+    # -- what happens
+
+    async def _watch_networks(self) -> None:
+        names = {network.interface or name: name for name, network in self.config.networks.items()}
+        ignored = {self.config.device, *(n.interface or m for m, n in self.config.networks.items() if not n.use)}
+        async with NetworkWatcher(ignore=ignored, names=names) as watcher:
+            async for fact in watcher:
+                if isinstance(fact, NetworkDown):
+                    self.driver.feed(fact)
+                    await self.system.routing.drop_network(fact.name)
+                else:
+                    await self.system.routing.set_network(fact.network)
+                    self.driver.feed(fact)
+
+    async def _report(self) -> None:
+        """Ask for measurements of idle tunnels, too: what `status` shows is never old."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            self._submit(Report())
+
+    def _woke(self, slept: float) -> None:
+        _log.info("woke up", slept_s=round(slept, 1))
+        self.driver.feed(Resumed(slept))
+
+    def _from_data_path(self, event: events.AnyEvent) -> None:
+        match event:
+            case events.State():
+                waiting, self._states = self._states, []
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(event)
+                return
+            case events.Counters():
+                self.counters = event
+                return
+            case events.FlowsMoved() if self._moves:
+                self._moves.pop(0).set_result(event)
+            case events.TunnelMeasured():
+                self.measured[event.tunnel] = event
+        self.driver.feed(event)
+
+    async def snapshot(self) -> events.State:
+        """Return what the data path's table holds now."""
+        future: asyncio.Future[events.State] = asyncio.get_running_loop().create_future()
+        self._states.append(future)
+        self._submit(Snapshot())
+        return await asyncio.wait_for(future, 5.0)
+
+    # -- what is ordered
+
+    def _execute(self, command: ControlCommand) -> None:
+        match command:
+            case Entry():
+                self._note(command)
+            case OpenChannel():
+                self._open_channel(command)
+            case CloseChannel(channel):
+                if (client := self._channels.pop(channel, None)) is not None:
+                    client.close()
+            case SendSip(channel, data):
+                if (client := self._channels.get(channel)) is not None:
+                    client.send(data)
+            case CredentialIssued(secret):
+                self._credentials = Credentials(secret, False, self._credentials.socks_key)
+                self.directory.write_credentials(self._credentials)
+            case LeaseGranted(lease, changed):
+                if changed:
+                    self._held = deque() if self._held is None else self._held
+                    self._tasks.start(self._set_up(lease), "set up")
+            case Remember(state):
+                self._write_state(state)
+            case Left():
+                self._left.set()
+            case _:
+                self._submit(command)
+
+    def _note(self, entry: Entry) -> None:
+        details = ", ".join(f"{name} {value}" for name, value in entry.details.items() if value is not None)
+        self.log.add(time.time(), entry.event, network=entry.network, decision=details, reason=entry.reason)  # noqa: TID251
+        _log.info(entry.event, network=entry.network, reason=entry.reason, details=details)
+
+    async def hand_over(self, order: HandoverWanted) -> dict[str, int]:
+        """Carry out the user's order; return how many rows here had which result."""
+        moved: asyncio.Future[events.FlowsMoved] = asyncio.get_running_loop().create_future()
+        self._moves.append(moved)
+        self.driver.feed(order)
+        try:
+            event = await asyncio.wait_for(moved, 3.0)
+        except TimeoutError:
+            return {}
+        finally:
+            if moved in self._moves:
+                self._moves.remove(moved)
+        counts: dict[str, int] = {}
+        for row in event.counts:
+            for result, count in row.items():
+                counts[str(result)] = counts.get(str(result), 0) + count
+        return counts
+
+    def _submit(self, command: AnyCommand) -> None:
+        if self._held is not None:
+            self._held.append(command)
+        elif self.data_path is not None:
+            self.data_path.submit([command])
+
+    async def _set_up(self, lease: Lease) -> None:
+        await self.system.up(lease)
+        if self.data_path is None or (self.control.host.lease is not lease and self._outdated(lease)):
+            return
+        setup = Setup(Role.HOST, self.config.device, lease.mtu, inner_addresses=lease.inner_addresses)
+        held, self._held = self._held or deque(), None
+        self.data_path.submit([setup, *held])
+
+    def _outdated(self, lease: Lease) -> bool:
+        """Say whether another set-up is on its way; a refresh changes the secret only."""
+        newest = self.control.host.lease
+        return newest is None or (newest.vipa, newest.mtu) != (lease.vipa, lease.mtu)
+
+    # -- the SIP channel
+
+    def _open_channel(self, command: OpenChannel) -> None:
+        channel = command.channel
+
+        def opened(local: Endpoint) -> None:
+            self.driver.feed(ChannelOpened(channel, local, True))
+
+        def closed(why: str) -> None:
+            self._channels.pop(channel, None)
+            self.driver.feed(ChannelClosed(channel, why))
+
+        def received(data: bytes) -> None:
+            self.driver.feed(SipReceived(channel, data))
+
+        client = TlsClient(
+            command.anchor,
+            spki=bytes.fromhex(self.config.spki),
+            source=command.address,
+            interface=command.interface,
+            on_open=opened,
+            on_message=received,
+            on_close=closed,
+        )
+        self._channels[channel] = client
+        self._tasks.start(client.run(), f"channel {channel}")
+
+    # -- machines and their memory
+
+    def _machine(self, state: HostState) -> HostControl:
+        config = self.config
+        preferences = Preferences(config.order)
+        signalling = Preferences(config.signalling.networks or config.order)
+        settings = HostSettings(
+            Endpoint(config.anchor, config.port), config.tunnels == "sealed", config.keep_alive,
+        )  # fmt: skip
+        association = AssociationClient(
+            AssociationSettings(
+                user=config.user, domain=config.anchor, tid=config.tid, secret=self._credentials.secret,
+                vipa=state.vipa,
+            ),
+            os.urandom,
+        )  # fmt: skip
+        host = MobileHost(settings, association, state, os.urandom, lambda networks: ranked(signalling, networks))
+        return HostControl(host, Decide(preferences))
+
+    def _read_state(self) -> HostState:
+        try:
+            return msgspec.json.decode(self._state_file.read_bytes(), type=HostState)
+        except (OSError, msgspec.DecodeError):
+            return HostState()
+
+    def _write_state(self, state: HostState) -> None:
+        temporary = self._state_file.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(state))
+        os.replace(temporary, self._state_file)
+
+
+def run(config_dir: str, socket_path: str) -> int:
+    """Run a mobile host in the foreground until SIGTERM or SIGINT; return the exit code."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    async def main() -> int:
+        return await HostDaemon(ConfigDir(config_dir), socket_path).run()
+
+    try:
+        return asyncio.run(main())
+    except OSError as error:
+        raise SojournError(f"{error}. Run it as root; `sojourn doctor` says what else is missing") from error

@@ -1,0 +1,192 @@
+"""The verbs of a mobile host's control socket: questions and orders in, JSON out (DESIGN §7)."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sojourn.api.log_stream import stream_log
+from sojourn.api.messages import ApiError, ErrorKind
+from sojourn.api.server import Arguments, Peer, Server
+from sojourn.daemon.flow_rows import flow_id, flow_row
+from sojourn.errors import RemoteProtocolError
+from sojourn.model import NetworkState
+from sojourn.upmt.commands import RowState
+from sojourn.upmt.host_events import HandoverWanted
+from sojourn.upmt.match import parse as parse_match
+from sojourn.upmt.mobile_host import HostNetwork
+
+if TYPE_CHECKING:
+    from sojourn.daemon.host import HostDaemon
+
+DEGRADED_LOSS = 0.1
+"""Loss above which a network that works is called degraded."""
+
+_STATES = {
+    "works": NetworkState.UP,
+    "testing": NetworkState.DOWN,
+    "silent": NetworkState.DOWN,
+    "failed": NetworkState.DOWN,
+    "down": NetworkState.DOWN,
+    "blocked": NetworkState.BLOCKED,
+}
+
+
+def register(server: Server, daemon: "HostDaemon") -> None:
+    """Let the server answer for this daemon."""
+    api = HostApi(daemon)
+    for verb in ("status", "networks", "flows", "apps", "handover", "up", "down", "expose", "exposed"):
+        server.register(verb, getattr(api, verb))
+    server.register_stream("log", lambda arguments, _peer: stream_log(daemon.log, arguments))
+
+
+class HostApi:
+    """One method a verb; each takes the arguments and who asks."""
+
+    def __init__(self, daemon: "HostDaemon") -> None:
+        self._daemon = daemon
+
+    async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Say whether we are associated, and how the networks are."""
+        host = self._daemon.control.host
+        lease, config = host.lease, self._daemon.config
+        networks = self._networks()
+        works = any(held.state == "works" for held in host.networks.values())
+        state = "connecting" if host.networks and not host.refused else "offline"
+        if lease is not None and works:
+            state = "associated"
+        return {
+            "version": 1,
+            "state": state,
+            "vipa": lease.vipa if lease else None,
+            "vipa6": lease.vipa6 if lease else None,
+            "anchor": config.anchor,
+            "reason": host.problem,
+            "capturing": self._daemon.system.capturing,
+            "networks": networks,
+            "flows": self._daemon.counters.flows if self._daemon.counters else 0,
+            "pending_handovers": host.sender.pending(),
+            "refused": self._daemon.counters.refused if self._daemon.counters else {},
+        }
+
+    async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
+        """List the networks."""
+        return self._networks()
+
+    async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
+        """List the flows."""
+        if self._daemon.control.host.lease is None:
+            return []
+        return [self._flow(row) for row in (await self._daemon.snapshot()).rows]
+
+    async def apps(self, arguments: Arguments, peer: Peer) -> list[dict[str, Any]]:
+        """List applications with their flows summed up."""
+        found: dict[str | None, dict[str, Any]] = {}
+        for flow in await self.flows(arguments, peer):
+            app = found.setdefault(
+                flow["application"],
+                {"application": flow["application"], "flows": 0, "networks": [], "bytes_in": 0, "bytes_out": 0},
+            )
+            app["flows"] += 1
+            app["bytes_in"] += flow["bytes_in"]
+            app["bytes_out"] += flow["bytes_out"]
+            if flow["network"] is not None and flow["network"] not in app["networks"]:
+                app["networks"].append(flow["network"])
+        return list(found.values())
+
+    async def handover(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Carry out the user's order and say what became of the rows."""
+        order = await self._order(arguments)
+        counts = await self._daemon.hand_over(order)
+        return {"version": 1, "to": order.network, **counts}
+
+    async def up(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Capture traffic (again)."""
+        await self._daemon.system.capture()
+        return {"version": 1, "state": "up"}
+
+    async def down(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Stop capturing; the daemon and its tunnels stay."""
+        await self._daemon.system.release()
+        return {"version": 1, "state": "down"}
+
+    async def expose(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Refuse: the forward stands at the anchor, and its owner makes it."""
+        name = self._daemon.config.name
+        raise ApiError("port forwards are made at the anchor", f"Run `sojourn expose ... --host {name}` there.")
+
+    async def exposed(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
+        """Refuse, likewise."""
+        raise ApiError("port forwards are listed at the anchor", "Run `sojourn expose list` there.")
+
+    # -- what the answers are made of
+
+    def _networks(self) -> list[dict[str, Any]]:
+        control = self._daemon.control
+        held = sorted(control.host.networks.values(), key=lambda held: control.decide.preferences.rank(held.network))
+        return [self._network(one) for one in held]
+
+    def _network(self, held: HostNetwork) -> dict[str, Any]:
+        decide, network = self._daemon.control.decide, held.network
+        path = decide.paths.get(network.name)
+        measured = self._daemon.measured.get(held.tunnel) if held.tunnel is not None else None
+        state = _STATES[held.state]
+        loss = max(measured.loss_in or 0.0, measured.loss_out or 0.0) if measured else None
+        if state is NetworkState.UP and (loss or 0.0) > DEGRADED_LOSS:
+            state = NetworkState.DEGRADED
+        return {
+            "name": network.name,
+            "interface": network.interface,
+            "kind": network.kind,
+            "state": str(state),
+            "address": network.address,
+            "gateway": network.gateway,
+            "default": decide.active == network.name,
+            "reason": None if held.state == "works" or path is None else path.why,
+            "tunnel": None if held.tunnel is None else self._tunnel(held, loss),
+        }
+
+    def _tunnel(self, held: HostNetwork, loss: float | None) -> dict[str, Any]:
+        measured = self._daemon.measured.get(held.tunnel) if held.tunnel is not None else None
+        milliseconds = {
+            f"{name}_ms": round(value * 1000, 3) if value is not None else None
+            for name, value in (
+                ("rtt", measured.srtt if measured else None),
+                ("rttvar", measured.rttvar if measured else None),
+                ("jitter", measured.jitter if measured else None),
+            )
+        }
+        return {
+            "id": held.tunnel,
+            **milliseconds,
+            "loss": loss,
+            "mtu": measured.mtu if measured else None,
+            "bytes_in": measured.bytes_in if measured else 0,
+            "bytes_out": measured.bytes_out if measured else 0,
+            "outer": msgspec.to_builtins(measured.outer) if measured and measured.outer else None,
+        }
+
+    def _flow(self, row: RowState) -> dict[str, Any]:
+        held = self._daemon.control.host.network_of(row.tunnel)
+        return flow_row(row, held.network.name if held is not None else None)
+
+    async def _order(self, arguments: Arguments) -> HandoverWanted:
+        host = self._daemon.control.host
+        if host.lease is None:
+            raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
+        target = arguments.get("to")
+        if target not in host.networks:
+            names = ", ".join(host.networks) or "none"
+            raise ApiError(f"no network {target!r} is up", f"Up now: {names}.", ErrorKind.USAGE)
+        if arguments.get("app") is not None:
+            raise ApiError("no application is known yet", "Use --flow, --match or --all.", ErrorKind.USAGE)
+        if (text := arguments.get("match")) is not None:
+            try:
+                return HandoverWanted(str(target), match=parse_match(str(text)))
+            except RemoteProtocolError as error:
+                raise ApiError(str(error), "Write it like '-p tcp --dport 22'.", ErrorKind.USAGE) from error
+        if (wanted := arguments.get("flow")) is not None:
+            flows = [row.flow for row in (await self._daemon.snapshot()).rows if flow_id(row.flow) == wanted]
+            if not flows:
+                raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
+            return HandoverWanted(str(target), tuple(flows))
+        return HandoverWanted(str(target))
