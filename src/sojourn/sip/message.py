@@ -255,6 +255,8 @@ def parse_address(text: str) -> Address:
     name, bracket, rest = first.rpartition("<")
     uri, closed, after = rest.partition(">") if bracket else (first, ">", "")
     uri = uri.strip()
+    if not bracket and "?" in uri:
+        raise RemoteProtocolError("a URI with headers needs angle brackets", reason="address")  # §20
     if not uri or not closed or after.strip() or any(char in uri for char in ' \t"<>'):
         raise RemoteProtocolError(f"an address cannot be read: {text[:80]!r}", reason="address")
     return Address(uri, unquote(name.strip()), parse_parameters(parts))

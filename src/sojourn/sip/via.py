@@ -21,7 +21,7 @@ SIPS_PORT: Final = 5061
 MAX_VIAS: Final = 16
 
 _SENT = re.compile(
-    r"SIP\s*/\s*2\.0\s*/\s*(?P<transport>[A-Za-z0-9\-.!%*_+`'~]+)\s+"
+    r"SIP\s*/\s*(?P<version>[0-9]{1,2}\.[0-9]{1,2})\s*/\s*(?P<transport>[A-Za-z0-9\-.!%*_+`'~]+)\s+"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._]+)(?:\s*:\s*(?P<port>[0-9]{1,5}))?",
     re.IGNORECASE,
 )
@@ -35,6 +35,8 @@ class Via(Struct, frozen=True):
     """A name or an address; IPv6 in brackets, as it stands in the message."""
     port: int | None = None
     parameters: Parameters = {}
+    version: str = "2.0"
+    """Kept, so that a request of another version can be answered (505)."""
 
     @property
     def branch(self) -> str | None:
@@ -50,7 +52,7 @@ class Via(Struct, frozen=True):
         port = "" if self.port is None else f":{self.port}"
         # The paper writes the parameter in capitals, and parameter names are case-insensitive.
         parameters = {"TID" if name == "tid" else name: value for name, value in self.parameters.items()}
-        return f"SIP/2.0/{self.transport} {self.host}{port}{format_parameters(parameters)}"
+        return f"SIP/{self.version}/{self.transport} {self.host}{port}{format_parameters(parameters)}"
 
 
 def parse(text: str) -> Via:
@@ -65,6 +67,7 @@ def parse(text: str) -> Via:
         host=match["host"],
         port=None if port is None else parse_number(port, 65535, "the port of Via"),
         parameters=parse_parameters(parts),
+        version=match["version"],
     )
 
 
