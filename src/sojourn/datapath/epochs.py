@@ -43,7 +43,7 @@ class EpochStore:
     def next(self, tunnel: TunnelId, at_least: int = 0) -> int:
         """Return an epoch never used before on this tunnel, `at_least` or later; it is stored when this returns."""
         place = self._place(tunnel)
-        _, used, reported, opened = _RECORD.unpack_from(self._map, place)
+        _, used, reported, opened = self._read(tunnel)
         epoch = max(used + 1, at_least)
         _RECORD.pack_into(self._map, place, tunnel | _TAKEN, epoch, reported, opened)
         return epoch
@@ -63,13 +63,13 @@ class EpochStore:
     def note_reported(self, tunnel: TunnelId, epoch: int) -> None:
         """Remember what the peer reported."""
         place = self._place(tunnel)
-        _, used, _, opened = _RECORD.unpack_from(self._map, place)
+        _, used, _, opened = self._read(tunnel)
         _RECORD.pack_into(self._map, place, tunnel | _TAKEN, used, epoch, opened)
 
     def note_opened(self, tunnel: TunnelId, epoch: int) -> None:
         """Remember how far the peer's epochs have come."""
         place = self._place(tunnel)
-        _, used, reported, _ = _RECORD.unpack_from(self._map, place)
+        _, used, reported, _ = self._read(tunnel)
         _RECORD.pack_into(self._map, place, tunnel | _TAKEN, used, reported, epoch)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
-"""The in-memory data path: the same forwarder, between lists instead of sockets. The fake that ships beside its interface.
+"""The in-memory data path: the same forwarder between lists instead of sockets, the fake beside its interface.
 
-Skeleton: attributes and signatures are as they will stay; behaviour follows.
+Nothing here waits: its user calls `tick` when `forwarder.deadline()` has come, and hands packets in
+by `forwarder.from_inner` and `forwarder.from_outer`.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ class MemoryDataPath:
         """Called with (tunnel, datagram, destination, fragment)."""
         self.sockets: dict[TunnelId, OpenTunnel] = {}
         """Host: the sockets that are open now."""
+        self._random = random
+        self._counted = 0
         self.forwarder = Forwarder(self, emit or self.events.append, epochs or EpochStore())
 
     def submit(self, commands: Sequence[AnyCommand]) -> None:
@@ -46,16 +49,30 @@ class MemoryDataPath:
     def send(
         self, tunnel: Tunnel, datagram: bytes, destination: Endpoint, *, fragment: bool = False, ecn: int = 0
     ) -> None:
-        raise NotImplementedError
+        """Put a datagram into the outbox, or hand it to `on_outer`."""
+        if self.on_outer is not None:
+            self.on_outer(tunnel.id, datagram, destination, fragment)
+        else:
+            self.outbox.append((tunnel.id, datagram, destination))
 
     def write_inner(self, packet: bytes) -> None:
-        raise NotImplementedError
+        """Put an inner packet where the TUN would be."""
+        if self.on_inner is not None:
+            self.on_inner(packet)
+        else:
+            self.delivered.append(packet)
 
     def open_socket(self, command: OpenTunnel) -> None:
-        raise NotImplementedError
+        """Note the socket that a tunnel now has."""
+        self.sockets[command.tunnel] = command
 
     def close_socket(self, tunnel: TunnelId) -> None:
-        raise NotImplementedError
+        """Note that a tunnel has no socket any more."""
+        self.sockets.pop(tunnel, None)
 
     def random(self, size: int) -> bytes:
-        raise NotImplementedError
+        """Return bytes from the source that the user gave, or count up."""
+        if self._random is not None:
+            return self._random(size)
+        self._counted += 1
+        return self._counted.to_bytes(size)

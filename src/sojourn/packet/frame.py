@@ -146,7 +146,7 @@ def _probe(opened: int, body: bytes) -> Frame:
 
 
 def _answer(opened: int, body: bytes) -> Frame:
-    *numbers, family, address, port = _ANSWER.unpack(body)
+    sequence, sent, received, answered, packets_in, packets_out, family, address, port = _ANSWER.unpack(body)
     seen = None
     if family == 4 and not any(address[4:]):
         seen = Endpoint(str(ipaddress.IPv4Address(address[:4])), port)
@@ -154,7 +154,7 @@ def _answer(opened: int, body: bytes) -> Frame:
         seen = Endpoint(str(ipaddress.IPv6Address(address)), port)
     elif family != 0 or any(address) or port:
         raise RemoteProtocolError(f"address of family {family} in an answer", reason="frame")
-    return Answer(opened, *numbers, seen)
+    return Answer(opened, sequence, sent, received, answered, packets_in, packets_out, seen)
 
 
 _READERS: Final[dict[int, tuple[int, Callable[[int, bytes], Frame]]]] = {

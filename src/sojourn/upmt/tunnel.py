@@ -163,15 +163,20 @@ class Tunnel:
         self._new_path(now)
         if isinstance(self.live, HostLiveness):
             self.live.begin(now)
-        elif self.sealed or self._search.searching():
+        else:
             self._search.start(now)
         self._changed(now)
 
+    def restore(self, proved: Endpoint, now: float) -> None:
+        """Anchor: go on sending to the address that was proved to the data path before this one."""
+        if self.keys is not None:
+            self._after_keys(self.keys.begin(now))
+        self.open(proved, now)
+
     def retest(self, now: float) -> None:
         """Forget what was measured and test anew: the machine slept."""
-        if self.outer is not None and not self._closed:
-            if isinstance(self.live, HostLiveness):
-                self.open(self.outer, now)
+        if self.outer is not None and not self._closed and isinstance(self.live, HostLiveness):
+            self.open(self.outer, now)
 
     def close(self) -> list[TunnelCommand]:
         """Give the tunnel up; tell the peer."""

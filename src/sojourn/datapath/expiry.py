@@ -1,0 +1,64 @@
+"""When rows end: by closing, and by being idle, as NATs reckon it.
+
+The table is swept a slice at a time, so that a hundred thousand rows never hold a packet up.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from sojourn.model import ICMP, ICMPV6, TCP
+from sojourn.paft import FlowKey, Paft, Row
+
+TCP_IDLE: Final = 24 * 3600.0
+CLOSED_TCP_IDLE: Final = 30.0
+UDP_IDLE: Final = 300.0
+"""As RFC 4787 §4.3 recommends; every other protocol with it."""
+ICMP_IDLE: Final = 60.0
+WAITING_IDLE: Final = 3600.0
+"""A flow with a kept packet is remembered at least so long."""
+SWEEP_EVERY: Final = 5.0
+SLICE: Final = 1000
+SLICE_EVERY: Final = 0.02
+
+_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+
+
+def lifetime(key: FlowKey, row: Row) -> float:
+    """Return how long the row may stay unused."""
+    protocol = key[0]
+    if protocol == TCP:
+        idle = CLOSED_TCP_IDLE if row.closing else TCP_IDLE
+    else:
+        idle = ICMP_IDLE if protocol in (ICMP, ICMPV6) else UDP_IDLE
+    return max(idle, WAITING_IDLE) if row.kept is not None else idle
+
+
+def note_tcp_flags(row: Row, flags: int, now: float) -> None:
+    """Follow the life of a TCP connection: FIN and RST close it, a new SYN opens it again."""
+    if flags & (_FIN | _RST):
+        row.closing = row.closing or now
+    elif flags & (_SYN | _ACK) == _SYN:
+        row.closing = 0.0
+
+
+class Sweep:
+    """One walk over the table after another."""
+
+    def __init__(self, paft: Paft) -> None:
+        self.due = 0.0
+        self._paft = paft
+        self._rest: Iterator[FlowKey] = iter(())
+
+    def expired(self, now: float) -> list[FlowKey]:
+        """Look at the next slice of rows and return those whose time is over."""
+        if now < self.due:
+            return []
+        keys = list(islice(self._rest, SLICE))
+        if len(keys) < SLICE:
+            self._rest = iter(list(self._paft.rows))
+            self.due = now + SWEEP_EVERY
+        else:
+            self.due = now + SLICE_EVERY
+        rows = ((key, self._paft.rows.get(key)) for key in keys)
+        return [key for key, row in rows if row is not None and now - row.last_used > lifetime(key, row)]
