@@ -18,13 +18,15 @@ from sojourn.lab.topology import Lab
 from sojourn.lab.voice import INTERVAL
 
 VOICE_PORT, ECHO_PORT, WEB_PORT = 3000, 7007, 8080
+EXPOSED_PORT = 7070
+"""The anchor's port that leads to the host's ECHO_PORT."""
 BYTES_PER_SECOND = 250_000
 """Mean rate of a download and of an upload: fast enough to show every gap, slow enough to last."""
 GRACE = 25.0
 """Seconds that clients get after their time to receive what is under way, before they count as broken."""
 DEAD_AFTER = 2.0
 """Seconds of silence at the end of a voice stream from which it counts as broken."""
-KINDS = ("voice", "ssh", "download", "upload", "echo")
+KINDS = ("voice", "ssh", "download", "upload", "echo", "called")
 
 
 class Stream(Struct):
@@ -120,6 +122,19 @@ class Traffic:
         self._sources.append(_Source(Follower(near), arrivals=stream, ending=(stream,)))
         self._server("echo-server", self._module("echo", "-", ECHO_PORT, self._seconds, far))
         self._client("echo", self._module("echo", self._address, ECHO_PORT, self._seconds, near))
+
+    def _open_called(self) -> None:
+        """Echo with the roles turned round: the caller behind NAT calls the host's exposed port."""
+        near, far = self._journal("called-ch2"), self._journal("called-mh")
+        stream = self._stream("called", "called")
+        self._sources.append(_Source(Follower(near), arrivals=stream, ending=(stream,)))
+        server = self._lab.start(
+            topology.MOBILE_HOST, "called-server", self._module("echo", "-", ECHO_PORT, self._seconds, far)
+        )
+        server.wait_for("ready", 10.0)
+        self._clients.append(server)
+        argv = self._module("echo", self._lab.topology.anchor.address, EXPOSED_PORT, self._seconds, near)
+        self._servers.append(self._lab.start(topology.CALLER, "called", argv))
 
     def _open_ssh(self) -> None:
         folder = self._lab.folder / "ssh"
