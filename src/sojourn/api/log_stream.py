@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments
 from sojourn.control.roaming_log import RoamingEntry, RoamingLog
 
@@ -14,13 +15,16 @@ MAX_BEHIND = 1000
 
 
 async def stream_log(log: RoamingLog, arguments: Arguments) -> AsyncIterator[dict[str, Any]]:
-    """Yield `limit` entries; with `follow` go on until the client hangs up."""
+    """Yield the newest `limit` entries (absent: all); with `follow` go on until the client hangs up."""
+    limit, follow = arguments.get("limit"), arguments.get("follow", False)
+    if not isinstance(limit, int | None) or not isinstance(follow, bool):
+        raise ApiError("log: limit is a number, follow is true or false", kind=ErrorKind.USAGE)
     queue: asyncio.Queue[RoamingEntry] = asyncio.Queue(MAX_BEHIND)
     stop = log.listen(lambda entry: None if queue.full() else queue.put_nowait(entry))
     try:
-        for entry in log.entries(arguments.get("limit")):
+        for entry in log.entries(limit):
             yield msgspec.to_builtins(entry)
-        while arguments.get("follow"):
+        while follow:
             yield msgspec.to_builtins(await queue.get())
     finally:
         stop()

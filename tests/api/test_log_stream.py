@@ -1,11 +1,12 @@
 """The verb "log"."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sojourn.api.client import Client
-from sojourn.api.log import log_handler
+from sojourn.api.log_stream import stream_log
 from sojourn.api.messages import ApiError
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.roaming_log import RoamingLog
@@ -20,9 +21,13 @@ def log() -> RoamingLog:
     return log
 
 
+def serve(log: RoamingLog) -> Callable[[Server], None]:
+    return lambda server: server.register_stream("log", lambda arguments, _peer: stream_log(log, arguments))
+
+
 def test_the_newest_entries_are_told_oldest_first(tmp_path: Path, log: RoamingLog) -> None:
     path = str(tmp_path / "s")
-    with serving(path, {}, lambda server: server.register_stream("log", log_handler(log))):
+    with serving(path, {}, serve(log)):
         assert [entry["network"] for entry in Client(path).stream("log", limit=2)] == ["eth1", "eth2"]
         assert len(list(Client(path).stream("log"))) == 3
 
@@ -34,7 +39,7 @@ def test_a_follower_gets_what_was_and_what_comes(tmp_path: Path, log: RoamingLog
         log.add(9.0, "silent", network="eth2")
 
     def setup(server: Server) -> None:
-        server.register_stream("log", log_handler(log))
+        serve(log)(server)
         server.register("happen", happen)
 
     with serving(path, {}, setup):
@@ -47,7 +52,7 @@ def test_a_follower_gets_what_was_and_what_comes(tmp_path: Path, log: RoamingLog
 def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, log: RoamingLog) -> None:
     path = str(tmp_path / "s")
     with (
-        serving(path, {}, lambda server: server.register_stream("log", log_handler(log))),
+        serving(path, {}, serve(log)),
         pytest.raises(ApiError, match="limit is a number"),
     ):
         list(Client(path).stream("log", limit="x"))
