@@ -2,25 +2,25 @@
 
 | priority | what it is for |
 | --- | --- |
-| 5200 | the anchor's inner addresses and resolver: always through the tunnel |
-| 5201-5203 | packets from a network's own address: its subnet, main's specific routes, its gateway |
-| 5204-5205 | sockets bound to a network's interface: likewise |
-| 5206 | sockets with our mark: direct |
-| 5207 | multicast, broadcast, link-local: direct |
-| 5208-5209 | packets from the Vipa: the tunnel or nowhere |
-| 5210-5212 | packets made here whose source is any other address of this machine: direct |
-| 5220-5279 | `[[capture]]` |
-| 5280 | what main has a specific route for (the LAN): direct |
-| 5285 | all else: the tunnel |
-| 5290 | kill switch: unreachable |
-| 5299 | "direct" jumps here, and then to the rules of this machine's owner |
+| 5300 | the anchor's inner addresses and resolver: always through the tunnel |
+| 5301-5303 | packets from a network's own address: its subnet, main's specific routes, its gateway |
+| 5304-5305 | sockets bound to a network's interface: likewise |
+| 5306 | sockets with our mark: direct |
+| 5307 | multicast, broadcast, link-local: direct |
+| 5308-5309 | packets from the Vipa: the tunnel or nowhere |
+| 5310-5312 | packets made here whose source is any other address of this machine: direct |
+| 5320-5379 | `[[capture]]` |
+| 5380 | what main has a specific route for (the LAN): direct |
+| 5385 | all else: the tunnel |
+| 5390 | kill switch: unreachable |
+| 5399 | "direct" jumps here, and then to the rules of this machine's owner |
 
 A socket that is not bound has no source address yet when its route is looked up; the route to
-the TUN device gives it the Vipa, and its second lookup meets 5208. So flows that are older than
+the TUN device gives it the Vipa, and its second lookup meets 5308. So flows that are older than
 the capture, and sockets that chose a physical address, stay direct.
 
 Kill switch and IPv6: a lookup without source that ends in an error is repeated by the kernel with the
-source that it would have taken (ip6_dst_lookup_tail), and that one meets 5202. An error alone is therefore
+source that it would have taken (ip6_dst_lookup_tail), and that one meets 5302. An error alone is therefore
 no barrier; the capture table has a working route to the TUN device for IPv6 as well, from a
 placeholder address while there is no vipa6.
 """
@@ -39,13 +39,13 @@ from sojourn.linux.rules import Do, Rule
 from sojourn.model import ICMP, ICMPV6
 from sojourn.upmt.match import Match, Term
 
-INNER = 5200
-FROM_SUBNET, FROM_SPECIFIC, FROM_GATEWAY = 5201, 5202, 5203
-BOUND_SPECIFIC, BOUND_GATEWAY = 5204, 5205
-MARKED, LOCAL_SCOPE, FROM_VIPA, NOT_BARE = 5206, 5207, 5208, 5209
-UNBOUND, BOUND, AFTER_BOUND = 5210, 5211, 5212
-FIRST_ENTRY, LAST_ENTRY = 5220, 5279
-LAN, TUNNEL, KILL, DIRECT = 5280, 5285, 5290, LAST_PRIORITY
+INNER = 5300
+FROM_SUBNET, FROM_SPECIFIC, FROM_GATEWAY = 5301, 5302, 5303
+BOUND_SPECIFIC, BOUND_GATEWAY = 5304, 5305
+MARKED, LOCAL_SCOPE, FROM_VIPA, NOT_BARE = 5306, 5307, 5308, 5309
+UNBOUND, BOUND, AFTER_BOUND = 5310, 5311, 5312
+FIRST_ENTRY, LAST_ENTRY = 5320, 5379
+LAN, TUNNEL, KILL, DIRECT = 5380, 5385, 5390, LAST_PRIORITY
 
 LOCAL_DESTINATIONS = {
     INET: ("224.0.0.0/4", "255.255.255.255/32", "169.254.0.0/16"),

@@ -170,11 +170,12 @@ def is_there(table: str) -> bool:
     return f"table inet {table}" in run("list tables inet\n").splitlines()
 
 
-def run(text: str) -> str:
+def run(text: str, *, only_check: bool = False, as_json: bool = False) -> str:
     """Carry out one transaction and return what nft printed; OSError with its complaint when it refuses."""
+    options = [*(["-c"] if only_check else []), *(["-j"] if as_json else [])]
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"], input=text, text=True, capture_output=True, timeout=NFT_SECONDS, check=False
+            ["nft", *options, "-f", "-"], input=text, text=True, capture_output=True, timeout=NFT_SECONDS, check=False
         )
     except FileNotFoundError as error:
         raise NotSupported("nftables", "the command nft: apt install nftables") from error

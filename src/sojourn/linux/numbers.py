@@ -2,16 +2,18 @@
 
 | what | number | who |
 | --- | --- | --- |
-| rule priorities | 5200-5299 | linux/rules.py lays them out |
+| rule priorities | 5300-5399 | linux/capture.py lays them out |
 | routing tables | 5200 | the capture: default route to the TUN device |
 | | 5201-5298 | one an interface that is a network |
 | protocol of rules and routes | 90 | whatever carries it in the block is ours, and nothing else is |
 | packet marks | 0x5a000000/0xff000000 | a socket with this mark goes direct |
 
 Marks are always compared under the mask, so that others may use the low 24 bits.
+The priorities are below Tailscale's (5210-5270), whose table has its own specific routes, and above
+main's (32766) and wg-quick's.
 """
 
-FIRST_PRIORITY, LAST_PRIORITY = 5200, 5299
+FIRST_PRIORITY, LAST_PRIORITY = 5300, 5399
 CAPTURE_TABLE = 5200
 FIRST_NETWORK_TABLE, LAST_NETWORK_TABLE = 5201, 5298
 PROTOCOL = 90

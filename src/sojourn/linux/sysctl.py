@@ -23,15 +23,6 @@ def read(key: str) -> str | None:
         return None
 
 
-def forward(uplink: str, *, ipv6: bool) -> None:
-    """Let this machine forward. Repeated it changes nothing; `restore` undoes it."""
-    set_values({FORWARD4: "1"})
-    if ipv6:
-        # A router ignores router advertisements unless told otherwise (RFC 4861 §6.2.1; accept_ra in ip-sysctl).
-        accept = f"net/ipv6/conf/{uplink}/accept_ra"
-        set_values(({accept: "2"} if read(accept) == "1" else {}) | {FORWARD6: "1"})
-
-
 def set_values(values: dict[str, str]) -> None:
     """Save what is there and set these, in this order."""
     changes = {key: value for key, value in values.items() if read(key) not in (None, value)}
@@ -86,3 +77,19 @@ def _side_effects(key: str) -> list[str]:
     on = [f"net/{family}/conf/{entry.name}/forwarding" for entry in sorted(folder.iterdir()) if entry.name != "all"]
     redirects = ["net/ipv4/conf/all/accept_redirects"] if family == "ipv4" else []  # inet_forward_change
     return [setting for setting in on if read(setting) == "1"] + redirects
+
+
+class Forwarding:
+    """Whether this machine forwards, for as long as an anchor wants it to."""
+
+    def up(self, uplink: str, *, ipv6: bool = True) -> None:
+        """Turn it on, and go on taking router advertisements on the uplink. Repeated it changes nothing."""
+        set_values({FORWARD4: "1"})
+        if ipv6:
+            # A router ignores router advertisements unless told otherwise (RFC 4861 §6.2.1; ip-sysctl, accept_ra).
+            accept = f"net/ipv6/conf/{uplink}/accept_ra"
+            set_values(({accept: "2"} if read(accept) == "1" else {}) | {FORWARD6: "1"})
+
+    def down(self) -> list[str]:
+        """Set back what `up` changed, also in a process that is gone, and return which settings that were."""
+        return restore()
