@@ -16,8 +16,8 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 APT_BASE := python3 python3-venv nftables iproute2 procps
-APT_DEMO := $(APT_BASE) openssh-server openssh-client iputils-ping
-APT_TEST := $(APT_DEMO) sip-tester curl netcat-openbsd
+APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
+APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd
 APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
