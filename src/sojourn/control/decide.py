@@ -90,10 +90,10 @@ class Preferences(Struct, frozen=True):
     order: tuple[str, ...] = ("ethernet", "wifi", "cellular", "*")
 
     def rank(self, network: Network) -> int:
-        """Return a network's place; smaller is better. One that nothing names comes last."""
-        for place, word in enumerate(self.order):
-            if word in (network.name, network.kind, network.interface, "*"):
-                return place
+        """Return a network's place; smaller is better. Its name says more than its kind, that more than "*"."""
+        for word in (network.name, network.interface, network.kind, "*"):
+            if word in self.order:
+                return self.order.index(word)
         return len(self.order)
 
 
@@ -209,7 +209,7 @@ class Decide:
             elif wanted is None or (best is not None and not self._may_stay(wanted, now)):
                 self.wanted = None
         if active is not None and active.state is PathState.WORKS:
-            if best is None or best is active or (best.network.name != self.wanted and now < best.settled_at()):
+            if best is None or not self._better(best, active) or now < best.settled_at():
                 return self._place_pinned("its network works again")
             return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}")
         if best is not None:
@@ -240,6 +240,12 @@ class Decide:
     def _best_working(self) -> Path | None:
         working = [path for path in self.paths.values() if path.state is PathState.WORKS]
         return min(working, key=self._rank, default=None)
+
+    def _better(self, best: Path, active: Path) -> bool:
+        """Say whether it is worth leaving a network that works: not for one of the same rank."""
+        if best.network.name == self.wanted:
+            return best is not active
+        return self.preferences.rank(best.network) < self.preferences.rank(active.network)
 
     def _rank(self, path: Path) -> tuple[int, str]:
         return (self.preferences.rank(path.network), path.network.name)

@@ -6,6 +6,7 @@ control socket, SIGHUP                   ──┼── Anchor (machine) ─┼
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -40,6 +41,7 @@ from sojourn.upmt.records import PortForward
 from sojourn.upmt.vipa import VipaPool
 
 REPORT_EVERY = 10.0
+MEASURE_PATIENCE = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -70,6 +72,7 @@ class AnchorDaemon:
         self.log = RoamingLog(journal.write)
         self.log.restore(journal.lines())
         self.counters: events.Counters | None = None
+        self.counted = asyncio.Event()
         self.data_path: DataPathClient | None = None
         self.stopping = asyncio.Event()
         self.failed: BaseException | None = None
@@ -85,7 +88,7 @@ class AnchorDaemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.start(self.reload(), "reload"))
         register(self._server, self)
         await self._server.start()
         try:
@@ -145,7 +148,7 @@ class AnchorDaemon:
         await self._server.close()
         self.store.close()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read anchor.toml again (SIGHUP). What cannot change while hosts are associated stays as it is."""
         try:
             config = self.directory.anchor()
@@ -158,6 +161,7 @@ class AnchorDaemon:
             _log.warning("these need a restart", keys=kept)
         self.config = self.system.config = config
         self.registrar.limits = _limits(config)
+        await self.system.look()
         if self.data_path is not None:
             self.data_path.submit([self.system.setup()])
         self.apply_forwards()
@@ -185,8 +189,16 @@ class AnchorDaemon:
                         future.set_result(event)
             case events.Counters():
                 self.counters = event
+                self.counted.set()
             case _:
                 self.driver.feed(event)
+
+    async def measure(self) -> None:
+        """Have the data path tell its counters; without it, the last ones stand."""
+        self.counted.clear()
+        self._submit(Report())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.counted.wait(), MEASURE_PATIENCE)
 
     async def snapshot(self) -> events.State:
         """Return what the data path's table holds now."""

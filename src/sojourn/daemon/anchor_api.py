@@ -36,6 +36,7 @@ class AnchorApi:
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say who is associated."""
+        await self._daemon.measure()
         daemon, counters = self._daemon, self._daemon.counters
         return {
             "version": 1,

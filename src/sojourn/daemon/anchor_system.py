@@ -31,8 +31,11 @@ class AnchorSystem:
         self.config = config
         self._pool = VipaPool(config.pool, config.pool6)
         self._routing = AnchorRouting()
+        self._forwarding = sysctl.Forwarding()
         self._forwards: tuple[nft.PortForward, ...] = ()
         self._applied: nft.AnchorRules | None = None
+        self._uplink = Uplink("lo")
+        self._own: list[str] = []
 
     @property
     def mtu(self) -> int:
@@ -67,7 +70,7 @@ class AnchorSystem:
         """Return what the data path must know."""
         config = self.config
         inner = tuple(address for address in self._pool.anchor if address is not None)
-        own = tuple(f"{address}/{128 if ':' in address else 32}" for address in own_addresses() if address not in inner)
+        own = tuple(f"{address}/{128 if ':' in address else 32}" for address in self._own if address not in inner)
         pools = (config.pool, config.pool6) if config.isolate else ()
         resolver = self.resolver()
         allowed = (*config.allow, *([f"{resolver}/{128 if ':' in resolver else 32}"] if resolver else []))
@@ -89,14 +92,20 @@ class AnchorSystem:
             addresses.append(f"{self._pool.anchor[1]}/128")
         await device.create_tun(config.device, addresses, self.mtu)
         await self._routing.up(config.device, config.pool, config.pool6)
-        sysctl.forward(self._uplink().interface, ipv6=config.pool6 is not None)
+        await self.look()
+        self._forwarding.up(self._uplink.interface)
         self._apply()
+
+    async def look(self) -> None:
+        """Note this machine's addresses and its way out, as they are now."""
+        self._own = await own_addresses()
+        self._uplink = await find_uplink(self.config.uplink, self.outer_addresses())
 
     async def down(self) -> None:
         """Leave nothing behind; leases stay in the records, translations in the kernel's conntrack."""
         nft.remove_anchor()
         self._applied = None
-        sysctl.restore()
+        self._forwarding.down()
         await self._routing.down()
         await device.delete(self.config.device)
 
@@ -109,7 +118,7 @@ class AnchorSystem:
         self._apply()
 
     def _apply(self) -> None:
-        config, uplink = self.config, self._uplink()
+        config, uplink = self.config, self._uplink
         rules = nft.AnchorRules(
             config.device, config.pool, uplink.interface, config.pool6,
             snat=uplink.address, snat6=uplink.address6, forwards=self._forwards, isolate=config.isolate,
@@ -117,6 +126,3 @@ class AnchorSystem:
         if rules != self._applied:
             nft.set_anchor(rules)
             self._applied = rules
-
-    def _uplink(self) -> Uplink:
-        return find_uplink(self.config.uplink, self.outer_addresses())

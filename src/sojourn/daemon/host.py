@@ -50,9 +50,12 @@ from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, Le
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
 
+EXPIRES = 3600
+"""Seconds of lease that the host asks for: a laptop that slept for half an hour finds its address again."""
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
 REPORT_EVERY = 5.0
+MEASURE_PATIENCE = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -73,6 +76,7 @@ class HostDaemon:
         self.log.restore(journal.lines())
         self.measured: dict[int, events.TunnelMeasured] = {}
         self.counters: events.Counters | None = None
+        self.counted = asyncio.Event()
         self.data_path: DataPathClient | None = None
         self.stopping = asyncio.Event()
         self.failed: BaseException | None = None
@@ -171,12 +175,20 @@ class HostDaemon:
                 return
             case events.Counters():
                 self.counters = event
+                self.counted.set()
                 return
             case events.FlowsMoved() if self._moves:
                 self._moves.pop(0).set_result(event)
             case events.TunnelMeasured():
                 self.measured[event.tunnel] = event
         self.driver.feed(event)
+
+    async def measure(self) -> None:
+        """Have the data path tell its counters and measurements; without it, the last ones stand."""
+        self.counted.clear()
+        self._submit(Report())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.counted.wait(), MEASURE_PATIENCE)
 
     async def snapshot(self) -> events.State:
         """Return what the data path's table holds now."""
@@ -294,7 +306,7 @@ class HostDaemon:
         association = AssociationClient(
             AssociationSettings(
                 user=config.user, domain=config.anchor, tid=config.tid, secret=self._credentials.secret,
-                vipa=state.vipa,
+                vipa=state.vipa, expires=EXPIRES,
             ),
             os.urandom,
         )  # fmt: skip

@@ -47,6 +47,7 @@ class HostApi:
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say whether we are associated, and how the networks are."""
+        await self._daemon.measure()
         host = self._daemon.control.host
         lease, config = host.lease, self._daemon.config
         networks = self._networks()
@@ -70,6 +71,7 @@ class HostApi:
 
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the networks."""
+        await self._daemon.measure()
         return self._networks()
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:

@@ -1,12 +1,16 @@
 """Which interface leads from an anchor to correspondents, and which of its addresses are there to stay."""
 
 import ipaddress
+import socket
 from collections.abc import Sequence
+from typing import Any, Final
 
 from msgspec import Struct
-from pyroute2 import IPRoute
+from pyroute2 import AsyncIPRoute
 
 from sojourn.errors import ConfigError
+
+MAIN_TABLE: Final = 254
 
 
 class Uplink(Struct, frozen=True):
@@ -17,38 +21,40 @@ class Uplink(Struct, frozen=True):
     address6: str | None = None
 
 
-def own_addresses() -> list[str]:
+async def own_addresses() -> list[str]:
     """Return all addresses of this machine, loopback included."""
-    with IPRoute() as ask:
-        found = [message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS") for message in ask.get_addr()]
-    return [str(address) for address in found if address]
+    async with AsyncIPRoute() as ask:
+        return [_address(message) async for message in await ask.get_addr()]
 
 
-def find_uplink(wanted: str, known: Sequence[str]) -> Uplink:
+async def find_uplink(wanted: str, known: Sequence[str]) -> Uplink:
     """Return the uplink: the interface `wanted`, or for "auto" that of the default route.
 
     `known` are the addresses by which hosts reach this anchor: where one of them is on the
     uplink it is taken as static. Raises ConfigError when there is no such interface.
     """
-    with IPRoute() as ask:
-        index = _index(ask, wanted)
-        name = str(ask.get_links(index)[0].get_attr("IFLA_IFNAME"))
-        present = {str(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-                   for message in ask.get_addr(index=index)}  # fmt: skip
+    async with AsyncIPRoute() as ask:
+        index = await _index(ask, wanted)
+        links = [message async for message in await ask.get_links(index)]
+        present = {_address(message) async for message in await ask.get_addr(index=index)}
     mine = [ipaddress.ip_address(address) for address in known if address in present]
     by_family = {address.version: str(address) for address in reversed(mine)}
-    return Uplink(name, by_family.get(4), by_family.get(6))
+    return Uplink(str(links[0].get("ifname")), by_family.get(4), by_family.get(6))
 
 
-def _index(ask: IPRoute, wanted: str) -> int:
+def _address(message: Any) -> str:  # noqa: ANN401 - pyroute2 has no types
+    return str(message.get("local") or message.get("address"))
+
+
+async def _index(ask: Any, wanted: str) -> int:  # noqa: ANN401
     if wanted != "auto":
-        found = ask.link_lookup(ifname=wanted)
+        found = await ask.link_lookup(ifname=wanted)
         if not found:
             raise ConfigError("anchor.toml: uplink", f"there is no interface {wanted!r}", "`ip link` lists them.")
         return int(found[0])
-    for family in (2, 10):
-        for route in ask.get_default_routes(family=family, table=254):
-            if (index := route.get_attr("RTA_OIF")) is not None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        async for route in await ask.get_default_routes(family=family, table=MAIN_TABLE):
+            if (index := route.get("oif")) is not None:
                 return int(index)
     why, fix = "this machine has no default route", 'Name the interface to the Internet: uplink = "eth0".'
     raise ConfigError("anchor.toml: uplink", why, fix)

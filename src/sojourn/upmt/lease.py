@@ -58,7 +58,7 @@ class Offer(Struct, frozen=True):
 class _OfferBody(Struct):
     aeads: list[str] = []
     plain: bool = False
-    versions: list[int] = [0]
+    versions: tuple[int, ...] = (0,)
 
 
 class _Secret(Struct, omit_defaults=False):
@@ -93,7 +93,7 @@ _AEAD_NUMBERS: Final = {name: number for number, name in _AEADS.items()}
 
 def encode_offer(offer: Offer) -> bytes:
     """Write the body of REGISTER."""
-    return msgspec.json.encode(_OfferBody([_AEADS[aead] for aead in offer.aeads], offer.plain, list(offer.versions)))
+    return msgspec.json.encode(_OfferBody([_AEADS[aead] for aead in offer.aeads], offer.plain, offer.versions))
 
 
 def decode_offer(data: bytes) -> Offer:
@@ -105,7 +105,7 @@ def decode_offer(data: bytes) -> Offer:
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the offer cannot be read: {error}", reason="offer") from error
     aeads = tuple(_AEAD_NUMBERS[name] for name in body.aeads if name in _AEAD_NUMBERS)
-    return Offer(aeads or Offer().aeads, body.plain, tuple(body.versions))
+    return Offer(aeads or Offer().aeads, body.plain, body.versions)
 
 
 def encode(lease: Lease, credential: str | None = None) -> bytes:
