@@ -109,15 +109,6 @@ def test_an_open_device_is_taken_over_by_its_descriptor() -> None:
     in_new_namespace(work)
 
 
-def test_super_packets_are_limited_where_the_kernel_can() -> None:
-    def work() -> str:
-        tun = device()
-        tun.limit_super_packets(60732)
-        return ip("-d link show sjp-tun")
-
-    assert "gso_max_size 60732" in in_new_namespace(work)
-
-
 def test_nothing_to_read_is_none() -> None:
     def work() -> bytes | None:
         tun = device()

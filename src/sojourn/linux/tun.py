@@ -5,14 +5,13 @@ over up to 64 KiB under one header and leaves checksums open, which is where the
 comes from; without them the very same code moves single packets.
 
 The device exists already, persistent, with its addresses (linux/device.py); where it does not,
-attaching creates one that lasts as long as its descriptor.
+attaching creates one that lasts as long as its descriptor. Its gso_max_size is best left alone: forwarded
+super-packets larger than that are cut into single packets before they get here.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
-import socket
 import struct
 from typing import Final
 
@@ -34,9 +33,6 @@ F_TSO: Final = 0x02 | 0x04 | 0x08
 """TSO4, TSO6 and TSO_ECN."""
 F_USO: Final = 0x20 | 0x40
 """USO4 and USO6 (Linux 6.2): the kernel takes both or neither."""
-
-# linux/rtnetlink.h, linux/if_link.h
-_RTM_NEWLINK, _NLM_F_REQUEST, _NLM_F_ACK, _IFLA_GSO_MAX_SIZE = 16, 1, 4, 41
 
 
 class Tun:
@@ -81,18 +77,6 @@ class Tun:
                 continue
             return with_tso, with_uso
         raise NotSupported("checksum offload of a TUN device", "Linux 2.6.27")
-
-    def limit_super_packets(self, size: int) -> None:
-        """Ask the kernel for super-packets of at most `size` bytes; where it refuses they stay at 64 KiB."""
-        with contextlib.suppress(OSError):
-            index = socket.if_nametoindex(self.name)
-            link = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
-            attribute = struct.pack("=HHI", 8, _IFLA_GSO_MAX_SIZE, size)
-            head = struct.pack("=IHHII", 16 + len(link) + 8, _RTM_NEWLINK, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-                netlink.settimeout(1.0)
-                netlink.send(head + link + attribute)
-                netlink.recv(4096)
 
     def read(self) -> bytes | None:
         """Return one virtio header and its packet, or None when none waits. The engine reads for itself."""

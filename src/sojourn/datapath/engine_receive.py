@@ -1,0 +1,283 @@
+"""The engine's hot loop UDP -> TUN. Plain style yields to speed here, and in engine_send.py.
+
+One call gives a batch of datagrams of equal length, but for the last (UDP_GRO). All are opened side by side
+into `slots`, and each run of packets that continue one another (hint C) is written as one super-packet,
+straight from there. What a hint claims is never trusted further than it can be checked: lengths are
+looked at, and only the first header of a run is used.
+
+A batch stays here when all of it is ordinary: one epoch, the current one, of a `fast` tunnel, from its outer
+address, every counter new, every tag right, every packet TCP or UDP of a flow that is known on this tunnel,
+no SYN, FIN, RST or CWR. Until that is certain nothing has been changed and nothing written;
+else the whole batch goes to `Forwarder.from_outer`, datagram by datagram, which is the oracle, too.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from struct import Struct as Layout
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+
+from sojourn.datapath.engine_flow import PSH, TCP, UNUSUAL_FLAGS, ordinary
+from sojourn.datapath.engine_send import CONTINUES, LONG, PARTIAL, WORD, V
+from sojourn.datapath.forwarder import Forwarder
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet import vnet
+from sojourn.packet.checksum import Buffer, checksum, fold
+from sojourn.packet.gso import MAX_PACKET
+from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, REPLAY_WINDOW, SEALED, VERSION, ReceiveEpoch, Window
+from sojourn.paft import Mode, Row
+from sojourn.upmt.tunnel import Tunnel
+
+RECEIVE_BYTES: Final = 65536
+MAX_SHAPES: Final = 64
+MAX_COUNT: Final = 512
+"""A batch of more datagrams than this is left to the slow path; the kernel makes batches of 64."""
+SMALLEST: Final = OVERHEAD_BYTES + 1
+_KIND: Final = (SEALED | VERSION << 5) >> 5
+_HINTS: Final = PARTIAL | CONTINUES
+_COMPLETE: Final = bytes(V)
+_WINDOW_MASK: Final = (1 << REPLAY_WINDOW) - 1
+
+Write = Callable[[Sequence[Buffer]], None]
+
+
+class _Shape(NamedTuple):
+    """Views that all batches with the same datagram length share."""
+
+    aads: list[memoryview]
+    sealed: list[memoryview]
+    opened: list[memoryview]
+    headers: dict[int, Layout]
+    """By number of datagrams: the layout of all their first words and counters."""
+    payloads: dict[int, list[memoryview]]
+    """By bytes of IP and transport header: what follows it in each slot."""
+
+
+class _Run(NamedTuple):
+    """Packets that leave by one write."""
+
+    row: Row
+    packets: int
+    size: int
+    parts: Sequence[Buffer]
+
+
+class Receiver:
+    """Takes what a UDP socket gives and has it written to a TUN."""
+
+    def __init__(self, forwarder: Forwarder, write: Write, *, inbound: bool) -> None:
+        """`inbound`: packets from tunnels travel to a mobile host (we are the host)."""
+        self._forwarder = forwarder
+        self._write = write
+        self._inbound = inbound
+        self._input = bytearray(RECEIVE_BYTES)
+        self._in = memoryview(self._input)
+        self.buffers: Sequence[memoryview] = [self._in]
+        """Where the next receive puts its bytes."""
+        self._slots = bytearray(RECEIVE_BYTES)
+        self._out = memoryview(self._slots)
+        self._shapes: dict[int, _Shape] = {}
+
+    def tunnel_id(self) -> TunnelId | None:
+        """Return the tunnel index that the datagram in `buffers` claims, None where it is not sealed."""
+        first = self._input[0]
+        return TunnelId(int.from_bytes(self._input[1:4])) if first >> 5 == _KIND else None
+
+    def take(
+        self, size: int, segment: int, source: Endpoint, ecn: int, now: float, tunnel: TunnelId | None = None
+    ) -> None:
+        """Take in `size` bytes of datagrams of `segment` bytes each; `tunnel` = whose socket they came on (host)."""
+        if not size or self._fast(size, segment, source, ecn, now, tunnel):
+            return
+        for at in range(0, size, segment):
+            datagram = bytes(self._in[at : min(at + segment, size)])
+            self._forwarder.from_outer(datagram, source, now, tunnel, ecn)
+
+    def _fast(self, size: int, segment: int, source: Endpoint, ecn: int, now: float, expected: TunnelId | None) -> bool:
+        full, rest = divmod(size, segment)
+        count = full + 1 if rest else full
+        if segment < SMALLEST or 0 < rest < SMALLEST or count > MAX_COUNT or ecn & 1:
+            return False  # ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not
+        word = LONG.unpack_from(self._input)[0]
+        tunnel = self._forwarder.tunnels.get(TunnelId(word & 0xFFFFFF))
+        if word >> 29 != _KIND or tunnel is None or not tunnel.fast or tunnel.outer != source or tunnel.opener is None:
+            return False
+        if expected is not None and expected != tunnel.id:
+            return False
+        for epoch in tunnel.opener.epochs[word >> 24 & 7]:
+            if epoch.epoch == tunnel.opener.current:
+                break
+        else:
+            return False
+        shape = self._shapes.get(segment) or self._shape(segment)
+        fields = (shape.headers.get(count) or _headers(shape, segment, count)).unpack_from(self._input)
+        words, counters = fields[::2], fields[1::2]
+        if any(other & ~_HINTS != word & ~_HINTS for other in set(words)):
+            return False
+        consecutive = counters[0] > epoch.window.top and counters == tuple(range(counters[0], counters[0] + count))
+        if not consecutive and (len(set(counters)) != count or not all(map(epoch.window.fresh, counters))):
+            return False
+        if not self._open(shape, epoch, counters, size, segment):
+            return False
+        runs = self._runs(shape, tunnel, words, counters, segment, size - (count - 1) * segment - OVERHEAD_BYTES)
+        if runs is None:
+            return False
+        _mark(epoch.window, counters, consecutive)
+        tunnel.heard(now, count, size)
+        for run in runs:
+            _note(run.row, run.packets, run.size, now)
+            self._write(run.parts)
+        if not self._inbound:
+            association = self._forwarder.associations.get(tunnel.association)
+            if association is not None:
+                association.last_heard = tunnel.id
+        return True
+
+    def _open(self, shape: _Shape, epoch: ReceiveEpoch, counters: tuple[int, ...], size: int, segment: int) -> bool:
+        """Open all datagrams into their slots; say whether all were authentic."""
+        decrypt, iv = epoch.cipher.aead.decrypt_into, epoch.cipher.iv
+        nonces = [(iv ^ counter).to_bytes(12) for counter in counters]
+        full, rest = divmod(size, segment)
+        try:
+            deque(map(decrypt, nonces, shape.sealed[:full], shape.aads, shape.opened), 0)
+            if rest:
+                at = full * segment
+                body, end = at + HEADER_BYTES, at + rest - OVERHEAD_BYTES
+                decrypt(nonces[-1], self._in[body:size], self._in[at:body], self._out[at:end])
+        except InvalidTag:
+            return False
+        return True
+
+    def _runs(
+        self,
+        shape: _Shape,
+        tunnel: Tunnel,
+        words: tuple[int, ...],
+        counters: tuple[int, ...],
+        segment: int,
+        last_length: int,
+    ) -> list[_Run] | None:
+        """Return what is to be written, None if there is anything among it that is not ordinary."""
+        runs: list[_Run] = []
+        count, begin, length = len(words), 0, segment - OVERHEAD_BYTES
+        while begin < count:
+            end = begin + 1
+            while end < count and words[end] & CONTINUES and counters[end] == counters[end - 1] + 1:
+                end += 1
+            first = length if begin < count - 1 else last_length
+            tail = length if end < count else last_length
+            run = self._run(shape, tunnel, segment, begin, end, first, tail, bool(words[begin] & PARTIAL))
+            if run is None:
+                return None
+            runs.append(run)
+            begin = end
+        return runs
+
+    def _run(
+        self,
+        shape: _Shape,
+        tunnel: Tunnel,
+        segment: int,
+        begin: int,
+        end: int,
+        length: int,
+        tail: int,
+        partial: bool,
+    ) -> _Run | None:
+        """Return the packets in slots `begin` to `end` as one; all are `length` bytes long, the last one `tail`."""
+        slots, o = self._slots, begin * segment
+        found = ordinary(slots, o, length, self._inbound)
+        if found is None:
+            return None
+        at, protocol, key = found
+        row = self._forwarder.paft.rows.get(key)
+        if row is None or row.association != tunnel.association or row.mode is not Mode.ONE:
+            return None
+        if row.tunnel != tunnel.id and not self._inbound:
+            return None  # the anchor learns from it (paft.py)
+        packets, flags, head = end - begin, 0, at + 8
+        if protocol == TCP:
+            head = at + (slots[o + at + 12] >> 4) * 4
+            flags = slots[(end - 1) * segment + at + 13]
+            if flags & UNUSUAL_FLAGS or head < at + 20:
+                return None
+        total = (length - head) * (packets - 1) + tail
+        if head > length or total > MAX_PACKET or (packets > 1 and not head < tail <= length):
+            return None
+        if packets == 1 and not partial:
+            return _Run(row, 1, length, (_COMPLETE, self._out[o : o + length]))
+        parts: list[Buffer] = [self._header(o, at, head, total, packets, length - head, flags & PSH)]
+        payloads = shape.payloads.get(head) or self._payloads(shape, segment, head)
+        parts += payloads[begin : end - 1]
+        o = (end - 1) * segment
+        parts.append(self._out[o + head : o + tail])
+        return _Run(row, packets, total + (packets - 1) * head, parts)
+
+    def _header(self, o: int, at: int, head: int, total: int, packets: int, payload: int, push: int) -> bytearray:
+        """Return virtio, IP and transport header for a packet of `total` bytes with the header in slot `o`."""
+        header = bytearray(V) + self._slots[o : o + head]
+        tcp = header[V + (9 if at == 20 else 6)] == TCP
+        if at == 20:
+            kind, addresses, protocol = vnet.GSO_TCP4, header[V + 12 : V + 20], header[V + 9]
+            WORD.pack_into(header, V + 2, total)
+            header[V + 10 : V + 12] = b"\0\0"
+            WORD.pack_into(header, V + 10, checksum(header[V : V + 20]))
+        else:
+            kind, addresses, protocol = vnet.GSO_TCP6, header[V + 8 : V + 40], header[V + 6]
+            WORD.pack_into(header, V + 4, total - 40)
+        field = 16 if tcp else 6
+        WORD.pack_into(header, V + at + field, fold(int.from_bytes(addresses) + protocol + total - at))
+        if tcp:
+            header[V + at + 13] |= push
+        else:
+            kind = vnet.GSO_UDP
+            WORD.pack_into(header, V + at + 4, total - at)
+        many = packets > 1
+        vnet.LAYOUT.pack_into(
+            header, 0, vnet.NEEDS_CHECKSUM, kind if many else vnet.NO_GSO, head, payload if many else 0, at, field
+        )
+        return header
+
+    def _shape(self, segment: int) -> _Shape:
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        begins = range(0, RECEIVE_BYTES - segment + 1, segment)[:MAX_COUNT]
+        text = segment - OVERHEAD_BYTES
+        shape = self._shapes[segment] = _Shape(
+            [self._in[at : at + HEADER_BYTES] for at in begins],
+            [self._in[at + HEADER_BYTES : at + segment] for at in begins],
+            [self._out[at : at + text] for at in begins],
+            {},
+            {},
+        )
+        return shape
+
+    def _payloads(self, shape: _Shape, segment: int, head: int) -> list[memoryview]:
+        text = segment - OVERHEAD_BYTES
+        views = [self._out[at * segment + head : at * segment + text] for at in range(len(shape.opened))]
+        shape.payloads[head] = views
+        return views
+
+
+def _note(row: Row, packets: int, size: int, now: float) -> None:
+    row.last_used = now
+    row.packets_in += packets
+    row.bytes_in += size
+
+
+def _headers(shape: _Shape, segment: int, count: int) -> Layout:
+    """Return the layout that reads first word and counter of `count` datagrams at once."""
+    layout = shape.headers[count] = Layout(">" + f"II{segment - 8}x" * (count - 1) + "II")
+    return layout
+
+
+def _mark(window: Window, counters: tuple[int, ...], consecutive: bool) -> None:
+    """Note authenticated counters, all of them new."""
+    if not consecutive:
+        for counter in counters:
+            window.mark(counter)
+        return
+    shift = counters[-1] - window.top
+    window.top = counters[-1]
+    window.bitmap = ((window.bitmap << shift if shift < REPLAY_WINDOW else 0) | (1 << len(counters)) - 1) & _WINDOW_MASK
