@@ -13,6 +13,7 @@ from sojourn.packet import frame as frames
 from sojourn.packet.ip import (
     IpView,
     clamp_mss,
+    complete_checksum,
     decapsulated_ecn,
     ecn_of,
     flow_key,
@@ -22,7 +23,7 @@ from sojourn.packet.ip import (
     set_ecn,
     too_big,
 )
-from sojourn.packet.seal import OVERHEAD_BYTES, Opened
+from sojourn.packet.seal import OVERHEAD_BYTES, Hint, Opened
 from sojourn.paft import LEARN_HOLD, FlowKey, Row
 from sojourn.upmt.events import FlowMoved, InnerReceived
 from sojourn.upmt.tunnel import Tunnel
@@ -161,6 +162,10 @@ class Forwarder(Registry):
         tunnel.heard(now, 1, size)
         if kind not in (4, 6):
             raise RemoteProtocolError(f"a plaintext of kind {kind}", reason="plaintext")
+        if opened is not None and opened.hint & Hint.PARTIAL:
+            whole = bytearray(plaintext)
+            complete_checksum(whole)
+            plaintext = bytes(whole)
         may_learn = opened is not None and not opened.stale
         self._deliver(tunnel, plaintext, source, may_learn, now, ecn)
 
