@@ -4,6 +4,7 @@ The order is the RFC's: syntax (400), version (505), method (405), Request-URI (
 proxy's matter, Require (420), content (415).
 """
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -15,6 +16,7 @@ METHODS: Final = ("REGISTER", "MESSAGE", "OPTIONS")
 ACCEPTED: Final = ("application/json", "application/text")
 """JSON, and the name that the paper's Fig. 9 gives it."""
 _ONCE: Final = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "Expires", "Content-Type")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 
 
 class Unanswerable(RemoteProtocolError):
@@ -87,7 +89,7 @@ def _syntax(request: Request) -> str | None:
 
 def _scheme(request: Request) -> Response | None:
     if not request.uri.lower().startswith(("sip:", "sips:")):
-        return response(request, 416 if ":" in request.uri and " " not in request.uri else 400)
+        return response(request, 416 if _SCHEME.match(request.uri) and " " not in request.uri else 400)
     try:
         parse_uri(request.uri)
     except RemoteProtocolError as error:
