@@ -1,0 +1,101 @@
+"""`sojourn doctor`: what this machine has and lacks, each lack with its remedy. Changes nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from sojourn.api.messages import ANCHOR_SOCKET, HOST_SOCKET, ApiError, ErrorKind
+from sojourn.cli import output
+from sojourn.cli.options import client, config_option, json_option, socket_option
+from sojourn.control.config import AnchorConfig
+from sojourn.errors import ConfigError
+from sojourn.store.config_dir import ConfigDir
+
+if TYPE_CHECKING:
+    from sojourn.linux.checks import Check
+
+
+@click.command()
+@click.option("--host", "as_host", is_flag=True, help="Check for a mobile host; default: what the directory holds.")
+@click.option("--anchor", "as_anchor", is_flag=True, help="Check for an anchor; default: what the directory holds.")
+@config_option
+@socket_option
+@json_option
+def doctor(as_host: bool, as_anchor: bool, config_dir: str, socket: str | None, as_json: bool) -> None:
+    """Say what is missing on this machine, and how to mend it. Exit code 1 if anything needed is missing."""
+    directory = ConfigDir(config_dir)
+    if not as_host and not as_anchor:
+        as_anchor = directory.anchor_toml.exists()
+        as_host = directory.host_toml.exists() or not as_anchor
+    checks = (_host(directory, socket) if as_host else []) + (_anchor(directory, socket) if as_anchor else [])
+    checks = list(dict.fromkeys(checks))  # what both need is said once
+    failed = [check for check in checks if check.needed and not check.ok]
+    if as_json:
+        output.emit_json({"version": 1, "ok": not failed, "checks": checks})
+    else:
+        output.table(("CHECK", "STATE", "FOUND", "REMEDY"), [_row(check) for check in checks])
+    if failed:
+        names = ", ".join(check.name for check in failed)
+        raise ApiError(f"{len(failed)} of {len(checks)} checks found a problem: {names}", "Their remedies stand above.")
+
+
+def _row(check: "Check") -> tuple[str, str, str, str]:
+    state = "ok" if check.ok else "problem" if check.needed else "warning"
+    return check.name, state, check.found, "" if check.ok else check.remedy
+
+
+def _host(directory: ConfigDir, socket: str | None) -> list["Check"]:
+    from sojourn.linux import checks
+
+    found = checks.host_checks()
+    found.append(_configuration("host.toml", directory.host))
+    found.append(_configuration("credentials", directory.read_credentials))
+    found.append(_daemon("host", socket, HOST_SOCKET))
+    return found
+
+
+def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
+    from sojourn.linux import checks
+    from sojourn.store import keys
+
+    try:
+        config = directory.anchor()
+    except ConfigError:
+        config = AnchorConfig("localhost")
+    found = checks.anchor_checks(config.device, tunnel_port=config.tunnel_port, sip_port=config.sip_port)
+    found.append(_configuration("anchor.toml", directory.anchor))
+    found.append(_configuration("anchor's keys", lambda: keys.load(directory)))
+    found.append(_daemon("anchor", socket, ANCHOR_SOCKET))
+    return found
+
+
+def _configuration(name: str, read: Callable[[], object]) -> "Check":
+    from sojourn.linux.checks import Check
+
+    try:
+        read()
+    except ConfigError as error:
+        return Check(name, False, f"{error.where}: {error.why}", error.fix)
+    return Check(name, True, "complete")
+
+
+def _daemon(role: str, socket: str | None, default: str) -> "Check":
+    """Say whether the daemon answers; one that is not running is no fault of the machine's."""
+    from sojourn.linux.checks import Check
+
+    name, daemon = f"{role} daemon", client(socket, default)
+    try:
+        about = daemon.call("about")
+        state = daemon.call("status")
+    except ApiError as error:
+        absent = error.kind is ErrorKind.NOT_RUNNING
+        return Check(name, False, error.message, error.remedy, needed=not absent)
+    if about.get("role") != role:
+        return Check(
+            name, False, f"the {about.get('role')} answers at {daemon.path}", "Name its --socket", needed=False
+        )
+    if role == "host" and state.get("state") != "associated":
+        found = f"{state.get('state')}: {state.get('reason') or 'no reason is known'}"
+        return Check(name, False, found, "`sojourn log` says what was tried")
+    return Check(name, True, str(state.get("state")))
