@@ -5,11 +5,11 @@ shows. In this version every flow follows one ordered list of networks, but for 
 user put elsewhere; a plan is a list of rows already, so that rules by application become
 further rows and nothing else changes.
 
-Timers: `_settle` (a better network is moved back to only after it was good for a while),
-`_grace` (an active network whose address changed is given time to answer on the new one).
+Timers: settling (a better network is moved back to only after it was good for a while), and
+`GRACE` (a network in use whose address changed is given time to answer on the new one).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -40,7 +40,7 @@ SETTLE_FAILED = 5.0
 SETTLE_LONGEST = 60.0
 FORGIVE = 120.0
 GRACE = 0.5
-"""Seconds an active network may take to answer after its address changed, while another one works."""
+"""Seconds a network in use may take to answer after its address changed, while another one works."""
 MAX_MATCHED = 32
 """Orders by match that are kept; older ones are forgotten."""
 
@@ -111,7 +111,8 @@ class Decide:
         """Flows that the user put on a network; they follow the others while it does not work."""
         self.matched: dict[Match, str] = {}
         """The same for all flows that a match covers, those to come not included; the newest orders."""
-        self._placed: dict[Flow, str | None] = {}
+        self._placed: dict[Flow | Match, str | None] = {}
+        """Where the pinned and the matched are now."""
         self._left = "a network is there"
         """Why there is no active network, for the reason of the next handover."""
 
@@ -129,24 +130,29 @@ class Decide:
             case PathFailed(name, why):
                 self._become(name, PathState.FAILED, why, now)
             case PathGone(name, why):
-                self._gone(name, why)
+                self._gone(name, why, now)
             case FlowGone(flow):
                 self.pinned.pop(flow, None)
                 self._placed.pop(flow, None)
                 return []
             case HandoverWanted():
-                return self._ordered(event)
+                return self._ordered(event, now)
         return self._choose(now)
 
     def deadline(self) -> float | None:
-        """Return when a better path will have settled, or the active one's grace ends."""
+        """Return when a better path will have settled, or the grace of a path in use ends."""
         best = self._best_working()
         active = self.paths.get(self.active or "")
-        times = []
-        if active is not None and active.state is PathState.TESTING and best is not None:
+        times: list[float] = []
+        if active is None or best is None:
+            return None
+        if active.state is PathState.WORKS:
+            in_use = [self.paths[name] for name in {*self._placed.values()} if name in self.paths]
+            times += [path.since + GRACE for path in in_use if path.state is PathState.TESTING]
+            if best is not active and self.active != self.wanted:
+                times.append(best.settled_at())
+        elif active.state is PathState.TESTING:
             times.append(active.since + GRACE)
-        if best is not None and best is not active:
-            times.append(best.settled_at())
         return min(times, default=None)
 
     def tick(self, now: float) -> list[Handover]:
@@ -170,34 +176,44 @@ class Decide:
         if path is not None:
             path.become(state, why, now)
 
-    def _gone(self, name: str, why: str) -> None:
+    def _gone(self, name: str, why: str, now: float) -> None:
         path = self.paths.pop(name, None)
         if path is not None:
-            path.why = why
+            path.become(PathState.FAILED, why, now)
             self._history[name] = path
         if name == self.active:
             self.active, self._left = None, f"{name}: {why}"
         if name == self.wanted:
             self.wanted = None
 
-    def _ordered(self, order: HandoverWanted) -> list[Handover]:
-        """Carry out the user's order as far as the network exists; it was checked by who took it."""
+    def _ordered(self, order: HandoverWanted, now: float) -> list[Handover]:
+        """Carry out the user's order, unless the network has gone since it was given."""
+        if order.network not in self.paths:
+            return []
         reason = f"ordered {order.reason}"
-        if order.match is not None:
-            self.matched.pop(order.match, None)
-            self.matched[order.match] = order.network
-            if len(self.matched) > MAX_MATCHED:
-                del self.matched[next(iter(self.matched))]
-            return [Handover((PlanRow(Matching(order.match), order.network),), reason, self.active)]
-        if order.flows is None:
+        if order.match is None and order.flows is None:
+            if not self._works(order.network) and self._best_working() is not None:
+                return []
             self.wanted = order.network
             self.pinned.clear()
             self.matched.clear()
             self._placed.clear()
-            return self._move(order.network, reason, force=True)
-        for flow in order.flows:
-            self.pinned[flow] = order.network
-        return self._place_pinned(reason)
+            return self._move(order.network, reason, now)
+        apart: tuple[Flow | Match, ...]
+        if order.match is not None:
+            apart = (order.match,)
+            self.matched.pop(order.match, None)
+            self.matched[order.match] = order.network
+            if len(self.matched) > MAX_MATCHED:
+                oldest = next(iter(self.matched))
+                del self.matched[oldest]
+                self._placed.pop(oldest, None)
+        else:
+            apart = order.flows or ()
+            self.pinned.update(dict.fromkeys(order.flows or (), order.network))
+        place = order.network if self._works(order.network) or self.active is None else self.active
+        self._placed.update(dict.fromkeys(apart, place))
+        return [Handover(_rows(dict.fromkeys(apart, place)), reason, self.active)]
 
     def _choose(self, now: float) -> list[Handover]:
         active = self.paths.get(self.active or "")
@@ -206,19 +222,19 @@ class Decide:
             wanted = self.paths.get(self.wanted)
             if wanted is not None and wanted.state is PathState.WORKS:
                 best = wanted
-            elif wanted is None or (best is not None and not self._may_stay(wanted, now)):
+            elif wanted is None or (best is not None and not _may_stay(wanted, now)):
                 self.wanted = None
         if active is not None and active.state is PathState.WORKS:
-            if best is None or not self._better(best, active) or now < best.settled_at():
-                return self._place_pinned("its network works again")
-            return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}")
+            if best is None or best is active or (best.network.name != self.wanted and now < best.settled_at()):
+                return self._place_apart(now)
+            return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}", now)
         if best is not None:
-            if active is not None and self._may_stay(active, now):
+            if active is not None and _may_stay(active, now):
                 return []
-            return self._move(best.network.name, self._why_left())
-        return self._without_working(active)
+            return self._move(best.network.name, self._why_left(), now)
+        return self._without_working(active, now)
 
-    def _without_working(self, active: Path | None) -> list[Handover]:
+    def _without_working(self, active: Path | None, now: float) -> list[Handover]:
         """No path is known to work: stay where hope is, or try the newest one unseen (opportunistic set-up)."""
         if active is not None and active.state is not PathState.FAILED:
             untested = [path for path in self.paths.values() if path.state is PathState.TESTING and path is not active]
@@ -228,56 +244,69 @@ class Decide:
         if not hopeful:
             return []
         first = min(hopeful, key=lambda path: (path.state is not PathState.TESTING, self._rank(path)))
-        return self._move(first.network.name, self._why_left())
-
-    def _may_stay(self, active: Path, now: float) -> bool:
-        return active.state is PathState.TESTING and now - active.since < GRACE
+        return self._move(first.network.name, self._why_left(), now)
 
     def _why_left(self) -> str:
         path = self.paths.get(self.active or "")
         return self._left if path is None else f"{path.network.name}: {path.why}"
 
     def _best_working(self) -> Path | None:
+        """Return the working path that the owner prefers; of several alike the one in use."""
         working = [path for path in self.paths.values() if path.state is PathState.WORKS]
         return min(working, key=self._rank, default=None)
 
-    def _better(self, best: Path, active: Path) -> bool:
-        """Say whether it is worth leaving a network that works: not for one of the same rank."""
-        if best.network.name == self.wanted:
-            return best is not active
-        return self.preferences.rank(best.network) < self.preferences.rank(active.network)
-
-    def _rank(self, path: Path) -> tuple[int, str]:
-        return (self.preferences.rank(path.network), path.network.name)
-
-    def _move(self, name: str | None, reason: str, force: bool = False) -> list[Handover]:
-        if name == self.active and not force:
-            return []
-        came_from, self.active = self.active, name
-        rows = [PlanRow(Everything(), name)]
-        rows += [PlanRow(Matching(match), place) for match, place in self.matched.items() if self._works(place)]
-        self._placed = {flow: self._place_of(flow) for flow in self.pinned}
-        apart = {flow: place for flow, place in self._placed.items() if place != name}
-        for place in sorted({place for place in apart.values() if place is not None}):
-            rows.append(PlanRow(Exactly(tuple(flow for flow, at in apart.items() if at == place)), place))
-        return [Handover(tuple(rows), reason, came_from)]
-
-    def _place_of(self, flow: Flow) -> str | None:
-        return self.pinned[flow] if self._works(self.pinned[flow]) else self.active
+    def _rank(self, path: Path) -> tuple[int, bool, str]:
+        return (self.preferences.rank(path.network), path.network.name != self.active, path.network.name)
 
     def _works(self, name: str) -> bool:
         path = self.paths.get(name)
         return path is not None and path.state is PathState.WORKS
 
-    def _place_pinned(self, reason: str) -> list[Handover]:
-        rows: dict[str, list[Flow]] = {}
-        for flow in self.pinned:
-            place = self._place_of(flow)
-            if place is not None and self._placed.get(flow, self.active) != place:
-                rows.setdefault(place, []).append(flow)
-            self._placed[flow] = place
-        plan = tuple(PlanRow(Exactly(tuple(flows)), place) for place, flows in rows.items())
-        return [Handover(plan, reason, self.active)] if plan else []
+    # -- everything, and what the user put apart from it
+
+    def _move(self, name: str, reason: str, now: float) -> list[Handover]:
+        came_from, self.active = self.active, name
+        self._placed = {select: self._place_of(select, wanted, now) for select, wanted in self._apart()}
+        elsewhere = {select: place for select, place in self._placed.items() if place != name}
+        return [Handover((PlanRow(Everything(), name), *_rows(elsewhere)), reason, came_from)]
+
+    def _apart(self) -> list[tuple[Flow | Match, str]]:
+        return [*self.matched.items(), *self.pinned.items()]
+
+    def _place_of(self, select: Flow | Match, wanted: str, now: float) -> str | None:
+        path = self.paths.get(wanted)
+        stays = path is not None and self._placed.get(select) == wanted and _may_stay(path, now)
+        return wanted if stays or self._works(wanted) else self.active
+
+    def _place_apart(self, now: float) -> list[Handover]:
+        """Let what was put on a network that fails follow the others, and bring it back when that works again."""
+        moves: dict[tuple[str | None, str | None], dict[Flow | Match, str | None]] = {}
+        for select, wanted in self._apart():
+            before, place = self._placed.get(select), self._place_of(select, wanted, now)
+            if before != place:
+                self._placed[select] = place
+                moves.setdefault((before, place), {})[select] = place
+        return [Handover(_rows(rows), self._why_apart(*way), way[0]) for way, rows in moves.items()]
+
+    def _why_apart(self, before: str | None, place: str | None) -> str:
+        path = self.paths.get(before or "") or self._history.get(before or "")
+        if path is None or path.state is PathState.WORKS:
+            return f"{place} works again"
+        return f"{before}: {path.why}"
+
+
+def _may_stay(path: Path, now: float) -> bool:
+    return path.state is PathState.TESTING and now < path.since + GRACE
+
+
+def _rows(places: Mapping[Flow | Match, str | None]) -> tuple[PlanRow, ...]:
+    """Return rows for matches, then one for the flows of each network."""
+    rows = [PlanRow(Matching(select), place) for select, place in places.items() if isinstance(select, Match)]
+    flows: dict[str | None, list[Flow]] = {}
+    for select, place in places.items():
+        if isinstance(select, Flow):
+            flows.setdefault(place, []).append(select)
+    return (*rows, *(PlanRow(Exactly(tuple(some)), place) for place, some in flows.items()))
 
 
 def ranked(preferences: Preferences, networks: Sequence[Network]) -> list[Network]:
