@@ -90,6 +90,13 @@ def test_a_nonce_is_stale_after_its_life_or_from_another_source_or_another_proce
     assert DigestServer("sojourn", b"other" * 8).verify(asked, HERE, 11, of) is Failure.STALE
 
 
+def test_two_hosts_behind_one_nat_get_nonces_of_their_own_in_the_same_instant() -> None:
+    anchor = server()
+    one, other = Client(anchor, 5).ask(), Client(anchor, 5).ask()
+    assert isinstance(anchor.verify(one, HERE, 5, of), Proved)
+    assert isinstance(anchor.verify(other, HERE, 5, of), Proved)
+
+
 def test_strangers_cost_no_memory() -> None:
     anchor = server()
     for at in range(50):

@@ -33,6 +33,8 @@ from sojourn.sip.message import Request
 NONCE_LIFE: Final = 300.0
 """Seconds for which a nonce may be used."""
 MAX_NONCES: Final = 8192
+_AHEAD: Final = 0.5
+"""Seconds that a nonce may be ahead of the clock, many having been made in one microsecond."""
 _TIME_DIGITS: Final = 16
 _MAC_DIGITS: Final = 32
 
@@ -101,6 +103,7 @@ class DigestServer:
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._max = max_nonces
         self._floor = -1.0
+        self._newest = 0
 
     def challenges(self, source: str, now: float, stale: bool = False) -> list[Challenge]:
         """Return one challenge for each algorithm, the preferred one first (RFC 8760 §2.3)."""
@@ -108,8 +111,9 @@ class DigestServer:
         return [Challenge(self.realm, nonce, algorithm, self._qops, stale) for algorithm in self.algorithms]
 
     def nonce(self, source: str, now: float) -> str:
-        """Make a nonce that is good from `source` for a while."""
-        stamp = f"{int(now * 1e6):0{_TIME_DIGITS}x}"
+        """Make a nonce that is good from `source` for a while, and that no one else was given."""
+        self._newest = max(int(now * 1e6), self._newest + 1)
+        stamp = f"{self._newest:0{_TIME_DIGITS}x}"
         return stamp + self._mac(stamp, source)
 
     def verify(
@@ -157,7 +161,7 @@ class DigestServer:
         if not same(self._mac(stamp, source), mac):
             return None
         made = int(stamp, 16) / 1e6
-        return now - made if made > self._floor and 0 <= now - made + 1e-6 <= NONCE_LIFE else None
+        return now - made if made > self._floor and -_AHEAD <= now - made <= NONCE_LIFE else None
 
     def _count(self, nonce: str, count: int) -> bool:
         if count <= self._counts.get(nonce, 0):
