@@ -188,9 +188,7 @@ class Pair:
         association = AddAssociation(AssociationId(1), VIPA, None, tuple(self.wires))
         install = InstallSecret(AssociationId(1), secret or Secret(1, KEY, 1))
         self.host.submit([Setup(Role.HOST, "sojourn0", mtu, inner_addresses=("10.201.0.1",)), association, install])
-        self.anchor.submit(
-            [Setup(Role.ANCHOR, "sojourn0", mtu, inner_addresses=("10.201.0.1",)), association, install]
-        )
+        self.anchor.submit([Setup(Role.ANCHOR, "sojourn0", mtu, inner_addresses=("10.201.0.1",)), association, install])
 
     @property
     def now(self) -> float:

@@ -2,8 +2,11 @@
 
     bytes 0-7    magic and version
     bytes 8-43   boot id, as text
-    from 64 on   records of 16 bytes: tunnel index with the highest bit set, newest epoch used, newest epoch
-                 that the peer has reported, newest epoch of the peer that was opened (native order)
+    from 64 on   records of 20 bytes: tunnel index with the highest bit set, newest epoch used, newest epoch
+                 that the peer has reported, newest epoch of the peer that was opened, and the highest
+                 counter opened in it plus 1 (native order)
+
+The last two spare a restarted receiver from taking replayed packets for new ones.
 
 The file is mapped: a store is in the page cache before it returns, so that it outlives the process.
 It does not outlive a power cut, and needn't: with another boot id the file is void, and what was
@@ -18,9 +21,11 @@ from typing import Final
 
 from sojourn.model import TunnelId
 
-_MAGIC: Final = b"SJEPOCH1"
+_MAGIC: Final = b"SJEPOCH2"
 _HEADER_BYTES: Final = 64
-_RECORD: Final = struct.Struct("=IIII")
+_RECORD: Final = struct.Struct("=IIIII")
+_NUMBER: Final = struct.Struct("=I")
+_OPENED: Final = struct.Struct("=II")
 _GROW_RECORDS: Final = 256
 _TAKEN: Final = 1 << 31
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -43,34 +48,29 @@ class EpochStore:
     def next(self, tunnel: TunnelId, at_least: int = 0) -> int:
         """Return an epoch never used before on this tunnel, `at_least` or later; it is stored when this returns."""
         place = self._place(tunnel)
-        _, used, reported, opened = self._read(tunnel)
-        epoch = max(used + 1, at_least)
-        _RECORD.pack_into(self._map, place, tunnel | _TAKEN, epoch, reported, opened)
+        epoch = max(self.used(tunnel) + 1, at_least)
+        _NUMBER.pack_into(self._map, place + 4, epoch)
         return epoch
 
     def used(self, tunnel: TunnelId) -> int:
         """Return the newest epoch given out, 0 for none."""
-        return self._read(tunnel)[1]
+        return self._read(tunnel, 4)
 
     def reported(self, tunnel: TunnelId) -> int:
         """Return the newest of our epochs that the peer is known to have opened, 0 for none."""
-        return self._read(tunnel)[2]
+        return self._read(tunnel, 8)
 
-    def opened(self, tunnel: TunnelId) -> int:
-        """Return the newest epoch of the peer that we have opened, 0 for none."""
-        return self._read(tunnel)[3]
+    def opened(self, tunnel: TunnelId) -> tuple[int, int]:
+        """Return the newest epoch of the peer that we have opened, 0 for none, and the highest counter in it or -1."""
+        return self._read(tunnel, 12), self._read(tunnel, 16) - 1
 
     def note_reported(self, tunnel: TunnelId, epoch: int) -> None:
         """Remember what the peer reported."""
-        place = self._place(tunnel)
-        _, used, _, opened = self._read(tunnel)
-        _RECORD.pack_into(self._map, place, tunnel | _TAKEN, used, epoch, opened)
+        _NUMBER.pack_into(self._map, self._place(tunnel) + 8, epoch)
 
-    def note_opened(self, tunnel: TunnelId, epoch: int) -> None:
-        """Remember how far the peer's epochs have come."""
-        place = self._place(tunnel)
-        _, used, reported, _ = self._read(tunnel)
-        _RECORD.pack_into(self._map, place, tunnel | _TAKEN, used, reported, epoch)
+    def note_opened(self, tunnel: TunnelId, epoch: int, counter: int) -> None:
+        """Remember how far the peer has come. Once a batch, so it is cheap."""
+        _OPENED.pack_into(self._map, self._place(tunnel) + 12, epoch, min(counter + 1, 0xFFFFFFFF))
 
     def close(self) -> None:
         """Let the file go; what was stored stays."""
@@ -98,20 +98,19 @@ class EpochStore:
             self._places[TunnelId(index ^ _TAKEN)] = self._free
             self._free += _RECORD.size
 
-    def _read(self, tunnel: TunnelId) -> tuple[int, int, int, int]:
+    def _read(self, tunnel: TunnelId, offset: int) -> int:
         place = self._places.get(tunnel)
-        if place is None:
-            return (tunnel, 0, 0, 0)
-        _, used, reported, opened = _RECORD.unpack_from(self._map, place)
-        return (tunnel, used, reported, opened)
+        return 0 if place is None else int(_NUMBER.unpack_from(self._map, place + offset)[0])
 
     def _place(self, tunnel: TunnelId) -> int:
         place = self._places.get(tunnel)
         if place is None:
-            place = self._places[tunnel] = self._free
-            self._free += _RECORD.size
-            if self._free > len(self._map):
+            place = self._free
+            if place + _RECORD.size > len(self._map):
                 self._grow()
+            _RECORD.pack_into(self._map, place, tunnel | _TAKEN, 0, 0, 0, 0)
+            self._places[tunnel] = place
+            self._free = place + _RECORD.size
         return place
 
     def _grow(self) -> None:

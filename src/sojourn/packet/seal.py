@@ -85,9 +85,7 @@ class Cipher:
 
     def __init__(self, secret: Secret, tunnel: TunnelId, direction: Direction, epoch: int) -> None:
         key, iv = derive(secret, tunnel, direction, epoch)
-        self.aead: AESGCM | ChaCha20Poly1305 = (
-            AESGCM(key) if secret.aead is Aead.AES_256_GCM else ChaCha20Poly1305(key)
-        )
+        self.aead: AESGCM | ChaCha20Poly1305 = AESGCM(key) if secret.aead is Aead.AES_256_GCM else ChaCha20Poly1305(key)
         self.iv = int.from_bytes(iv)
 
     def nonce(self, counter: int) -> bytes:
@@ -184,9 +182,10 @@ class Window:
 
     __slots__ = ("bitmap", "top")
 
-    def __init__(self) -> None:
-        self.top = -1
-        self.bitmap = 0
+    def __init__(self, top: int = -1) -> None:
+        """`top` >= 0: go on after a restart; what is not newer counts as seen."""
+        self.top = top
+        self.bitmap = 0 if top < 0 else _MASK
 
     def fresh(self, counter: int) -> bool:
         """Say whether a packet with this counter could be new. Changes nothing."""
@@ -236,8 +235,11 @@ class Opener:
     a successor waits for its first packet, one under that. The engine reads `epochs` itself.
     """
 
-    def __init__(self, keys: KeySchedule, tunnel: TunnelId, direction: Direction, epoch: int) -> None:
-        """`epoch` is the newest one that the peer is known to have used (or will start with)."""
+    def __init__(self, keys: KeySchedule, tunnel: TunnelId, direction: Direction, epoch: int, seen: int = -1) -> None:
+        """`epoch` is the newest one that the peer is known to have used (or will start with).
+
+        `seen`: the highest counter that a process before this one has opened in it.
+        """
         self._keys = keys
         self.tunnel = tunnel
         self.direction = direction
@@ -245,7 +247,18 @@ class Opener:
         self.epochs: list[list[ReceiveEpoch]] = [[] for _ in range(8)]
         self.on_new_epoch: Callable[[int], None] | None = None
         """Called with the epoch after `current` has grown."""
+        self._oldest = epoch
+        """No earlier epoch is opened again: its replay window is gone."""
         self.refresh()
+        for held in self.epochs[epoch & 7]:
+            if held.epoch == epoch:
+                held.window = Window(seen)
+
+    def top(self) -> int:
+        """Return the highest counter opened in the current epoch, -1 for none."""
+        return max(
+            (held.window.top for held in self.epochs[self.current & 7] if held.epoch == self.current), default=-1
+        )
 
     def refresh(self) -> None:
         """Make ready the keys that the present state calls for, and drop the others.
@@ -253,7 +266,7 @@ class Opener:
         Called after a step of `current`, after a new secret, and when the epoch before has
         had its 3 RTT (`drop_previous`).
         """
-        wanted = set(range(max(self.current - 1, 0), self.current + EPOCHS_READY + 1))
+        wanted = set(range(max(self.current - 1, self._oldest), self.current + EPOCHS_READY + 1))
         start = self._keys.newest().from_epoch
         if start > self.current:
             wanted |= set(range(start, start + EPOCHS_READY + 1))
@@ -270,6 +283,7 @@ class Opener:
 
     def drop_previous(self) -> None:
         """Forget the epoch before the current one: its late packets have had their 3 RTT."""
+        self._oldest = self.current
         slot = self.epochs[(self.current - 1) & 7]
         slot[:] = [held for held in slot if held.epoch >= self.current]
 

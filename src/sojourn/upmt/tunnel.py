@@ -204,8 +204,8 @@ class Tunnel:
         self.live.data_in(now)
         if not self.fast:
             self._heard(now)
-        elif self.keys is not None and self.keys.opened_new_epoch:
-            self._settle_keys(now)
+        elif self.keys is not None:
+            self._settle_keys(self.keys, now)
         if self.live.due < self.armed:
             self._wake_at(self.live.due)
 
@@ -267,22 +267,24 @@ class Tunnel:
         self.bytes_in += size
         if self.keys is not None:
             self.keys.reported(frame.opened)
-        commands: list[TunnelCommand] = []
-        if isinstance(frame, Answer):
-            commands = self._on_answer(frame, now)
-        else:
+        if isinstance(self.live, HostLiveness) and not isinstance(frame, Answer):
             self.live.frame_in(now)
-            if isinstance(frame, Probe):
+        self._heard(now)
+        commands: list[TunnelCommand] = []
+        match frame:
+            case Answer():
+                commands = self._on_answer(frame, now)
+            case Probe():
                 commands = self._answer(frame, source, now)
-            elif isinstance(frame, Challenge):
-                commands = [SendFrame(Response(self._opened(), frame.data), source)]
-            elif isinstance(frame, Response):
-                commands = self._on_response(source, frame.data, now)
-            elif isinstance(frame, Close):
+            case Challenge(data=data):
+                commands = [SendFrame(Response(self._opened(), data), source)]
+            case Response(data=data):
+                commands = self._on_response(source, data, now)
+            case Close():
                 self._closed = True
                 self.path.set(None)
                 commands = [Tell(TunnelClosed(self.id))]
-        self._heard(now)
+        self._changed(now)
         return commands
 
     def clock_jumped(self, gap: float, now: float) -> None:
@@ -375,13 +377,16 @@ class Tunnel:
     def _on_answer(self, answer: Answer, now: float) -> list[TunnelCommand]:
         sent = self.probes.answered(answer.sequence, now, self.rtt.late_after())
         if sent is None:
-            self.live.frame_in(now)
+            if isinstance(self.live, HostLiveness):
+                self.live.frame_in(now)
             return []
         spent = max(now - sent.at - (answer.answered_us - answer.received_us) / 1e6, 0.0)
         if not sent.tainted:
             self.rtt.sample(spent, now)
             self.jitter.sample(now - answer.answered_us / 1e6)
-        self.losses.sample(now, sent.packets_out, answer.packets_in, answer.packets_out, self.packets_in)
+        self.losses.sample(
+            now, answer.answered_us, sent.packets_out, answer.packets_in, answer.packets_out, self.packets_in
+        )
         if sent.size:
             self._search.passed(sent.size, now)
         before = self.live.answered(now)
@@ -418,16 +423,17 @@ class Tunnel:
     # Keeping the public attributes in step.
 
     def _heard(self, now: float) -> None:
-        if self.keys is not None and self.keys.opened_new_epoch:
-            self._settle_keys(now)
+        if self.keys is not None:
+            self._settle_keys(self.keys, now)
         if isinstance(self.live, AnchorLiveness) and self.live.answered(now) is Life.SILENT:
             self._pending.append(Tell(TunnelRecovered(self.id)))
         self._changed(now)
 
-    def _settle_keys(self, now: float) -> None:
-        if self.keys is not None:
-            self.keys.settle(now, max(PROOF_RTTS * self.rtt.late_after(), OLD_KEYS_AT_LEAST))
-            self._wake_at(self.keys.drop_at)
+    def _settle_keys(self, keys: TunnelKeys, now: float) -> None:
+        keys.opened()
+        if keys.opened_new_epoch:
+            keys.settle(now, max(PROOF_RTTS * self.rtt.late_after(), OLD_KEYS_AT_LEAST))
+            self._wake_at(keys.drop_at)
 
     def _after_keys(self, needed: bool) -> None:
         if self.keys is not None:

@@ -298,8 +298,6 @@ class AnchorLiveness(Liveness):
         self._since = NEVER
         return before
 
-    frame_in = answered
-
     def shift(self, gap: float) -> None:
         """Forgive `gap` seconds in which the process did not run."""
         self.last_heard += gap

@@ -40,15 +40,15 @@ class Epochs(Protocol):
         """Return the newest of our epochs that the peer has opened, 0 for none."""
         ...
 
-    def opened(self, tunnel: TunnelId) -> int:
-        """Return the newest epoch of the peer that we have opened, 0 for none."""
+    def opened(self, tunnel: TunnelId) -> tuple[int, int]:
+        """Return the newest epoch of the peer that we have opened, 0 for none, and the highest counter in it or -1."""
         ...
 
     def note_reported(self, tunnel: TunnelId, epoch: int) -> None:
         """Remember what the peer reported."""
         ...
 
-    def note_opened(self, tunnel: TunnelId, epoch: int) -> None:
+    def note_opened(self, tunnel: TunnelId, epoch: int, counter: int) -> None:
         """Remember how far the peer has come."""
         ...
 
@@ -63,7 +63,9 @@ class TunnelKeys:
         self.tunnel = tunnel
         self.schedule = schedule
         self.sealer: Sealer | None = None
-        self.opener = Opener(schedule, tunnel, into, max(epochs.opened(tunnel), schedule.secrets[0].from_epoch))
+        opened, seen = epochs.opened(tunnel)
+        first = schedule.secrets[0].from_epoch
+        self.opener = Opener(schedule, tunnel, into, max(opened, first), seen if opened >= first else -1)
         self.opener.on_new_epoch = self._on_new_epoch
         self.opened_new_epoch = False
         """The opener has stepped since the last `settle`."""
@@ -119,10 +121,13 @@ class TunnelKeys:
         """Say whether the present epoch may seal another packet."""
         return self.sealer is not None and not self.sealer.exhausted()
 
+    def opened(self) -> None:
+        """Store how far the peer has come, so that a restart does not take old packets for new ones. Once a batch."""
+        self._epochs.note_opened(self.tunnel, self.opener.current, self.opener.top())
+
     def settle(self, now: float, old_keys_for: float) -> None:
-        """After the opener has stepped: store that, and see the old keys off."""
+        """After the opener has stepped: see the old keys off."""
         self.opened_new_epoch = False
-        self._epochs.note_opened(self.tunnel, self.opener.current)
         self.drop_at = now + old_keys_for
 
     def tick(self, now: float) -> None:

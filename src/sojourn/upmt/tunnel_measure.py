@@ -68,6 +68,7 @@ class Jitter:
 
 class _Counts(Struct, frozen=True):
     at: float
+    answered_us: int
     we_sent: int
     they_received: int
     they_sent: int
@@ -80,20 +81,24 @@ class LossWindow:
     def __init__(self) -> None:
         self._samples: deque[_Counts] = deque()
 
-    def sample(self, now: float, we_sent: int, they_received: int, they_sent: int, we_received: int) -> None:
+    def sample(
+        self, now: float, answered_us: int, we_sent: int, they_received: int, they_sent: int, we_received: int
+    ) -> None:
         """Take in an answer: `we_sent` when its probe left, `they_*` when they answered, `we_received` now."""
-        counts = _Counts(now, we_sent, they_received, they_sent, we_received)
-        last = self._samples[-1] if self._samples else None
-        if last is not None and (they_received < last.they_received or they_sent < last.they_sent):
-            if they_received < last.they_received and they_sent < last.they_sent:
-                self._samples.clear()  # The peer started to count anew.
-            else:
+        samples = self._samples
+        if samples and now - samples[-1].at > LOSS_WINDOW:
+            samples.clear()
+        if samples:
+            last = samples[-1]
+            if answered_us < last.answered_us:
                 return  # Answers overtook each other.
-        elif last is not None and now - last.at < LOSS_WINDOW / 40:
-            self._samples.pop() if len(self._samples) > 1 else None
-        self._samples.append(counts)
-        while now - self._samples[0].at > LOSS_WINDOW and len(self._samples) > 2:
-            self._samples.popleft()
+            if they_sent < last.they_sent or they_received < last.they_received:
+                samples.clear()  # The peer started to count anew.
+            elif len(samples) > 1 and last.at - samples[-2].at < LOSS_WINDOW / 40:
+                samples.pop()
+        samples.append(_Counts(now, answered_us, we_sent, they_received, they_sent, we_received))
+        while now - samples[0].at > LOSS_WINDOW and len(samples) > 2:
+            samples.popleft()
 
     def clear(self) -> None:
         """Forget everything: the counts start anew, or the path is another."""
