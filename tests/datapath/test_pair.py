@@ -283,10 +283,10 @@ def test_keys_step_after_120_s_of_sending_without_a_packet_lost() -> None:
     pair.open()
     pair.run(1)
     voice = Voice(pair)
-    voice.talk(600)
-    pair.run(602)
+    voice.talk(260)
+    pair.run(262)
     assert voice.lost() == (0, 0)
-    steps = int(600 / SECONDS_PER_EPOCH)
+    steps = int(260 / SECONDS_PER_EPOCH)
     for node in (pair.host, pair.anchor):
         sealer = node.forwarder.tunnels[A].sealer
         assert sealer is not None

@@ -2,11 +2,12 @@
 
 A packet from the TUN finds its row, its row's tunnel, and goes out in it; a datagram from the outer
 network is opened, its inner addresses are checked, and it goes to the TUN. What is refused is counted
-by reason and changes nothing. What control orders is in registry.py, from which this builds on.
+by reason and changes nothing. The state is in registry.py, what control orders in orders.py.
 """
 
 from sojourn.datapath.expiry import note_tcp_flags
-from sojourn.datapath.registry import Association, Io, Registry
+from sojourn.datapath.orders import Orders
+from sojourn.datapath.registry import Association, Io
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, UDP, Endpoint, TunnelId
 from sojourn.packet import frame as frames
@@ -33,7 +34,7 @@ __all__ = ["Association", "Forwarder", "Io"]
 _SYN = 2
 
 
-class Forwarder(Registry):
+class Forwarder(Orders):
     """Rows, tunnels and associations of one data path, and what is done with each packet."""
 
     # From the TUN.

@@ -1,4 +1,4 @@
-"""What a data path holds, and how control's orders change it: the half of the forwarder that sees no packet.
+"""What a data path holds: associations, tunnels with their timers, rows. No packet is looked at here.
 
 Timers: one a tunnel, in a heap; the sweep of the table; the end of old secrets.
 """
@@ -12,40 +12,23 @@ from typing import Protocol
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import Sweep
 from sojourn.datapath.guard import Guard
-from sojourn.datapath.moves import Mover
 from sojourn.datapath.waiting import Waiting
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
-from sojourn.packet.ip import flow_of, key_of, packed
+from sojourn.model import AssociationId, Endpoint, TunnelId
+from sojourn.packet.ip import flow_of, packed
 from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened
 from sojourn.paft import FlowKey, Paft, Row
 from sojourn.upmt.commands import (
     AddAssociation,
-    AnyCommand,
-    CloseTunnel,
-    Everything,
-    InstallSecret,
-    MoveFlows,
     OpenTunnel,
-    RemoveAssociation,
-    Report,
-    Restore,
-    Resumed,
     Role,
-    RowState,
-    SendInner,
-    SetDefault,
     Setup,
-    Snapshot,
 )
 from sojourn.upmt.events import (
     AnyEvent,
-    Counters,
     FlowEnded,
     FlowMoved,
     FlowSeen,
-    FlowsMoved,
     SecretInUse,
-    State,
 )
 from sojourn.upmt.tunnel import Ready, SendFrame, Tell, Tunnel, TunnelCommand
 
@@ -133,45 +116,10 @@ class Registry(ABC):
         """Further totals for `Counters`. The engine counts in it, too."""
         self._slots: dict[TunnelId, AssociationId] = {}
         self._opens: dict[TunnelId, OpenTunnel] = {}
-        self._heap: list[tuple[float, int, Tunnel]] = []
+        self._heap: list[tuple[float, int, TunnelId]] = []
         self._pushed = 0
         self._sweep = Sweep(self.paft)
         self._retire: list[tuple[float, Association]] = []
-
-    # Orders.
-
-    def handle(self, command: AnyCommand, now: float) -> None:
-        """Carry out one order."""
-        match command:
-            case Setup():
-                self._set_up(command)
-            case AddAssociation():
-                self._add(command)
-            case RemoveAssociation():
-                self._remove(command.association)
-            case InstallSecret():
-                self._install(command, now)
-            case OpenTunnel():
-                self._open(command, now)
-            case CloseTunnel():
-                self._close(command.tunnel, now)
-            case SetDefault():
-                self._set_default(command, now)
-            case MoveFlows():
-                self._move(command, now)
-            case SendInner():
-                if command.tunnel in self.tunnels:
-                    self.send_inner(self.tunnels[command.tunnel], command.packet, now)
-            case Report():
-                self._report()
-            case Snapshot():
-                self.emit(self.state(now))
-            case Resumed():
-                for tunnel in self.tunnels.values():
-                    tunnel.retest(now)
-            case Restore():
-                self._restore(command, now)
-        self.run_due(now)
 
     @abstractmethod
     def send_inner(self, tunnel: Tunnel, packet: bytes, now: float) -> None:
@@ -180,161 +128,6 @@ class Registry(ABC):
     @abstractmethod
     def resend(self, key: FlowKey, row: Row, now: float) -> None:
         """Send what is kept for a flow, if its path can be used now."""
-
-    def _set_up(self, command: Setup) -> None:
-        self.setup = command
-        self.is_anchor = command.role is Role.ANCHOR
-        self.guard = Guard(command)
-        self.inner_addresses = frozenset(packed(address) for address in command.inner_addresses)
-
-    def _add(self, command: AddAssociation) -> None:
-        association = self.associations.get(command.association)
-        if association is None:
-            association = self.associations[command.association] = Association(command)
-        else:
-            for vipa in association.vipas:
-                self.by_vipa.pop(vipa, None)
-            for gone in association.tunnels - set(command.tunnels):
-                self._forget(gone)
-                self._slots.pop(gone, None)
-            association.update(command)
-        self.by_vipa.update(dict.fromkeys(association.vipas, association))
-        self._slots.update(dict.fromkeys(command.tunnels, association.id))
-
-    def _remove(self, number: AssociationId) -> None:
-        association = self.associations.pop(number, None)
-        if association is None:
-            return
-        for vipa in association.vipas:
-            self.by_vipa.pop(vipa, None)
-        for tunnel in association.tunnels:
-            self._forget(tunnel)
-            self._slots.pop(tunnel, None)
-        for key in [key for key, row in self.paft.rows.items() if row.association == number]:
-            self.end_row(key, tell=False)
-
-    def _install(self, command: InstallSecret, now: float) -> None:
-        association = self.associations.get(command.association)
-        if association is None:
-            return
-        if association.keys is None:
-            association.keys = KeySchedule(command.secret)
-        else:
-            association.keys.install(command.secret)
-        for tunnel in self._tunnels_of(association):
-            tunnel.install(association.keys, self.epochs, now)
-
-    def _open(self, command: OpenTunnel, now: float) -> None:
-        association = self.associations.get(command.association)
-        if association is None or command.tunnel not in association.tunnels:
-            return
-        tunnel = self.tunnels.get(command.tunnel)
-        if tunnel is not None and self._opens.get(command.tunnel) == command and tunnel.usable:
-            return  # Control took this data path over and said again what stands already.
-        if tunnel is None or tunnel.sealed is not command.sealed:
-            tunnel = self._new_tunnel(association, command.tunnel, command.sealed, command.keep_alive, now)
-        self._opens[command.tunnel] = command
-        if self.is_anchor:
-            self.plain_by_source = {at: held for at, held in self.plain_by_source.items() if held is not tunnel}
-            if not command.sealed:
-                self.plain_by_source[command.remote] = tunnel
-        else:
-            self.io.open_socket(command)
-        tunnel.open(command.remote, now)
-
-    def _close(self, number: TunnelId, now: float) -> None:
-        tunnel = self.tunnels.get(number)
-        if tunnel is not None:
-            self.carry_out(tunnel, tunnel.close(), now)
-            self._forget(number)
-        for key, row in list(self.paft.on_tunnel(number)):
-            self.paft.move(key, None, row.move, now)
-
-    def _set_default(self, command: SetDefault, now: float) -> None:
-        association = self.associations.get(command.association)
-        if association is not None:
-            association.default = command.tunnel
-            self.send_waiting(now)
-
-    def _move(self, command: MoveFlows, now: float) -> None:
-        association = self.associations.get(command.association)
-        if association is None:
-            self.emit(FlowsMoved(command.association, command.number, tuple({} for _ in command.moves)))
-            return
-
-        def add(flow: Flow, tunnel: TunnelId | None) -> Row | None:
-            key = key_of(flow)
-            if packed(flow.local.address) not in association.vipas:
-                return None
-            if self.is_anchor and self.guard is not None and self.guard.refuses(key) is not None:
-                return None
-            return self.new_row(key, association, tunnel, now)
-
-        mover = Mover(self.paft, association.id, association.tunnels)
-        counts, results = [], []
-        for move in command.moves:
-            everything = isinstance(move.select, Everything) and command.number >= association.default_move
-            if everything and (move.tunnel is None or move.tunnel in association.tunnels):
-                association.default, association.default_move = move.tunnel, command.number
-            count, result = mover.move(move, command.number, now, add)
-            counts.append(count)
-            results.append(result)
-        for key, row in mover.moved:
-            if row.kept is not None:
-                self.resend(key, row, now)
-        self.send_waiting(now)
-        self.emit(FlowsMoved(association.id, command.number, tuple(counts), tuple(results)))
-
-    def _restore(self, command: Restore, now: float) -> None:
-        for state in command.rows:
-            association = self.associations.get(state.association)
-            if association is None:
-                continue
-            key = key_of(state.flow)
-            row = Row(association.id, state.tunnel, now, state.move)
-            row.created = now - state.age
-            row.packets_in, row.packets_out = state.packets_in, state.packets_out
-            row.bytes_in, row.bytes_out = state.bytes_in, state.bytes_out
-            self.paft.remove(key)
-            self.paft.add(key, row)
-        for number, outer in command.outer.items():
-            tunnel = self.tunnels.get(number) or self.slot(number, now)
-            if tunnel is not None and self.is_anchor and tunnel.outer is None:
-                tunnel.restore(outer, now)
-
-    # Reports.
-
-    def _report(self) -> None:
-        totals = self.totals + Counter(
-            packets_in=sum(tunnel.packets_in for tunnel in self.tunnels.values()),
-            packets_out=sum(tunnel.packets_out for tunnel in self.tunnels.values()),
-            bytes_in=sum(tunnel.bytes_in for tunnel in self.tunnels.values()),
-            bytes_out=sum(tunnel.bytes_out for tunnel in self.tunnels.values()),
-            waiting=len(self.waiting),
-        )
-        self.emit(Counters(dict(totals), dict(self.refused), len(self.paft)))
-        for tunnel in self.tunnels.values():
-            self.emit(tunnel.measured())
-
-    def state(self, now: float) -> State:
-        """Return everything that stands."""
-        associations = self.associations.values()
-        return State(
-            self.setup,
-            tuple(association.added for association in associations),
-            tuple(
-                InstallSecret(association.id, secret)
-                for association in associations
-                if association.keys is not None
-                for secret in association.keys.secrets
-            ),
-            tuple(self._opens.values()),
-            tuple(SetDefault(association.id, association.default) for association in associations),
-            tuple(_row_state(key, row, now) for key, row in self.paft.rows.items()),
-            {number: tunnel.path.proved for number, tunnel in self.tunnels.items() if tunnel.path.proved}
-            if self.is_anchor
-            else {},
-        )
 
     # Rows.
 
@@ -459,7 +252,7 @@ class Registry(ABC):
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
         heap = self._heap
-        while heap and heap[0][2].armed != heap[0][0]:
+        while heap and not self._armed(*heap[0]):
             heapq.heappop(heap)
         retire = min((at for at, _ in self._retire), default=self._sweep.due)
         return min(self._sweep.due, retire, heap[0][0] if heap else self._sweep.due)
@@ -479,17 +272,21 @@ class Registry(ABC):
         for _ in range(3):  # A tick may make another one due at once, but not for ever.
             due: list[Tunnel] = []
             while heap and heap[0][0] <= now:
-                at, _, tunnel = heapq.heappop(heap)
-                if tunnel.armed == at and self.tunnels.get(tunnel.id) is tunnel:
-                    due.append(tunnel)
+                entry = heapq.heappop(heap)
+                if self._armed(*entry):
+                    due.append(self.tunnels[entry[2]])
             if not due:
                 return
             for tunnel in due:
                 self.carry_out(tunnel, tunnel.tick(now), now)
 
-    def _wake(self, tunnel: Tunnel, at: float) -> None:
+    def _armed(self, at: float, _count: int, number: TunnelId) -> bool:
+        tunnel = self.tunnels.get(number)
+        return tunnel is not None and tunnel.armed == at
+
+    def _wake(self, number: TunnelId, at: float) -> None:
         self._pushed += 1
-        heapq.heappush(self._heap, (at, self._pushed, tunnel))
+        heapq.heappush(self._heap, (at, self._pushed, number))
 
     def _retire_secret(self, association: Association) -> None:
         keys = association.keys
@@ -499,10 +296,3 @@ class Registry(ABC):
         for tunnel in self._tunnels_of(association):
             if tunnel.opener is not None:
                 tunnel.opener.refresh()
-
-
-def _row_state(key: FlowKey, row: Row, now: float) -> RowState:
-    return RowState(
-        row.association, flow_of(key), row.tunnel, row.move,
-        row.packets_in, row.packets_out, row.bytes_in, row.bytes_out, now - row.created,
-    )  # fmt: skip

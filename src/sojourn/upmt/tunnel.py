@@ -6,31 +6,15 @@ the parts; `deadline` is the earliest. A mobile host's tunnel knows its anchor's
 order and never follows another; an anchor's follows its host by authenticated packets.
 """
 
-from collections.abc import Callable
-
-from msgspec import Struct
-
-from sojourn.model import AssociationId, Endpoint, TunnelId
+from sojourn.model import Endpoint
 from sojourn.packet.frame import Answer, Challenge, Close, EpochFrame, Frame, Probe, Response
-from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened, Opener, Sealer
+from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened
 from sojourn.upmt.commands import Role
-from sojourn.upmt.constants import (
-    BASE_DATAGRAM,
-    EPOCH_ANSWER_EVERY,
-    KEEP_ALIVE,
-    MTU_TIMEOUT_AT_LEAST,
-    OLD_KEYS_AT_LEAST,
-    OUTER_UDP_IPV4,
-    OUTER_UDP_IPV6,
-    PROOF_RTTS,
-)
+from sojourn.upmt.constants import BASE_DATAGRAM, EPOCH_ANSWER_EVERY, MTU_TIMEOUT_AT_LEAST
 from sojourn.upmt.events import (
-    AnyEvent,
-    SecretNeeded,
     TunnelBlocked,
     TunnelClosed,
     TunnelFailed,
-    TunnelMeasured,
     TunnelMoved,
     TunnelRecovered,
     TunnelSilent,
@@ -38,97 +22,17 @@ from sojourn.upmt.events import (
 )
 from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life, Wants
 from sojourn.upmt.tunnel_keys import Epochs, TunnelKeys
-from sojourn.upmt.tunnel_measure import Jitter, LossWindow, Probes, Rtt
-from sojourn.upmt.tunnel_mtu import MtuSearch
-from sojourn.upmt.tunnel_path import Ask, OuterPath
+from sojourn.upmt.tunnel_path import Ask
+from sojourn.upmt.tunnel_state import Ready, SendFrame, Tell, TunnelCommand, TunnelState
+
+__all__ = ["Ready", "SendFrame", "Tell", "Tunnel", "TunnelCommand"]
 
 _NEVER = float("inf")
 _EPOCH_FRAME_BYTES = OVERHEAD_BYTES + 6
 
 
-class SendFrame(Struct, frozen=True):
-    """Send a control frame in this tunnel."""
-
-    frame: Frame
-    destination: Endpoint
-    pad_to: int = 0
-    """Bytes of UDP payload to pad to; 0 = no padding."""
-    fragment: bool = True
-    """May go out without DF. Only a path MTU probe must not."""
-
-
-class Tell(Struct, frozen=True):
-    """Tell control."""
-
-    event: AnyEvent
-
-
-class Ready(Struct, frozen=True):
-    """The tunnel can be used again: send what waits for it."""
-
-
-TunnelCommand = SendFrame | Tell | Ready
-
-
-class Tunnel:
-    """One path between a mobile host and its anchor. The engine's hot loop reads the attributes."""
-
-    def __init__(
-        self,
-        tunnel: TunnelId,
-        association: AssociationId,
-        role: Role,
-        *,
-        sealed: bool,
-        mtu: int,
-        random: Callable[[int], bytes],
-        wake: Callable[["Tunnel", float], None],
-        keep_alive: float = KEEP_ALIVE,
-    ) -> None:
-        """`mtu`: the TUN's; `wake(tunnel, at)`: `tick` is wanted at `at`, which is earlier than was known."""
-        self.id = tunnel
-        self.association = association
-        self.role = role
-        self.sealed = sealed
-        self.sealer: Sealer | None = None
-        self.opener: Opener | None = None
-        self.outer: Endpoint | None = None
-        """Where packets go now."""
-        self.credit: int | None = None
-        """Bytes that may still go to an unproved address; None = proved. The hot loop leaves such a tunnel alone."""
-        self.inner_mtu = mtu
-        """The largest inner packet; larger ones are answered by ICMP."""
-        self.may_fragment = True
-        """Send without DF: the path is not measured yet, or carries less than 1280 inner bytes."""
-        self.usable = False
-        """Data may be sent: address and keys are there, and the tunnel is neither silent nor away."""
-        self.fast = False
-        """`usable` and proved: the hot loop may send and receive by itself (packets that come from `outer`
-        and open in the opener's current epoch)."""
-        self.packets_in = 0
-        self.packets_out = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.armed = _NEVER
-        """The earliest time for which `wake` was called and `tick` was not."""
-        self.rtt = Rtt()
-        self.jitter = Jitter()
-        self.losses = LossWindow()
-        self.probes = Probes()
-        self.live: HostLiveness | AnchorLiveness = (
-            HostLiveness(self.rtt, self.probes, keep_alive)
-            if role is Role.HOST
-            else AnchorLiveness(self.rtt, self.probes)
-        )
-        self.path = OuterPath(random)
-        self.keys: TunnelKeys | None = None
-        self._mtu = mtu
-        self._search = MtuSearch(mtu, OUTER_UDP_IPV4, OVERHEAD_BYTES if sealed else 0)
-        self._wake = wake
-        self._pending: list[TunnelCommand] = []
-        self._told_epoch_at = float("-inf")
-        self._closed = False
-        self._failed = False
+class Tunnel(TunnelState):
+    """One path between a mobile host and its anchor: what happens, and what it does about it."""
 
     # Orders.
 
@@ -229,12 +133,6 @@ class Tunnel:
             self.live.data_out(now)
             self._rearm(now)
 
-    def spend(self, size: int) -> bool:
-        """Say whether `size` bytes may go to the outer address now; charge them where it is unproved."""
-        allowed = self.path.spend(size)
-        self.credit = self.path.credit
-        return allowed
-
     def on_source(self, source: Endpoint, opened: Opened, size: int, now: float) -> list[TunnelCommand]:
         """Take note where an authentic packet came from; called before `heard` or `on_frame`.
 
@@ -299,19 +197,6 @@ class Tunnel:
         self.live.last_out = max(self.live.last_out, now)
         if self.keys is not None:
             self._after_keys(self.keys.sent(now))
-
-    def measured(self) -> TunnelMeasured:
-        """Return what is known of the path."""
-        loss_out, loss_in = self.losses.loss()
-        return TunnelMeasured(
-            self.id, self.rtt.srtt, self.rtt.rttvar, self.jitter.value, loss_out, loss_in, self.inner_mtu,
-            self.bytes_in, self.bytes_out, self.packets_in, self.packets_out, self.outer,
-            self.live.life is Life.SILENT,
-        )  # fmt: skip
-
-    def deadline(self) -> float:
-        """When `tick` is wanted next (infinite: never)."""
-        return self.armed
 
     def tick(self, now: float) -> list[TunnelCommand]:
         """Do what is due. Early, late or twice is harmless."""
@@ -419,77 +304,6 @@ class Tunnel:
         timeout = max(self.rtt.late_after(), MTU_TIMEOUT_AT_LEAST)
         sizes = self._search.tick(now, timeout, self.live.last_heard, self.live.active(now))
         return [command for size in sizes for command in self._probe(now, size, mtu=size > 0)]
-
-    # Keeping the public attributes in step.
-
-    def _heard(self, now: float) -> None:
-        if self.keys is not None:
-            self._settle_keys(self.keys, now)
-        if isinstance(self.live, AnchorLiveness) and self.live.answered(now) is Life.SILENT:
-            self._pending.append(Tell(TunnelRecovered(self.id)))
-        self._changed(now)
-
-    def _settle_keys(self, keys: TunnelKeys, now: float) -> None:
-        keys.opened()
-        if keys.opened_new_epoch:
-            keys.settle(now, max(PROOF_RTTS * self.rtt.late_after(), OLD_KEYS_AT_LEAST))
-            self._wake_at(keys.drop_at)
-
-    def _after_keys(self, needed: bool) -> None:
-        if self.keys is not None:
-            self.sealer = self.keys.sealer
-        if needed:
-            self._pending.append(Tell(SecretNeeded(self.association)))
-            self._wake_at(float("-inf"))
-
-    def _new_path(self, now: float) -> None:
-        """Forget what was measured of another path; its delay is kept as the best guess there is."""
-        self.losses.clear()
-        self.probes.forgive()
-        self.jitter = Jitter()
-        remote = self.path.current
-        overhead = OUTER_UDP_IPV6 if remote is not None and ":" in remote.address else OUTER_UDP_IPV4
-        self._search = MtuSearch(self._mtu, overhead, OVERHEAD_BYTES if self.sealed else 0)
-
-    def _changed(self, now: float) -> None:
-        was = self.usable
-        self.outer, self.credit = self.path.current, self.path.credit
-        self.inner_mtu, self.may_fragment = self._search.inner_mtu(), self._search.may_fragment()
-        self.usable = (
-            self.outer is not None
-            and not self._closed
-            and self.live.life in (Life.UP, Life.TESTING)
-            and self._can_seal()
-        )
-        self.fast = self.usable and self.credit is None
-        if self.usable and not was:
-            self._pending.append(Ready())
-        self._rearm(now)
-
-    def _rearm(self, now: float) -> None:
-        at = _NEVER
-        if self.outer is not None and not self._closed and self._can_seal():
-            at = min(self.live.due, self.path.due, self._search.due if self._search_may_run() else _NEVER)
-        if self.keys is not None:
-            at = min(at, self.keys.drop_at)
-        self._wake_at(now if self._pending else at)
-
-    def _wake_at(self, at: float) -> None:
-        if at < self.armed:
-            self.armed = at
-            self._wake(self, at)
-
-    def _search_may_run(self) -> bool:
-        return self.live.life is Life.UP and self.credit is None
-
-    def _can_seal(self) -> bool:
-        return not self.sealed or (self.keys is not None and self.keys.may_seal())
-
-    def _opened(self) -> int:
-        return self.opener.current if self.opener is not None else 0
-
-    def _proof_rtt(self) -> float:
-        return max(self.rtt.guess(), self.rtt.late_after() / 2)
 
 
 def _us(now: float) -> int:

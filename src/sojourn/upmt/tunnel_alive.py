@@ -199,19 +199,25 @@ class HostLiveness(Liveness):
             self._since, self._asked, self._idle, self._witness_at = now, 0, True, NEVER
         elif now < self._ask_at:
             return None
+        late = self._rtt.late_after()
         needed = self._needed()
-        wants = self._ask(Wants.PROBE, now)
+        if self._asked == 0 and not self._idle:
+            # Probes that are out already are witnesses as good as new ones.
+            self._asked = min(self._probes.waiting(now - late), needed)
+        again = now + max(ASK_AGAIN, self._rtt.guess() / 4)
+        if self._asked == needed and self._witness_at == NEVER:
+            self._witness_at, self._ask_at = now, again
+            return None
         self._asked += 1
         if self._asked == needed:
             self._witness_at = now
-        late = self._rtt.late_after()
         if self._idle and self._asked == 1:
             self._ask_at = now + max(SILENCE_FLOOR, late)
         elif self._asked < needed and not self._idle:
             self._ask_at = now + ASK_WITHIN / (needed - 1)
         else:
-            self._ask_at = now + max(ASK_AGAIN, self._rtt.guess() / 4)
-        return wants
+            self._ask_at = again
+        return self._ask(Wants.PROBE, now)
 
     def _tick_test(self, now: float) -> Wants | None:
         if self.life is Life.TESTING and now - self._began >= BLOCKED_AFTER:

@@ -168,6 +168,15 @@ class Probes:
                     self._learn(1.0)
         return sent
 
+    def waiting(self, since: float) -> int:
+        """Return how many ordinary probes that were sent at `since` or later are unanswered."""
+        count = 0
+        for sent in reversed(self.out.values()):
+            if sent.at < since:
+                break
+            count += not sent.size
+        return count
+
     def forgive(self) -> None:
         """Let what is out say nothing about delay and loss: the process stood still, or the path was dead."""
         for sent in self.out.values():
