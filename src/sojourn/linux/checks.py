@@ -191,7 +191,7 @@ def _barriers(found: Sequence[firewall.Barrier], device: str, ports: Sequence[tu
 def _legacy_firewall() -> Check:
     """Check iptables of old, which nft does not show."""
     try:
-        tables = Path("/proc/net/ip_tables_names").read_text().split()
+        tables = Path("/proc/thread-self/net/ip_tables_names").read_text().split()
     except OSError:
         tables = []
     if "filter" in tables:
@@ -213,7 +213,7 @@ def _conntrack() -> Check:
 
 
 def _uplink() -> Check:
-    lines = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
+    lines = [line.split() for line in Path("/proc/thread-self/net/route").read_text().splitlines()[1:]]
     interfaces = [words[0] for words in lines if words[1] == "00000000" and words[7] == "00000000"]
     if not interfaces:
         return Check("uplink", False, "no IPv4 default route", 'Add one, or name the interface: uplink = "eth0"')

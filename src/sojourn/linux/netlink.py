@@ -96,7 +96,19 @@ class NetworkWatcher:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
+            self._drain(self._events)
             return None
+
+    def _drain(self, events: socket.socket) -> None:
+        """Throw away what waits: the kernel tells of the next loss only after the queue was empty (netlink_overrun)."""
+        while True:
+            try:
+                events.recv(MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
 
     async def _dump(self) -> None:
         self._look_at = None
