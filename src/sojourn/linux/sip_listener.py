@@ -19,7 +19,7 @@ import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -154,8 +154,7 @@ class _UdpPort(asyncio.DatagramProtocol):
             self.transport.sendto(data, (destination.address, destination.port))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast(asyncio.DatagramTransport, transport)  # before Python 3.12 no subclass of it
 
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         source = endpoint(address)
