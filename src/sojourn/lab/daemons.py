@@ -3,6 +3,7 @@
 Configuration, sockets and logs are in the lab's folder: D/anchor, D/host, D/anchor.sock, D/host.sock.
 """
 
+import os
 import signal
 import sys
 import time
@@ -145,15 +146,11 @@ class Daemons:
         self.call("handover", to=network, all=True)
 
     def data_path(self, role: str) -> int:
-        """Return the process that moves packets at a role; LabError when there is none."""
+        """Return the process that moves packets at a role (a standby waits beside it); LabError when there is none."""
         for pid in namespaces.pids(self.lab.namespace(role)):
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if DATA_PATH.encode() in words:
+            if _is_data_path(pid):
                 return pid
-        raise LabError(f"no data-path process runs at {role}")
+        raise LabError(f"no data-path process holds a TUN device at {role}")
 
     def kill_data_path(self, role: str) -> None:
         """Kill -9 the process that moves packets."""
@@ -163,3 +160,13 @@ class Daemons:
         """Kill -9 the anchor's control process."""
         if self.anchor is not None:
             self.anchor.kill()
+
+
+def _is_data_path(pid: int) -> bool:
+    process = Path(f"/proc/{pid}")
+    try:
+        if DATA_PATH.encode() not in (process / "cmdline").read_bytes():
+            return False
+        return any(os.readlink(descriptor) == "/dev/net/tun" for descriptor in (process / "fd").iterdir())
+    except OSError:  # it ended meanwhile
+        return False

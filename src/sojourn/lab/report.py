@@ -6,6 +6,7 @@ streams where there are any (50 packets/s; the others have pauses of their own).
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
 from sojourn.lab.gaps import longest, tally
@@ -96,7 +97,7 @@ class Result(Struct, frozen=True):
 
 def build(
     scenario: Scenario, *, sojourn: bool, start: float, end: float, streams: Sequence[Stream],
-    happened: Sequence[Happened], conditions: Sequence[Condition], samples: Sequence[Sample],
+    happened: Sequence[Happened], conditions: Sequence[Condition], samples: Sequence[Sample], slack_ms: float = 0.0,
 ) -> Result:  # fmt: skip
     """Compute the result of a run between two times of CLOCK_BOOTTIME."""
     figures = tuple(_stream(stream, start, end) for stream in streams)
@@ -104,11 +105,17 @@ def build(
     events = tuple(_event(event, streams, edges[place], edges[place + 1]) for place, event in enumerate(happened))
     return Result(
         1, scenario.name, scenario.purpose, sojourn, round(end - start, 2), figures, events,
-        tuple(_checks(scenario.limits, streams, figures, events, samples, start, end)),
+        tuple(_checks(_loosened(scenario.limits, slack_ms), streams, figures, events, samples, start, end)),
         {stream.name: [round(at - start, 4) for at in stream.arrivals] for stream in streams},
         tuple(Condition(round(max(0.0, it.at - start), 3), it.network, it.state) for it in conditions),
         tuple(Sample(round(it.at - start, 3), it.carried) for it in samples),
     )  # fmt: skip
+
+
+def _loosened(limits: Limits, slack_ms: float) -> Limits:
+    gap = None if limits.gap_ms is None else limits.gap_ms + slack_ms
+    returns = {place: limit + slack_ms for place, limit in limits.return_ms.items()}
+    return msgspec.structs.replace(limits, gap_ms=gap, return_ms=returns)
 
 
 def _end_of(stream: Stream, end: float) -> float:

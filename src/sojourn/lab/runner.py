@@ -16,7 +16,7 @@ from sojourn.lab.report import Happened, Result, build
 from sojourn.lab.scenarios import Scenario
 from sojourn.lab.stage import Stage
 from sojourn.lab.topology import Lab, Topology
-from sojourn.lab.traffic import ECHO_PORT, EXPOSED_PORT, Stream, Traffic
+from sojourn.lab.traffic import ECHO_PORT, EXPOSED_PORT, GRACE, Stream, Traffic
 
 START_TIMEOUT = 20.0
 LEAD = 1.0
@@ -53,13 +53,22 @@ class Observer(Protocol):
 
 
 class Run:
-    """One scenario in one lab. Use it as a context: whatever happens, the lab is removed at the end."""
+    """One scenario in one lab, which is removed at the end, whatever happens.
 
-    def __init__(self, scenario: Scenario, prefix: str, observer: Observer, *, sojourn: bool = True) -> None:
+    `slack_ms` is added to every limit in time, for machines that others use, too; `grace` is how many seconds
+    flows may take to end after their time.
+    """
+
+    def __init__(
+        self, scenario: Scenario, prefix: str, observer: Observer, *, sojourn: bool = True, slack_ms: float = 0.0,
+        grace: float = GRACE,
+    ) -> None:  # fmt: skip
         self.scenario = scenario
         self.lab = Lab(Topology(prefix=prefix, access=scenario.access))
         self._observer = observer
         self._sojourn = sojourn
+        self._slack_ms = slack_ms
+        self._grace = grace
         self._happened: list[Happened] = []
         self._sampled = 0.0
 
@@ -91,10 +100,10 @@ class Run:
         self._events(stage, traffic, start, end)
         self._observer.step("waiting for the last bytes")
         stage.sample()
-        traffic.finish()
+        traffic.finish(self._grace)
         return build(
             scenario, sojourn=self._sojourn, start=start, end=end, streams=traffic.streams, happened=self._happened,
-            conditions=stage.conditions, samples=stage.samples,
+            conditions=stage.conditions, samples=stage.samples, slack_ms=self._slack_ms,
         )  # fmt: skip
 
     def _start_sojourn(self) -> Daemons:
