@@ -49,7 +49,7 @@ async def test_kill_9_of_the_process_is_made_good_with_its_socket_state_and_flow
     before = await bench.state(client)
     ports = {name: socket.socket(fileno=os.dup(fd)) for name, fd in client._held.by_name.items()}
     addresses = {name: udp.getsockname() for name, udp in ports.items()}
-    await bench.until(lambda: client._spare is not None)
+    await bench.until(lambda: client._spare.child is not None)
     await asyncio.sleep(0.7)  # the spare loads
     pid = client.pid
     started = time.monotonic()
@@ -102,10 +102,11 @@ async def test_a_handover_that_was_not_answered_is_answered_by_the_successor(ben
     client = await bench.start()
     client.submit(ORDERS)
     bench.perform(client, "see 3 0")
-    bench.perform(client, "forget")
+    await bench.turn(client)
+    bench.perform(client, "hang 60")
     order = commands.MoveFlows(HOST, 4, (commands.Move(commands.OnTunnel(TUNNEL), OTHER),))
     client.submit([order, commands.CloseTunnel(TUNNEL)])
-    await bench.turn(client)
+    await asyncio.sleep(0.1)
     os.kill(client.pid, signal.SIGKILL)
     await bench.until(lambda: any(isinstance(event, events.FlowsMoved) for event in bench.events))
     answer = next(event for event in bench.events if isinstance(event, events.FlowsMoved))
@@ -264,13 +265,13 @@ async def test_a_listener_that_speaks_otherwise_is_ended_and_replaced(bench: Ben
 @with_bench
 async def test_a_spare_goes_with_its_control(bench: Bench) -> None:
     client = await bench.start(spare=True)
-    await bench.until(lambda: client._spare is not None)
-    assert client._spare is not None
-    pid = client._spare.pid
+    await bench.until(lambda: client._spare.child is not None)
+    assert client._spare.child is not None
+    pid = client._spare.child.pid
     os.kill(pid, signal.SIGKILL)
-    await bench.until(lambda: client._spare is None)
-    client._start_spare()
+    await bench.until(lambda: client._spare.child is None)
+    client._spare.start()
     await asyncio.sleep(0.3)
-    pid = client._spare.pid
+    pid = client._spare.child.pid
     await client.close()
     assert not alive(pid)

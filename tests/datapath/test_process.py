@@ -6,7 +6,6 @@ The engine is tests/harness/engine_double.py (tests/net/test_datapath_process.py
 import asyncio
 import os
 import signal
-from pathlib import Path
 
 from sojourn.upmt import commands
 from tests.harness.data_path_bench import (

@@ -4,7 +4,6 @@ Run as a program it takes the arguments of sojourn.datapath.process. `SendInner`
 
     see N FIRST    emit N FlowSeen in one turn      hang SECONDS    keep the loop from turning
     raise          die of an error                  allocate N      make garbage
-    forget         answer no MoveFlows from now on
 """
 
 import contextlib
@@ -51,10 +50,10 @@ class EngineDouble:
         self.paft = Paft()
         self._flows: dict[bytes, Flow] = {}
         self._sockets: dict[TunnelId, tuple[str, socket.socket]] = {}
-        self._silent = False
         self._poll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._running = True
+        self.opens_sockets = True
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._callbacks[fd] = callback
@@ -67,9 +66,14 @@ class EngineDouble:
         while self._running:
             for fd, _ in self._poll.poll(1.0):
                 self._callbacks[fd]()
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is open."""
         for name, udp in self._sockets.values():
             self._descriptors.release(name)
             udp.close()
+        self._poll.close()
 
     def submit(self, orders: Sequence[commands.AnyCommand]) -> None:
         for order in orders:
@@ -84,7 +88,7 @@ class EngineDouble:
                 books.associations[order.association] = order
             case commands.RemoveAssociation():
                 self._remove(order.association)
-            case commands.InstallSecret():
+            case commands.InstallSecret() if order.association in books.associations:
                 held = books.secrets.setdefault(order.association, [])
                 if not held or held[-1].secret.generation < order.secret.generation:
                     books.secrets[order.association] = [*held, order][-2:]
@@ -92,7 +96,7 @@ class EngineDouble:
                 self._open(order)
             case commands.CloseTunnel():
                 self._close(order.tunnel)
-            case commands.SetDefault():
+            case commands.SetDefault() if order.association in books.associations:
                 books.defaults[order.association] = order
             case commands.MoveFlows():
                 self._move(order)
@@ -117,7 +121,11 @@ class EngineDouble:
             self.paft.remove(key)
 
     def _open(self, order: commands.OpenTunnel) -> None:
+        if order.association not in self.books.associations:
+            return
         self.books.tunnels[order.tunnel] = order
+        if not self.opens_sockets:
+            return
         name = tunnel_name(order)
         had = self._sockets.pop(order.tunnel, None)
         if had is not None:
@@ -150,7 +158,7 @@ class EngineDouble:
         self.paft.add(key, Row(association, tunnel, time.monotonic(), move))
 
     def _move(self, order: commands.MoveFlows) -> None:
-        if self._silent:
+        if order.association not in self.books.associations:
             return
         counts: list[dict[MoveResult, int]] = []
         results: list[tuple[MoveResult, ...]] = []
@@ -233,8 +241,6 @@ class EngineDouble:
                 for _ in range(int(count)):
                     loop: list[object] = []
                     loop.append(loop)
-            case ["forget"]:
-                self._silent = True
             case _:
                 raise ValueError(words)
 

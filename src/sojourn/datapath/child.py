@@ -26,7 +26,7 @@ class Child:
         self._control = control
         self._pidfd = os.pidfd_open(pid)
         self._loop = asyncio.get_running_loop()
-        self._on_exit = on_exit
+        self.on_exit = on_exit
         self._ended = asyncio.Event()
         self._loop.add_reader(self._pidfd, self._exited)
 
@@ -102,4 +102,4 @@ class Child:
             code = os.waitstatus_to_exitcode(status)
             self.status = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         self._ended.set()
-        self._on_exit(self)
+        self.on_exit(self)

@@ -3,9 +3,8 @@
 States: starting, running, replacing (the process died; its successor gets the held descriptors and
 the mirror's commands at once), superseded (another control has taken the process over), closed.
 
-Timers: a ping every 2 s (five unanswered ones: the process hangs and is killed), a spare process 1 s
-after a start, a growing pause between starts that fail quickly, 250 ms for a process that closed the
-connection but lives.
+Timers: a ping every 2 s (five unanswered ones: the process hangs and is killed), a growing pause between
+starts that fail quickly (restarts.py), 250 ms for a process that closed the connection but lives.
 """
 
 import asyncio
@@ -19,10 +18,12 @@ from typing import Final, Protocol
 from sojourn.datapath.child import Child
 from sojourn.datapath.link import Link
 from sojourn.datapath.mirror import Mirror
-from sojourn.datapath.private_socket import may_connect, peer
-from sojourn.datapath.restarts import MAX_PAUSE, Restarts
+from sojourn.datapath.private_socket import may_connect, peer, remove_stale
+from sojourn.datapath.restarts import Restarts
+from sojourn.datapath.spare import Spare
 from sojourn.datapath.wire import (
     VERSION,
+    Done,
     DropDescriptor,
     Hello,
     HoldDescriptor,
@@ -48,7 +49,6 @@ START_PATIENCE: Final = 15.0
 STOP_PATIENCE: Final = 3.0
 PING_INTERVAL: Final = 2.0
 PINGS_UNANSWERED: Final = 5
-SPARE_DELAY: Final = 1.0
 RECONNECT_DELAY: Final = 0.25
 LEAVING_DELAY: Final = 0.2
 """After a process was told by someone else to end: most likely everything is being stopped, we too."""
@@ -93,7 +93,6 @@ class DataPathClient:
         self._emit = emit
         self._log = log
         self._on_superseded = on_superseded
-        self._spare_wanted = spare
         self._arguments = [*program, "--socket", str(self._path)]
         if epochs is not None:
             self._arguments += ["--epochs", str(epochs.absolute())]
@@ -102,13 +101,12 @@ class DataPathClient:
         self._held = HeldDescriptors()
         self._restarts = Restarts()
         self._child: Child | None = None
-        self._spare: Child | None = None
+        self._spare = Spare(self._arguments, wanted=spare)
         self._link: Link | None = None
         self._joiner = StateJoiner()
         self._adopting = False
-        self._first_state: asyncio.Future[State] = self._loop.create_future()
+        self._ready: asyncio.Future[State | None] = self._loop.create_future()
         self._leaving = False
-        self._newborn = False
         self._reconnected = False
         self._pings = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -166,20 +164,20 @@ class DataPathClient:
         self.closed = True
         for timer in self._timers.values():
             timer.cancel()
-        children = [child for child in (self._spare, self._child if stop else None) if child is not None]
-        if self._spare is not None:
-            self._spare.close_control()
         if self._link is not None and stop:
             self._link.send([Shutdown()])
-        await asyncio.gather(*(child.ended(STOP_PATIENCE) for child in children))
+        await self._spare.close(STOP_PATIENCE)
+        if self._child is not None and stop:
+            await self._child.ended(STOP_PATIENCE)
         if self._link is not None:
             self._link.close()
             self._link = None
-        for child in (self._spare, self._child):
-            if child is not None:
-                child.forget()
-        self._child = self._spare = None
+        if self._child is not None:
+            self._child.forget()
+            self._child = None
         self._held.close()
+        if stop and not self.superseded:
+            remove_stale(self._path)
 
     # Starting.
 
@@ -199,14 +197,14 @@ class DataPathClient:
         self._adopting = True
         self._link = Link(connection, self._on_message, self._on_end)
         try:
-            self.adopted = await asyncio.wait_for(asyncio.shield(self._first_state), ADOPT_PATIENCE)
+            self.adopted = state = await asyncio.wait_for(asyncio.shield(self._ready), ADOPT_PATIENCE)
         except (TimeoutError, SojournError) as error:
             await self._end_unusable(str(error) or "no answer")
             return False
         finally:
             self._adopting = False
-        self._log.info("datapath.adopted", pid=self.pid, flows=len(self.adopted.rows))
-        self._at("spare", SPARE_DELAY, self._start_spare)
+        self._log.info("datapath.adopted", pid=self.pid, flows=len(state.rows) if state else 0)
+        self._spare.want()
         return True
 
     async def _end_unusable(self, why: str) -> None:
@@ -220,47 +218,41 @@ class DataPathClient:
             await child.ended(STOP_PATIENCE)
             child.forget()
         self._held.close()
-        self._first_state = self._loop.create_future()
+        self._ready = self._loop.create_future()
 
     async def _start_first(self) -> None:
         self._start_process()
         try:
-            await asyncio.wait_for(asyncio.shield(self._first_state), START_PATIENCE)
+            await asyncio.wait_for(asyncio.shield(self._ready), START_PATIENCE)
         except TimeoutError:
             raise SojournError("the data path process does not answer") from None
 
     def _start_process(self) -> None:
         """Start a process, or let the spare step in, and give it all that its predecessor had."""
         self._restarts.began(time.monotonic())
-        child, self._spare = self._spare, None
+        child = self._spare.take()
         if child is None:
             child = Child.start(self._arguments, self._on_exit)
+        else:
+            child.on_exit = self._on_exit
         self._child = child
-        self._newborn = self._first_state.done()
         self._reconnected = self._leaving = False
         self._pings = 0
         self._joiner = StateJoiner()
         self._link = Link(child.take_control(), self._on_message, self._on_end)
         self._link.send_descriptors(self._held.by_name)
-        self._link.send(self._mirror.commands(_now(), rows=self._restarts.with_rows()))
+        self._link.send(self._mirror.replay(_now(), rows=self._restarts.with_rows()))
         self._link.send([Replayed()])
-        self._at("spare", SPARE_DELAY, self._start_spare)
-
-    def _start_spare(self) -> None:
-        if self._spare_wanted and self._spare is None and not self.closed:
-            self._spare = Child.start(self._arguments, self._on_exit)
+        self._spare.want()
 
     # Its end.
 
     def _on_exit(self, child: Child) -> None:
         """Learn from the kernel (pidfd) that a process has ended."""
-        if child is self._spare:
-            self._spare = None
-            child.forget()
-            self._at("spare", MAX_PAUSE, self._start_spare)
-            return
         if child is not self._child:
             return
+        if self._link is not None:
+            self._link.drain()
         self._child = None
         child.forget()
         if self._link is not None:
@@ -268,8 +260,8 @@ class DataPathClient:
             self._link = None
         if self.closed or self.superseded:
             return
-        if not self._first_state.done():
-            self._first_state.set_exception(SojournError(f"the data path process ended at once ({child.status})"))
+        if not self._ready.done():
+            self._ready.set_exception(SojournError(f"the data path process ended at once ({child.status})"))
             return
         pause = self._restarts.died(time.monotonic())
         if self._leaving:
@@ -285,8 +277,8 @@ class DataPathClient:
         if link is not self._link:
             return
         self._link = None
-        if self._adopting and not self._first_state.done():
-            self._first_state.set_exception(RemoteProtocolError(why, reason="datapath"))
+        if self._adopting and not self._ready.done():
+            self._ready.set_exception(RemoteProtocolError(why, reason="datapath"))
         elif not self.closed and not self.superseded:
             self._at("reconnect", RECONNECT_DELAY, lambda: self._reconnect(why))
 
@@ -337,6 +329,8 @@ class DataPathClient:
                 self._log.warning("datapath.said", level=message.level, text=message.text)
             case Resync():
                 self._log.warning("datapath.resync", dropped=message.dropped)
+            case Done():
+                self._mirror.done(message.count, _now())
             case Pong():
                 self._pings = 0
             case Superseded():
@@ -349,24 +343,22 @@ class DataPathClient:
     def _hello(self, hello: Hello) -> None:
         if hello.version != VERSION:
             raise RemoteProtocolError(f"it is of version {hello.version}, not {VERSION}", reason="datapath")
+        if not self._adopting and not self._ready.done():
+            self._ready.set_result(None)
         self.epochs_void = self.epochs_void or hello.epochs_void
         if self.restarts:
             self.last_gap = time.monotonic() - self._restarts.died_at
             self._log.info("datapath.replaced", pid=hello.pid, after=round(self.last_gap, 4))
 
     def _state(self, state: State) -> None:
-        """Take in a State: the first one, that of a process we have connected to again, or one in between."""
-        if not self._first_state.done():
-            if self._adopting:
-                self._mirror.adopt(state, _now())
-            self._first_state.set_result(state)
-            return
-        if self._newborn:
-            self._newborn = False  # it is empty, and was made before our orders came
+        """Take in a State: of a process that we adopt or have connected to again, or one in between."""
+        if not self._ready.done():
+            self._mirror.adopt(state, _now())
+            self._ready.set_result(state)
             return
         if self._reconnected and self._link is not None:
             self._reconnected = False
-            self._link.send(self._mirror.difference(state, _now()))
+            self._link.send(self._mirror.difference(state))
         self._tell(state)
 
     def _tell(self, event: AnyEvent) -> None:
@@ -390,8 +382,6 @@ class DataPathClient:
         if self._child is not None:
             self._child.forget()
             self._child = None
-        if self._spare is not None:
-            self._spare.close_control()
         self._held.close()
         if self._on_superseded is not None:
             self._on_superseded()

@@ -1,6 +1,7 @@
 """Control's connection to one data-path process, on asyncio: messages in, messages out, descriptors beside them."""
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -54,6 +55,11 @@ class Link:
     def claim(self) -> int:
         """Return the descriptor that came with the message just received."""
         return self._descriptors.claim()
+
+    def drain(self) -> None:
+        """Read what a process that has ended had still said; its orders change what a successor is told."""
+        while self._open and select.select([self._connection], [], [], 0)[0]:
+            self._read()
 
     def close(self) -> None:
         """Let the connection go, without a call to `on_end`."""

@@ -1,21 +1,20 @@
 """What a data path knows, folded from the commands it got and the events it told: enough to start its successor.
 
-Pure: no clock, no socket. Which rows a `MoveFlows` finds depends on the flows that the data path has
-seen before it, so it is applied when `FlowsMoved` answers it. Until then it stands in a journal, with all
-orders after it, and a successor gets the journal as it is (a repeated move changes nothing, by its number).
-What a State says of rows is believed; what was ordered is known better here, but when adopting.
-Bounded: rows as in the table itself (paft.py), two secrets an association (seal.KeySchedule),
-everything else by what control ordered.
+Pure: no clock, no socket. What an order does to rows depends on what the data path has seen before it, so
+an order is applied when the data path says that it is `done`. Until then it stands in a journal, and a
+successor gets the journal as it is (every order may be repeated; a move is known by its number).
+Bounded: rows as in the table itself (paft.py), two secrets an association (seal.KeySchedule), the journal,
+and everything else by what control ordered.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import structs
 
 from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
-from sojourn.paft import MAX_ROWS_PER_ASSOCIATION, MoveResult
+from sojourn.paft import MAX_ROWS_PER_ASSOCIATION
 from sojourn.upmt.commands import (
     AddAssociation,
     AnyCommand,
@@ -24,29 +23,23 @@ from sojourn.upmt.commands import (
     Exactly,
     InstallSecret,
     Matching,
-    Move,
     MoveFlows,
     OnTunnel,
     OpenTunnel,
     RemoveAssociation,
-    Report,
     Restore,
     Resumed,
-    Role,
     RowState,
     Select,
     SendInner,
     SetDefault,
     Setup,
-    Snapshot,
 )
 from sojourn.upmt.events import (
     AnyEvent,
-    Counters,
     FlowEnded,
     FlowMoved,
     FlowSeen,
-    FlowsMoved,
     SecretInUse,
     State,
     TunnelMoved,
@@ -55,9 +48,8 @@ from sojourn.upmt.match import covers
 
 ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""
-MAX_JOURNAL: Final = 1024
-ANSWER_PATIENCE: Final = 10.0
-"""Seconds after which a `MoveFlows` counts as answered, whatever has become of its answer."""
+MAX_JOURNAL: Final = 1 << 16
+"""Orders not yet done; beyond it the oldest one counts as done."""
 SECRETS_KEPT: Final = 2
 
 
@@ -91,39 +83,25 @@ class Mirror:
         self.associations: dict[AssociationId, MirrorAssociation] = {}
         self.tunnels: dict[TunnelId, OpenTunnel] = {}
         self.outer: dict[TunnelId, Endpoint] = {}
-        self._journal: deque[tuple[float, AnyCommand]] = deque()
-        """Orders from the first `MoveFlows` on that has no answer yet, each with its time."""
-        self._snapshot_wanted = False
-        self._report_wanted = False
+        self._journal: deque[AnyCommand] = deque()
+        self._replaying = 0
+        """Orders of a replay, before the journal's, that are not done yet: they change nothing here."""
         self._max_rows = max_rows_per_association
 
     # What control ordered.
 
     def sent(self, command: AnyCommand, now: float) -> None:
         """Take in a command on its way to the data path."""
-        match command:
-            case Snapshot():
-                self._snapshot_wanted = True
-            case Report():
-                self._report_wanted = True
-            case SendInner() | Resumed():
-                pass  # of the moment: they leave no state
-            case _ if self._journal or isinstance(command, MoveFlows):
-                self._journal.append((now, command))
-                self._expire(now)
-            case _:
-                self._apply(command, now)
+        self._journal.append(command)
+        while len(self._journal) > MAX_JOURNAL:
+            self._apply(self._journal.popleft(), now)
 
-    def _expire(self, now: float) -> None:
-        journal = self._journal
-        while journal and (len(journal) > MAX_JOURNAL or now - journal[0][0] > ANSWER_PATIENCE):
-            self._apply(journal.popleft()[1], now)
-            self._settle(now)
-
-    def _settle(self, now: float) -> None:
-        """Apply what no longer stands behind an unanswered `MoveFlows`."""
-        while self._journal and not isinstance(self._journal[0][1], MoveFlows):
-            self._apply(self._journal.popleft()[1], now)
+    def done(self, count: int, now: float) -> None:
+        """Note that the data path has carried out `count` more orders, in the order they were sent."""
+        replayed = min(count, self._replaying)
+        self._replaying -= replayed
+        for _ in range(min(count - replayed, len(self._journal))):
+            self._apply(self._journal.popleft(), now)
 
     def _apply(self, command: AnyCommand, now: float) -> None:
         match command:
@@ -135,18 +113,18 @@ class Mirror:
                 self._remove(command.association)
             case InstallSecret():
                 self._install(command)
-            case OpenTunnel():
+            case OpenTunnel() if command.association in self.associations:
                 self.tunnels[command.tunnel] = command
             case CloseTunnel():
                 self._close(command.tunnel)
             case SetDefault():
                 self._set_default(command)
             case MoveFlows():
-                self._move_flows(command, (), now)
+                self._move_flows(command, now)
             case Restore():
                 self._restore(command, now)
             case _:
-                pass
+                pass  # questions, and what is of the moment
 
     def _add(self, command: AddAssociation) -> None:
         known = self.associations.get(command.association)
@@ -157,10 +135,10 @@ class Mirror:
 
     def _remove(self, association: AssociationId) -> None:
         gone = self.associations.pop(association, None)
-        mine = set(gone.added.tunnels) if gone is not None else set()
-        mine |= {tunnel for tunnel, opened in self.tunnels.items() if opened.association == association}
+        mine = {tunnel for tunnel, opened in self.tunnels.items() if opened.association == association}
         for tunnel in mine:
-            self.tunnels.pop(tunnel, None)
+            del self.tunnels[tunnel]
+        for tunnel in mine.union(gone.added.tunnels if gone is not None else ()):
             self.outer.pop(tunnel, None)
 
     def _install(self, command: InstallSecret) -> None:
@@ -206,16 +184,11 @@ class Mirror:
                 known = self.associations.get(event.association)
                 if known is not None:
                     known.rows.pop(event.flow, None)
-            case FlowsMoved():
-                self._moved(event, now)
             case TunnelMoved():
                 self.outer[event.tunnel] = event.outer
             case SecretInUse():
                 self._retire(event)
-            case Counters():
-                self._report_wanted = False
             case State():
-                self._snapshot_wanted = False
                 self._believe_rows(event, now)
             case _:
                 pass  # measurements: a successor makes its own
@@ -252,71 +225,55 @@ class Mirror:
 
     # Handovers.
 
-    def _moved(self, event: FlowsMoved, now: float) -> None:
-        """Apply the order that this answers; those before it are past being answered."""
-        answered = any(
-            isinstance(command, MoveFlows)
-            and (command.association, command.number) == (event.association, event.number)
-            for _, command in self._journal
-        )
-        while answered:
-            _, command = self._journal.popleft()
-            if not isinstance(command, MoveFlows):
-                self._apply(command, now)
-                continue
-            answered = (command.association, command.number) != (event.association, event.number)
-            self._move_flows(command, () if answered else event.results, now)
-        self._settle(now)
-
-    def _move_flows(self, command: MoveFlows, results: Sequence[Sequence[MoveResult]], now: float) -> None:
+    def _move_flows(self, command: MoveFlows, now: float) -> None:
         known = self.associations.get(command.association)
         if known is None:
             return
-        lists = iter(results)
         for move in command.moves:
             if isinstance(move.select, Exactly):
-                self._move_exactly(command, move, move.select, next(lists, ()), now)
+                self._move_exactly(command, move.select, move.tunnel, now)
                 continue
             if isinstance(move.select, Everything):
                 known.default = SetDefault(command.association, move.tunnel)
             for row in list(_selected(known, move.select)):
                 _move(row, move.tunnel, command.number)
 
-    def _move_exactly(
-        self, command: MoveFlows, move: Move, select: Exactly, results: Sequence[MoveResult], now: float
-    ) -> None:
-        for place, flow in enumerate(select.flows):
-            if place < len(results) and results[place] is MoveResult.UNKNOWN:
-                continue
+    def _move_exactly(self, command: MoveFlows, select: Exactly, tunnel: TunnelId | None, now: float) -> None:
+        for flow in select.flows:
             row = self._row(command.association, flow)
             if row is None:
-                self._put(command.association, flow, MirrorRow(move.tunnel, command.number, now))
+                self._put(command.association, flow, MirrorRow(tunnel, command.number, now))
             else:
-                _move(row, move.tunnel, command.number)
+                _move(row, tunnel, command.number)
 
     # What a successor needs.
 
-    def commands(self, now: float, *, rows: bool = True) -> list[AnyCommand]:
-        """Return the fewest commands that recreate the state in an empty data path, in their order.
+    def replay(self, now: float, *, rows: bool = True) -> list[AnyCommand]:
+        """Return the fewest commands that recreate the state in an empty data path, in their order, and the journal.
 
-        Without `rows` the flows are left out, and with them what was ordered about them: for a
-        successor that died of them, too.
+        Its `done` counts them all. Without `rows` the flows are left out, and with them what was
+        ordered about them: for the successor of one that died of them.
         """
-        self._expire(now)
         out: list[AnyCommand] = [] if self.setup is None else [self.setup]
-        for known in self.associations.values():
-            out.append(known.added)
-            out.extend(known.secrets)
-        out.extend(self.tunnels.values())
-        out.extend(known.default for known in self.associations.values() if known.default is not None)
+        out += self._wanted()
         if rows:
-            out.extend(self._restores(now))
-        out.extend(command for _, command in self._journal if rows or not isinstance(command, MoveFlows))
-        return out + self._questions()
+            out += self._restores(now)
+        return out + self._again(len(out), rows)
 
-    def _questions(self) -> list[AnyCommand]:
-        report: list[AnyCommand] = [Report()] if self._report_wanted else []
-        return [*report, Snapshot()] if self._snapshot_wanted else report
+    def _wanted(self) -> list[AnyCommand]:
+        out: list[AnyCommand] = []
+        for known in self.associations.values():
+            out += [known.added, *known.secrets]
+        out += self.tunnels.values()
+        out += [known.default for known in self.associations.values() if known.default is not None]
+        return out
+
+    def _again(self, before: int, rows: bool = True) -> list[AnyCommand]:
+        """Return the journal, to be sent again after `before` other orders."""
+        passing = SendInner | Resumed if rows else SendInner | Resumed | MoveFlows
+        self._journal = deque(command for command in self._journal if not isinstance(command, passing))
+        self._replaying = before
+        return list(self._journal)
 
     def adopt(self, state: State, now: float) -> None:
         """Start from what a running data path says."""
@@ -329,26 +286,26 @@ class Mirror:
             self._set_default(default)
         self._believe_rows(state, now)
 
-    def difference(self, state: State, now: float) -> list[AnyCommand]:
-        """Return what brings a living data path from `state` to what was ordered: some orders may have been lost."""
-        self._expire(now)
+    def difference(self, state: State) -> list[AnyCommand]:
+        """Return what brings a living data path from `state` to what was ordered: orders may have been lost.
+
+        The journal comes again in full; some of it may have been carried out before.
+        """
+        coming = {command.association for command in self._journal if isinstance(command, AddAssociation)}
+        opening = {command.tunnel for command in self._journal if isinstance(command, OpenTunnel)}
         there: set[AnyCommand] = {*state.associations, *state.secrets, *state.tunnels, *state.defaults}
-        out: list[AnyCommand] = [
-            RemoveAssociation(added.association)
-            for added in state.associations
-            if added.association not in self.associations
-        ]
-        out += [CloseTunnel(opened.tunnel) for opened in state.tunnels if opened.tunnel not in self.tunnels]
+        out: list[AnyCommand] = []
+        for added in state.associations:
+            if added.association in coming:
+                self._add(added)  # its rows are believed from now on
+            elif added.association not in self.associations:
+                out.append(RemoveAssociation(added.association))
+        kept = self.tunnels.keys() | opening
+        out += [CloseTunnel(opened.tunnel) for opened in state.tunnels if opened.tunnel not in kept]
         if self.setup is not None and self.setup != state.setup:
             out.append(self.setup)
-        wanted: list[AnyCommand] = []
-        for known in self.associations.values():
-            wanted += [known.added, *known.secrets]
-        wanted += self.tunnels.values()
-        wanted += [known.default for known in self.associations.values() if known.default is not None]
-        out += [command for command in wanted if command not in there]
-        out += [command for _, command in self._journal]
-        return out + self._questions()
+        out += [command for command in self._wanted() if command not in there]
+        return out + self._again(len(out))
 
     def _restores(self, now: float) -> Iterator[Restore]:
         rows = list(self._row_states(now))
@@ -358,16 +315,13 @@ class Mirror:
             yield Restore(tuple(rows[start : start + ROWS_PER_RESTORE]))
 
     def _row_states(self, now: float) -> Iterator[RowState]:
-        unopened = self.setup is not None and self.setup.role is Role.ANCHOR
         for association, known in self.associations.items():
-            there = {*self.tunnels, *(known.added.tunnels if unopened else ())}
             for flow, row in known.rows.items():
                 seen = row.seen
                 yield RowState(
                     association=association,
                     flow=flow,
-                    # An event may have crossed the order to close its tunnel.
-                    tunnel=row.tunnel if row.tunnel in there else None,
+                    tunnel=row.tunnel,
                     move=row.move,
                     packets_in=seen.packets_in if seen else 0,
                     packets_out=seen.packets_out if seen else 0,

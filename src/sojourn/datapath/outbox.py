@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from typing import Final
 
-from sojourn.datapath.wire import HoldDescriptor, StateRows, TakeDescriptor, ToControl, ToProcess, encode, frame
+from sojourn.datapath.wire import Done, HoldDescriptor, StateRows, TakeDescriptor, ToControl, ToProcess, encode, frame
 from sojourn.linux.descriptors import send_with
 from sojourn.upmt.events import FlowEnded, FlowMoved, FlowSeen, InnerReceived, State, TunnelMeasured
 
@@ -47,6 +47,9 @@ class Outbox:
             return
         if isinstance(message, State):
             self._forget_states()
+        if isinstance(message, Done) and self._queue and isinstance(last := self._queue[-1][0], Done):
+            self._queue[-1] = Done(last.count + message.count), None
+            return
         self._queue.append((message, None))
         self._size += _cost(message)
 

@@ -63,6 +63,13 @@ class PrivateListener:
             os.close(lock)  # its owner removed it between our open and our lock
 
 
+def remove_stale(path: Path) -> None:
+    """Remove what a dead owner has left; a living one keeps its own."""
+    if path.exists() or path.with_name(path.name + ".lock").exists():
+        with contextlib.suppress(SojournError):
+            PrivateListener(path, patience=0.0).close()
+
+
 def peer(connection: socket.socket) -> tuple[int, int]:
     """Return (process id, user id) of whoever is at the other end (SO_PEERCRED)."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -26,15 +26,15 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from sojourn.datapath.control_end import Control
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.housekeeping import TICK, GarbageCollector, catch_signals
-from sojourn.datapath.outbox import Outbox
-from sojourn.datapath.private_socket import PrivateListener, may_connect, widen
+from sojourn.datapath.private_socket import PrivateListener, may_connect
 from sojourn.datapath.wire import (
     VERSION,
     Begin,
+    Done,
     DropDescriptor,
-    Frames,
     Hello,
     HoldDescriptor,
     Leaving,
@@ -49,18 +49,16 @@ from sojourn.datapath.wire import (
     ToControl,
     ToProcess,
     pieces,
-    to_process,
 )
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux.confine import confine
-from sojourn.linux.descriptors import DescriptorQueue, Descriptors
+from sojourn.linux.descriptors import Descriptors
 from sojourn.upmt.commands import AnyCommand, Snapshot
 from sojourn.upmt.events import AnyEvent, State
 
 ALONE: Final = 60.0
 """Seconds for which a data path goes on without control."""
-READ_BYTES: Final = 256 << 10
-"""Taken from control in one turn of the packet loop."""
+REPLAY_PATIENCE: Final = 2.0
 
 
 class Engine(Protocol):
@@ -95,42 +93,6 @@ class Options(Struct, frozen=True):
     alone: float = ALONE
 
 
-class Control:
-    """One connection to a control process."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        widen(connection)
-        self.connection = connection
-        self.outbox = Outbox()
-        self.blocked = False
-        """The socket is full: EPOLLOUT is awaited."""
-        self._frames = Frames()
-        self._descriptors = DescriptorQueue()
-
-    def read(self) -> tuple[ToProcess, ...] | None:
-        """Return what has come, or None at the end of the stream; raise RemoteProtocolError."""
-        try:
-            data = self._descriptors.receive(self.connection, READ_BYTES)
-        except BlockingIOError:
-            return ()
-        except OSError:
-            return None
-        if not data:
-            return None
-        return tuple(message for body in self._frames.feed(data) for message in to_process(body))
-
-    def claim(self) -> int:
-        """Return the descriptor that came with the message just read."""
-        return self._descriptors.claim()
-
-    def close(self) -> None:
-        """Let the connection go."""
-        self.outbox.clear()
-        self._descriptors.close()
-        self.connection.close()
-
-
 class DataPathProcess:
     """Serves one control at a time, inside the engine's loop: everything here is a callback of `watch`."""
 
@@ -147,6 +109,7 @@ class DataPathProcess:
         self._descriptors = Descriptors(on_hold=self._hold, on_release=self._release)
         self._wanted = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._flush_due = False
+        self._replayed = False
         self._garbage = garbage
         self._signals, wakeup = socket.socketpair()
         self._wakeup = wakeup
@@ -164,12 +127,20 @@ class DataPathProcess:
         catch_signals(self._wakeup)
         if control is not None:
             self._attach(control)
+            self._replay(control)
         try:
             self._engine.run()
         finally:
             self._detach()
             self._listener.close()
             self._epoll.close()
+
+    def _replay(self, connection: socket.socket) -> None:
+        """Take in all that a predecessor knew before the first packet is looked at."""
+        while self._control is not None and not self._replayed:
+            if not select.select([connection], [], [], REPLAY_PATIENCE)[0]:
+                break
+            self._on_control(select.EPOLLIN)
 
     # The loop's callbacks.
 
@@ -188,6 +159,7 @@ class DataPathProcess:
             connection, _address = self._listener.socket.accept()
             if may_connect(connection):
                 self._attach(connection)
+                self._engine.submit([Snapshot()])
             else:
                 connection.close()
 
@@ -224,7 +196,6 @@ class DataPathProcess:
         for name, fd in self._descriptors.held.items():
             control.outbox.put_descriptor(HoldDescriptor(name), fd)
         self._register(connection.fileno(), self._on_control)
-        self._engine.submit([Snapshot()])
 
     def _detach(self) -> None:
         control, self._control = self._control, None
@@ -260,18 +231,24 @@ class DataPathProcess:
                     pass
                 case TakeDescriptor():
                     self._descriptors.give(message.name, control.claim())
-                case Ping():
-                    self._put(Pong(message.number))
-                case Replayed() | Shutdown():
+                case Ping() | Replayed() | Shutdown():
                     self._submit(commands)
                     commands = []
-                    if isinstance(message, Shutdown):
-                        self._engine.stop()
-                    else:
-                        self._drop_given()
+                    self._obey_ours(message)
                 case _:
                     commands.append(message)
         self._submit(commands)
+
+    def _obey_ours(self, message: Ping | Replayed | Shutdown) -> None:
+        match message:
+            case Ping():
+                self._put(Pong(message.number))
+            case Replayed():
+                self._replayed = True
+                for name in self._descriptors.drop_given():
+                    self._put(DropDescriptor(name))
+            case Shutdown():
+                self._engine.stop()
 
     def _submit(self, commands: list[AnyCommand]) -> None:
         """Hand orders to the engine; one that cannot be carried out must not take the others with it."""
@@ -280,10 +257,7 @@ class DataPathProcess:
                 self._engine.submit([command])
             except (SojournError, OSError) as error:
                 self._say("error", f"{type(command).__name__}: {error}")
-
-    def _drop_given(self) -> None:
-        for name in self._descriptors.drop_given():
-            self._put(DropDescriptor(name))
+            self._put(Done(1))
 
     # What goes to control.
 

@@ -6,8 +6,9 @@ one beside each frame that holds a `HoldDescriptor` or a `TakeDescriptor`, in th
 
     control -> process   Begin (first; a process that was started with a connection waits for it),
                          TakeDescriptor*, commands, Replayed, Ping, Shutdown
-    process -> control   Hello (first), HoldDescriptor*, State and its StateRows, then events, HoldDescriptor,
-                         DropDescriptor, Resync (with a State after it), Said, Pong, Superseded or Leaving (last)
+    process -> control   Hello (first), HoldDescriptor*, to a control that connects State and StateRows*, then events,
+                         Done, HoldDescriptor, DropDescriptor, Resync (with a State after it), Said, Pong,
+                         Superseded or Leaving (last)
 
 Both ends are the same program of the same version (`Hello.version`), so the format may change
 with every release; a decoder still refuses whatever does not fit.
@@ -101,6 +102,12 @@ class Said(Message, frozen=True):
     text: str
 
 
+class Done(Message, frozen=True):
+    """So many more orders have been carried out; what they made happen has been told before this."""
+
+    count: int
+
+
 class Pong(Message, frozen=True):
     """The packet loop has come round."""
 
@@ -119,7 +126,7 @@ class Leaving(Message, frozen=True):
 
 ToProcess = AnyCommand | Begin | TakeDescriptor | Replayed | Ping | Shutdown
 ToControl = (
-    AnyEvent | Hello | HoldDescriptor | DropDescriptor | StateRows | Resync | Said | Pong | Superseded | Leaving
+    AnyEvent | Hello | HoldDescriptor | DropDescriptor | StateRows | Resync | Said | Done | Pong | Superseded | Leaving
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
