@@ -187,7 +187,8 @@ class HostApi:
             except RemoteProtocolError as error:
                 raise ApiError(str(error), "Write it like '-p tcp --dport 22'.", ErrorKind.USAGE) from error
         if (wanted := arguments.get("flow")) is not None:
-            flows = [row.flow for row in (await self._daemon.snapshot()).rows if flow_id(row.flow) == wanted]
+            ids = {str(one) for one in wanted} if isinstance(wanted, list) else {str(wanted)}
+            flows = [row.flow for row in (await self._daemon.snapshot()).rows if flow_id(row.flow) in ids]
             if not flows:
                 raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
             return HandoverWanted(str(target), tuple(flows))

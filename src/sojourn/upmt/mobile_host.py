@@ -141,6 +141,8 @@ class MobileHost:
         self._slots = Slots(state.slots)
         self._rank = rank
         self._healed = float("-inf")
+        self._registered: int | None = None
+        """The channel that the association was last accepted on."""
 
     # -- the machine's surface
 
@@ -156,12 +158,13 @@ class MobileHost:
             case ChannelOpened(channel):
                 commands = self._channel_opened(event, now) if self.channels.opened(channel) else []
             case ChannelClosed(channel):
-                commands = self._associate(event, now) if self.channels.closed(channel, now) else []
+                ours = self.channels.closed(channel, now)
+                commands = self._associate(event, now) if ours else self._forget_channel(event, now)
             case SipReceived() | Leave() | RefreshWanted():
                 commands = self._associate(event, now)
             case Resumed():
                 self.channels.forget_failures()
-                commands = [event, *self.channels.leave(), *self._associate(RefreshWanted(), now)]
+                commands = [event, *self.channels.leave()]
             case _:
                 commands = self._from_data_path(event, now)
         return commands + self._keep_channel(now)
@@ -215,11 +218,12 @@ class MobileHost:
             return []
         network = held.network
         remote = next((at for at in self.lease.endpoints if (":" in at.address) == (":" in network.address)), None)
-        held.tunnel = self.lease.tunnels[held.slot]
-        if remote is None:
+        held.tunnel = self.lease.tunnels[held.slot] if held.slot < len(self.lease.tunnels) else None
+        if remote is None or held.tunnel is None:
             held.state = "blocked"
             family = "IPv6" if ":" in network.address else "IPv4"
-            return [PathOpened(network), PathBlocked(network.name, f"the anchor has no {family} address")]
+            why = f"the anchor has no {family} address" if remote is None else "the anchor lent no tunnel for it"
+            return [PathOpened(network), PathBlocked(network.name, why)]
         held.state = "testing"
         order = OpenTunnel(
             ME,
@@ -275,7 +279,7 @@ class MobileHost:
         if state == "failed":
             held.reopen_at = now + REOPEN_AFTER
         if state == "works":
-            return commands
+            return commands + self._from_sender(self.sender.tunnel_works(tunnel, now))
         if self._others_work(held):
             commands += self.channels.leave() if self.channels.network == held.network.name else []
         elif now - self._healed >= HEAL_EVERY:
@@ -318,7 +322,7 @@ class MobileHost:
                 out.append(HandoverDone(command.number, name, command.seconds, command.counts))
             elif isinstance(command, SendInner):
                 out.append(command)
-            elif self.channels.channel is not None and self.channels.open:
+            elif self.channels.channel is not None and self.channels.channel == self._registered:
                 out.append(SendSip(self.channels.channel, command.data))
         return out
 
@@ -330,7 +334,14 @@ class MobileHost:
         return self._from_association(self.association.handle(event, now), now)
 
     def _channel_opened(self, event: ChannelOpened, now: float) -> list[HostCommand]:
-        return self._associate(event, now) + self._from_sender(self.sender.channel_opened(now))
+        """Register on every new connection: the anchor takes signals only there, and ends those of strangers."""
+        commands = self._associate(event, now)
+        return commands + (self._associate(RefreshWanted(), now) if self.lease is not None else [])
+
+    def _forget_channel(self, event: ChannelClosed, now: float) -> list[HostCommand]:
+        """Tell the association of the end of a connection that was left already: no news for anyone else."""
+        commands = self.association.handle(event, now)
+        return self._from_association([order for order in commands if not isinstance(order, Unreachable)], now)
 
     def _from_association(self, commands: Sequence[AssociationCommand], now: float) -> list[HostCommand]:
         out: list[HostCommand] = []
@@ -358,7 +369,8 @@ class MobileHost:
     def _unreachable(self, why: str) -> list[HostCommand]:
         """Note that the anchor did not answer. Said once, not at every attempt."""
         said, self.problem = self.problem, why
-        return [*([Notice("unreachable", why)] if said != why else []), *self.channels.leave()]
+        leave = self.channels.leave() if self.channels.open else []
+        return [*([Notice("unreachable", why)] if said != why else []), *leave]
 
     def _associated(self, lease: Lease, now: float) -> list[HostCommand]:
         before, self.lease = self.lease, lease
@@ -369,10 +381,15 @@ class MobileHost:
         commands.append(AddAssociation(ME, lease.vipa, lease.vipa6, lease.tunnels))
         if lease.secret is not None:
             commands.append(InstallSecret(ME, lease.secret))
-        self.sender.lease(lease)
+        self.sender.lease(lease, self.association.settings.user)
+        if self._registered != self.channels.channel:
+            self._registered = self.channels.channel
+            commands += self._from_sender(self.sender.registered(now))
         if same and before is not None and before.endpoints == lease.endpoints:
             return commands
         commands.append(SetDefault(ME, None))
+        if before is not None:
+            commands += [PathGone(name, "the anchor lent other addresses") for name in self.networks]
         for held in sorted(self.networks.values(), key=lambda held: held.slot):
             commands += self._open_tunnel(held)
         return commands
