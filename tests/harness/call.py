@@ -33,11 +33,13 @@ class Call:
         self._marks: dict[bool, tuple[int, float]] = {True: (0, 0.0), False: (0, 0.0)}
         self.mark()
 
-    def talk(self, seconds: float) -> None:
-        """Speak both ways from now on; the caller lets the time pass."""
+    def talk(self, seconds: float, *, spacing: float = SPACING, up: bool = True, down: bool = True) -> None:
+        """Speak from now on; the caller lets the time pass. Who began the call speaks first."""
         net, until = self.world.net, self.world.net.now + seconds
-        net.every(SPACING, lambda: self.say(up=not self._later), until)
-        net.at(net.now + SPACING / 2, lambda: net.every(SPACING, lambda: self.say(up=self._later), until))
+        for is_up, wanted in ((True, up), (False, down)):
+            if wanted:
+                later = 0.0 if is_up is not self._later else spacing / 2
+                net.at(net.now + later, lambda is_up=is_up: net.every(spacing, lambda: self.say(up=is_up), until))  # type: ignore[misc]
 
     def say(self, *, up: bool) -> None:
         """Send one packet, from the host or from the correspondent."""
@@ -55,12 +57,19 @@ class Call:
     def fate(self, *, up: bool) -> Fate:
         """Return what became of the packets sent since the last `mark`."""
         first, since = self._marks[up]
-        heard = [(at, number) for at, number in self._heard(up) if number >= first]
-        numbers = [number for _, number in heard]
-        times = [since, *(at for at, _ in heard)]
+        heard = self._heard(up)
+        numbers = [number for _, number in heard if number >= first]
+        gaps = [after - before for (before, _), (after, _) in pairwise(heard) if after >= since]
         lost = self._sent[up] - first - len(set(numbers))
-        gap = max((after - before for before, after in pairwise(times)), default=0.0)
-        return Fate(lost, len(numbers) - len(set(numbers)), gap)
+        return Fate(lost, len(numbers) - len(set(numbers)), round(max(gaps, default=0.0), 6))
+
+    def last(self, *, up: bool) -> float:
+        """Return when the last packet arrived."""
+        return self._heard(up)[-1][0]
+
+    def heard_after(self, since: float, *, up: bool) -> float:
+        """Return when the first packet after `since` arrived."""
+        return next(at for at, _ in self._heard(up) if at > since)
 
     def place(self) -> tuple[str, str]:
         """Return the networks that carry the flow by the host's table and by the anchor's."""

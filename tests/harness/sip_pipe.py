@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT = 10.0
 USER_TIMEOUT = 20.0
+STRANGER_TIMEOUT = 30.0
+"""An anchor ends connections that nobody registers on (linux/sip_listener.py)."""
 RETRY_EVERY = 0.2
 """How often a stalled stream tries again: TCP's own back-off is not what is tested here."""
 PIECE_BYTES = 700
@@ -73,7 +75,12 @@ class Pipe:
     def _opened(self) -> None:
         if self._open:
             self.world.anchor.pipes[self.origin] = self
+            self.world.net.at(self.world.net.now + STRANGER_TIMEOUT, self._judge)
             self.laptop.tell(ChannelOpened(self.channel, self._local, True))
+
+    def _judge(self) -> None:
+        if self.origin not in self.world.anchor.trusted:
+            self.break_off("the anchor closed the connection")
 
     def _passes(self) -> bool:
         return not (self.stalled or self.wire.dead_up or self.wire.dead_down) and self.wire.name in self.laptop.here

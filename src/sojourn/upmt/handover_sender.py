@@ -3,7 +3,8 @@
 A handover stands in the outbox until the anchor has answered it. What comes while a MESSAGE is
 pending waits for the answer and then goes in one message (RFC 3428 §8); a message that is pending
 on a tunnel given up is abandoned at once and its handovers go again, with the same move numbers,
-on the tunnel of the newest one. An order for everything makes all older ones pointless.
+on the tunnel of the newest one that works, or on the old one as soon as that works again. An order
+for everything makes all older ones pointless.
 
 Timer: the pending transaction's, first retransmission after max(2 RTT, 50 ms) (DESIGN §3.3).
 """
@@ -64,6 +65,8 @@ class HandoverSender:
         self._transaction: ClientTransaction | None = None
         self._sent: tuple[Pending, ...] = ()
         self._tunnel: TunnelId | None = None
+        self._lost: set[TunnelId] = set()
+        """Tunnels given up, until they work again."""
         self._large = False
         self._rtt: dict[TunnelId, float] = {}
         self._call_id = random(8).hex()
@@ -98,20 +101,25 @@ class HandoverSender:
             self._abandon()
         tunnel = next((move.tunnel for move in moves if move.tunnel is not None), None)
         self._outbox.append(Pending(number, tuple(moves), tunnel, now))
-        return self._flush(now)
+        return self._elsewhere(now) or self._flush(now)
 
     def tunnel_lost(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
         """Send what is pending on a tunnel given up again on another one, if there is another."""
         self._rtt.pop(tunnel, None)
-        if self._tunnel != tunnel or self._transaction is None:
+        self._lost.add(tunnel)
+        return self._elsewhere(now)
+
+    def tunnel_works(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
+        """Send what is pending on a tunnel that was lost again, at once: it is opened anew, or answers again."""
+        if tunnel not in self._lost:
             return []
-        elsewhere = self._outbox[-1].tunnel if self._outbox else None
-        if elsewhere in (None, tunnel):
-            return []
-        self._abandon()
+        again = self._transaction is not None and not self._large and self._tunnel in self._lost
+        self._lost.discard(tunnel)
+        if again:
+            self._abandon()
         return self._flush(now)
 
-    def channel_opened(self, now: float) -> list[SenderCommand]:
+    def registered(self, now: float) -> list[SenderCommand]:
         """Send what was on its way over the old connection again: the association has a new one."""
         if self._transaction is None or not self._large:
             return []
@@ -170,12 +178,24 @@ class HandoverSender:
             done.append(HandoverDone(pending.number, name, now - pending.ordered, counts))
         return done + self._flush(now)
 
+    def _elsewhere(self, now: float) -> list[SenderCommand]:
+        """Give up a message that is pending on a lost tunnel, if what waits names one that is not lost."""
+        if self._transaction is None or self._tunnel not in self._lost or self._best_tunnel() in self._lost:
+            return []
+        self._abandon()
+        return self._flush(now)
+
+    def _best_tunnel(self) -> TunnelId | None:
+        """Return the tunnel of the newest handover, of those that are not lost if there is one."""
+        newest_first = [pending.tunnel for pending in reversed(self._outbox) if pending.tunnel is not None]
+        return next((tunnel for tunnel in newest_first if tunnel not in self._lost), next(iter(newest_first), None))
+
     def _flush(self, now: float) -> list[SenderCommand]:
-        """Start a transaction for all that waits, in the tunnel of the newest handover."""
+        """Start a transaction for all that waits."""
         if self._transaction is not None or not self._outbox or self._lease is None:
             return []
-        tunnel = next((pending.tunnel for pending in reversed(self._outbox) if pending.tunnel is not None), None)
-        if tunnel is None:
+        tunnel = self._best_tunnel()
+        if tunnel is None or not self._lease.inner_addresses:
             return []
         self._sent = tuple(self._outbox[: signals.MAX_SIGNALS])
         self._tunnel = tunnel

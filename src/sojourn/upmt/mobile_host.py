@@ -70,6 +70,7 @@ from sojourn.upmt.host_events import (
 )
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.sip_channel import ChannelKeeper
+from sojourn.upmt.slots import HostNetwork as HostNetwork
 from sojourn.upmt.slots import Slots
 
 ME = AssociationId(1)
@@ -100,21 +101,6 @@ class HostSettings(Struct, frozen=True):
     """Seconds; None = what the anchor suggests."""
     ports: dict[str, int] = {}
     """The local UDP port of a network's tunnel, by name; any port where none is given."""
-
-
-class HostNetwork:
-    """One access network with its tunnel."""
-
-    __slots__ = ("network", "reopen_at", "slot", "state", "tunnel")
-
-    def __init__(self, network: Network, slot: int) -> None:
-        self.network = network
-        self.slot = slot
-        self.tunnel: TunnelId | None = None
-        """Its tunnel, once there is a lease."""
-        self.state = "down"
-        """testing, works, silent, blocked, failed; down while there is no lease."""
-        self.reopen_at: float | None = None
 
 
 class MobileHost:
@@ -183,7 +169,7 @@ class MobileHost:
         for held in self.networks.values():
             if held.reopen_at is not None and held.reopen_at <= now:
                 held.reopen_at = None
-                commands += self._open_tunnel(held)
+                commands += self._open_tunnel(held, now)
         return commands + self._keep_channel(now)
 
     # -- networks and tunnels
@@ -199,7 +185,7 @@ class MobileHost:
         elif held.network != network and self.channels.network == network.name:
             commands += self.channels.leave()
         held.network = network
-        return commands + self._open_tunnel(held)
+        return commands + self._open_tunnel(held, now)
 
     def _network_down(self, name: str, reason: str, now: float) -> list[HostCommand]:
         held = self.networks.pop(name, None)
@@ -213,7 +199,7 @@ class MobileHost:
             commands.append(CloseTunnel(held.tunnel))
         return commands
 
-    def _open_tunnel(self, held: HostNetwork) -> list[HostCommand]:
+    def _open_tunnel(self, held: HostNetwork, now: float) -> list[HostCommand]:
         if self.lease is None:
             return []
         network = held.network
@@ -234,7 +220,7 @@ class MobileHost:
             self.settings.sealed,
             self.settings.keep_alive or self.lease.keep_alive,
         )
-        return [order, PathOpened(network)]
+        return [order, *self._from_sender(self.sender.tunnel_works(held.tunnel, now)), PathOpened(network)]
 
     def network_of(self, tunnel: TunnelId | None) -> HostNetwork | None:
         """Return the network that a tunnel runs over now."""
@@ -391,7 +377,7 @@ class MobileHost:
         if before is not None:
             commands += [PathGone(name, "the anchor lent other addresses") for name in self.networks]
         for held in sorted(self.networks.values(), key=lambda held: held.slot):
-            commands += self._open_tunnel(held)
+            commands += self._open_tunnel(held, now)
         return commands
 
     def _remember(self) -> Remember:

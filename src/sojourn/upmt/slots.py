@@ -1,11 +1,27 @@
-"""Which of its sixteen tunnel slots each network of a host has (DESIGN §3.2).
+"""The networks of a mobile host, and which of its sixteen tunnel slots each has (DESIGN §3.2).
 
 A network keeps its slot for good, so that its tunnel's epochs go on where they were.
 """
 
 from collections.abc import Mapping, Set
 
+from sojourn.model import Network, TunnelId
 from sojourn.upmt.lease import SLOTS
+
+
+class HostNetwork:
+    """One access network with its tunnel."""
+
+    __slots__ = ("network", "reopen_at", "slot", "state", "tunnel")
+
+    def __init__(self, network: Network, slot: int) -> None:
+        self.network = network
+        self.slot = slot
+        self.tunnel: TunnelId | None = None
+        """Its tunnel, once there is a lease."""
+        self.state = "down"
+        """testing, works, silent, blocked, failed; down while there is no lease."""
+        self.reopen_at: float | None = None
 
 
 class Slots:
