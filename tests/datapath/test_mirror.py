@@ -223,7 +223,7 @@ class Pair:
 
     def _new_engine(self) -> EngineDouble:
         emit: Callable[[events.AnyEvent], None] = lambda event: self.told.append(event)  # noqa: E731
-        engine = EngineDouble(emit, EpochStore(), Descriptors())
+        engine = EngineDouble(emit, EpochStore(), Descriptors(), lambda _level, _text: None)
         engine.opens_sockets = False
         return engine
 
@@ -307,7 +307,7 @@ def test_a_successor_stands_where_its_predecessor_would_after_all_orders(steps: 
     pair.read(len(pair.told))
     replay = pair.mirror.replay(NOW)
     pair.work(len(pair.orders))
-    successor = EngineDouble(lambda event: None, EpochStore(), Descriptors())
+    successor = EngineDouble(lambda event: None, EpochStore(), Descriptors(), lambda _level, _text: None)
     successor.opens_sockets = False
     successor.submit(replay)
     assert standing(successor.state()) == standing(pair.engine.state())

@@ -42,7 +42,9 @@ def flow_number(number: int) -> Flow:
 class EngineDouble:
     """Keeps books, opens real UDP sockets, and does what `SendInner` says."""
 
-    def __init__(self, emit: Callable[[events.AnyEvent], None], epochs: EpochStore, descriptors: Descriptors) -> None:
+    def __init__(
+        self, emit: Callable[[events.AnyEvent], None], epochs: EpochStore, descriptors: Descriptors, say: process.Say
+    ) -> None:
         self._emit = emit
         self._epochs = epochs
         self._descriptors = descriptors
@@ -66,7 +68,6 @@ class EngineDouble:
         while self._running:
             for fd, _ in self._poll.poll(1.0):
                 self._callbacks[fd]()
-        self.close()
 
     def close(self) -> None:
         """Give up what is open."""

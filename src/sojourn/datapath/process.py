@@ -80,8 +80,14 @@ class Engine(Protocol):
         """Let `run` return after this turn."""
         ...
 
+    def close(self) -> None:
+        """Close what is open."""
+        ...
 
-EngineFactory = Callable[[Callable[[AnyEvent], None], EpochStore, Descriptors], Engine]
+
+Say = Callable[[str, str], None]
+"""Takes a level and a line for control's log."""
+EngineFactory = Callable[[Callable[[AnyEvent], None], EpochStore, Descriptors, Say], Engine]
 
 
 class Options(Struct, frozen=True):
@@ -116,7 +122,7 @@ class DataPathProcess:
         # An epoll descriptor is itself readable when one of its own is ready: the engine watches but this one.
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
-        self._engine = make_engine(self._emit, self._epochs, self._descriptors)
+        self._engine = make_engine(self._emit, self._epochs, self._descriptors, self._say)
         self._engine.watch(self._epoll.fileno(), self._ready)
         self._register(self._listener.socket.fileno(), self._on_connection)
         self._register(self._wanted, self._on_flush_due)
@@ -132,6 +138,8 @@ class DataPathProcess:
             self._engine.run()
         finally:
             self._detach()
+            self._engine.close()
+            self._epochs.close()
             self._listener.close()
             self._epoll.close()
 
@@ -359,7 +367,7 @@ def real_engine() -> EngineFactory:
     """Load the Python engine, which a spare does before it waits."""
     from sojourn.datapath.engine import Engine as PythonEngine
 
-    return lambda emit, epochs, descriptors: PythonEngine(emit, epochs, descriptors=descriptors)
+    return lambda emit, epochs, descriptors, say: PythonEngine(emit, epochs, descriptors=descriptors, say=say)
 
 
 if __name__ == "__main__":
