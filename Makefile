@@ -18,7 +18,7 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BASE := python3 python3-venv nftables iproute2 procps
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd
-APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3
+APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
@@ -35,7 +35,7 @@ test: lint unit net ## All checks and tests, some minutes (CI runs this)
 lint: $(VENV)/.installed ## Style, types, and a test file for every source file
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/mypy src tests scripts $(BENCHMARKS)
+	$(VENV)/bin/mypy src tests bench scripts
 	$(PY) scripts/pairs.py
 
 unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real daemons
@@ -46,7 +46,7 @@ net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespa
 
 bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
 	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }
-	for file in $(BENCHMARKS); do echo "== $$file" >&2; $(PY) $$file; done
+	for name in $(notdir $(basename $(BENCHMARKS))); do echo "== $$name" >&2; $(PY) -m bench.$$name; done
 
 format: $(VENV)/.installed ## Put the code into its form
 	$(VENV)/bin/ruff check --fix
@@ -57,7 +57,7 @@ setup: $(VENV)/.installed ## Only install
 # The locks carry hashes and no index; `make lock UPGRADE=--upgrade` takes the newest versions.
 lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
 	$(PIP_COMPILE) $(UPGRADE) -o requirements.txt pyproject.toml
-	$(PIP_COMPILE) $(UPGRADE) --extra dev --all-build-deps -o requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) $(UPGRADE) --extra dev --extra demo --all-build-deps -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the environment and all that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out dist build

@@ -12,8 +12,8 @@ SOURCE, TESTS = ROOT / "src" / "sojourn", ROOT / "tests"
 
 VALUES_ONLY = {
     "__main__.py", "errors.py", "machine.py", "model.py",
-    "datapath/base.py", "upmt/association_events.py", "upmt/commands.py", "upmt/constants.py", "upmt/events.py", "upmt/events_network.py",
-    "upmt/host_events.py", "upmt/records.py",
+    "datapath/base.py", "upmt/association_events.py", "upmt/commands.py", "upmt/constants.py", "upmt/events.py",
+    "upmt/events_network.py", "upmt/host_events.py", "upmt/records.py",
 }  # fmt: skip
 """Modules that hold names and plain values, with no behaviour of their own to test."""
 

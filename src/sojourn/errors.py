@@ -29,7 +29,7 @@ class LocalProtocolError(SojournError):
 
 
 class NotSupported(SojournError):
-    """This kernel, container or build lacks a feature; says which, and what it needs."""
+    """What this kernel, container or build lacks; says which feature, and what it needs."""
 
     def __init__(self, feature: str, needs: str) -> None:
         super().__init__(f"{feature} is not available here: it needs {needs}")
