@@ -1,7 +1,9 @@
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from sojourn.linux import rules
 from sojourn.linux.interfaces import INET, INET6
 from sojourn.linux.rules import Do, Rule, kernel, our_rules, replace_rules
 from tests.linux.fresh import namespace, sh
@@ -20,8 +22,8 @@ RULES = [
 
 async def replaced(wanted: list[Rule]) -> list[Rule]:
     async with kernel() as ask:
-        await replace_rules(ask, await our_rules(ask, INET, INET6), wanted)
-        return await our_rules(ask, INET, INET6)
+        await replace_rules(ask, await our_rules(ask), wanted)
+        return await our_rules(ask)
 
 
 def test_every_selector_comes_back_from_the_kernel_as_it_was_given(namespace: None) -> None:
@@ -40,3 +42,10 @@ def test_a_refusal_of_the_kernel_is_an_os_error(namespace: None) -> None:
     wrong = Rule(family=INET, priority=5350, do=Do.GOTO, target=5340)
     with pytest.raises(OSError, match="Invalid argument"):
         asyncio.run(replaced([wrong]))
+
+
+def test_a_kernel_without_ipv6_is_not_asked_for_it(namespace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(replaced(RULES))
+    monkeypatch.setattr(rules, "IPV6", Path("/nowhere"))
+    assert rules.families() == [INET]
+    assert [rule.family for rule in asyncio.run(replaced(RULES[:3]))] == [INET] * 3

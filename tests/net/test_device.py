@@ -62,3 +62,10 @@ def test_the_placeholder_is_kept_by_an_update_and_removed_on_demand(namespace: N
         assert "fd73:" not in sh("ip addr show dev sojourn0")
 
     asyncio.run(work())
+
+
+def test_the_tunnel_has_ipv6_where_the_networks_have_none(namespace: None) -> None:
+    sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+    asyncio.run(device.create_tun("sojourn0", ["10.201.0.7/32", "fd00:5::7/128"], 1400))
+    assert "fd00:5::7/128" in sh("ip addr show dev sojourn0")
+    assert sh("cat /proc/sys/net/ipv6/conf/all/disable_ipv6") == "1\n"

@@ -25,7 +25,7 @@ from sojourn.linux import device
 from sojourn.linux.capture import Action, Capture
 from sojourn.linux.cleanup import cleanup
 from sojourn.linux.numbers import PLACEHOLDER6
-from sojourn.linux.routes import AnchorRouting, HostRouting
+from sojourn.linux.routes import HostRouting
 from sojourn.linux.tun import Tun
 from sojourn.model import Endpoint, Network
 from sojourn.packet import vnet
@@ -390,23 +390,3 @@ def test_the_owners_rules_routes_and_tables_are_the_same_before_during_and_after
     finally:
         sh("ip rule del priority 5350; ip route flush table 77")
         sh("ip route del blackhole 198.18.0.0/15; nft delete table ip own")
-
-
-def test_an_anchors_pool_leads_to_the_device_and_nowhere_without_it(world: None) -> None:
-    before = kernel_state()
-    anchor = AnchorRouting()
-    run(device.create_tun("sojourn-a", ["10.201.0.1/32", "fd00:5::1/128"], 1400))
-    run(anchor.up("sojourn-a", "10.202.0.0/16"))
-    run(anchor.up("sojourn-a", "10.201.0.0/16", "fd00:5::/64"))
-    state = kernel_state()
-    run(AnchorRouting().up("sojourn-a", "10.201.0.0/16", "fd00:5::/64"))
-    assert kernel_state() == state
-    assert "10.202" not in state
-    assert "dev sojourn-a" in sh("ip route get 10.201.3.4")
-    assert "dev sojourn-a" in sh("ip route get fd00:5::77")
-    run(device.delete("sojourn-a"))
-    for address in ("10.201.3.4", "fd00:5::77"):
-        with pytest.raises(OSError):
-            source_to(address, family=socket.AF_INET6 if ":" in address else socket.AF_INET)
-    run(anchor.down())
-    assert kernel_state() == before

@@ -1,6 +1,7 @@
 """Remove all that Sojourn ever puts into the kernel, with nothing but the kernel's state to go by."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 
 from sojourn.linux import device, dns, nft, routes, sysctl
@@ -14,13 +15,14 @@ async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
     """
     found = set(devices) | await routes.tunnel_devices()
     gone = await routes.cleanup()
-    for name in sorted(found):
-        if device.exists(name):
-            await dns.down(name)
-            if await device.delete(name):
-                gone.append(f"device {name}")
     for table in (nft.HOST_TABLE, nft.HELD_TABLE, nft.ANCHOR_TABLE):
         if await asyncio.to_thread(nft.remove, table):
             gone.append(f"nftables table inet {table}")
+    for name in sorted(found):
+        if device.exists(name):
+            await dns.down(name)
+            with contextlib.suppress(FileExistsError):  # somebody else's interface of that name
+                await device.delete(name)
+                gone.append(f"device {name}")
     gone += [f"setting {key}" for key in await asyncio.to_thread(sysctl.restore)]
     return gone

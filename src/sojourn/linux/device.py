@@ -35,6 +35,8 @@ async def create_tun(name: str, addresses: Sequence[str], mtu: int) -> None:
         for family in ("ipv4", "ipv6"):
             # While nobody reads the device it has no carrier, and its routes must go on catching packets.
             _set_own(f"/proc/sys/net/{family}/conf/{name}/ignore_routes_with_linkdown", "0")
+        # Whoever turned IPv6 off did so for the networks here; the tunnel has its own.
+        _set_own(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "0")
         # A TUN device has no neighbours: a link-local address would only make router solicitations.
         await ask.link("set", index=index, mtu=mtu, addrgenmode=ADDRGENMODE_NONE, state="up")
         await _set_addresses(ask, index, addresses)

@@ -15,8 +15,9 @@ from typing import Any
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from sojourn.linux.interfaces import INET, INET6, Address, Default, Interfaces, Link
+from sojourn.linux.interfaces import Address, Default, Interfaces, Link
 from sojourn.linux.numbers import is_our_table
+from sojourn.linux.rules import families
 from sojourn.model import Network
 from sojourn.upmt.events_network import AnyNetworkFact
 
@@ -117,7 +118,7 @@ class NetworkWatcher:
             addresses = [read_address(message) async for message in await ask.addr("dump")]
             defaults = [
                 route
-                for family in (INET, INET6)
+                for family in families()
                 async for message in await ask.route("dump", family=family)
                 for route in read_defaults(message)
             ]

@@ -34,7 +34,7 @@ from sojourn.linux.numbers import (
     PROTOCOL,
     is_our_table,
 )
-from sojourn.linux.rules import Rule, kernel, our_rules, replace_rules
+from sojourn.linux.rules import Rule, families, kernel, our_rules, replace_rules
 from sojourn.model import Network
 
 __all__ = ["INNER", "Action", "AnchorRouting", "Capture", "HostRouting", "cleanup"]
@@ -86,10 +86,10 @@ class HostRouting:
         addresses and its resolver). Without `vipa6` IPv6 is left alone, or held back by the
         kill switch. Raises ConfigError for a capture that no rule can say.
         """
-        held = kill_switch and vipa6 is None
+        held = kill_switch and vipa6 is None and INET6 in families()
         source6 = PLACEHOLDER6 if held else vipa6
         wanted = capture_rules(INET, vipa, captures, inner, kill_switch=kill_switch)
-        if source6 is not None:
+        if source6 is not None and INET6 in families():
             wanted += capture_rules(INET6, source6, captures, inner, kill_switch=kill_switch)
         async with self._lock:
             await _hold(device, held)
@@ -101,13 +101,13 @@ class HostRouting:
                     if source is not None
                 ]
                 await _replace_routes(ask, CAPTURE_TABLE, routes)
-                present = await our_rules(ask, INET, INET6)
+                present = await our_rules(ask)
                 await replace_rules(ask, _of_capture(present), wanted)
 
     async def release(self) -> None:
         """Stop capturing, kill switch included; the networks' own tables stay."""
         async with self._lock, kernel() as ask:
-            await replace_rules(ask, _of_capture(await our_rules(ask, INET, INET6)), [])
+            await replace_rules(ask, _of_capture(await our_rules(ask)), [])
             await _replace_routes(ask, CAPTURE_TABLE, [])
             await asyncio.to_thread(nft.remove_held)
 
@@ -131,13 +131,13 @@ class HostRouting:
             for network in networks:
                 await self._set(ask, network)
             kept = {(network.interface, family_of(network.address)) for network in self._networks.values()}
-            for rule in await our_rules(ask, INET, INET6):
+            for rule in await our_rules(ask):
                 if rule.outgoing is not None and (rule.outgoing, rule.family) not in kept:
                     await _drop(ask, rule.outgoing, rule.family)
 
     async def _set(self, ask: Any, network: Network) -> None:  # noqa: ANN401
         family = family_of(network.address)
-        rules = await our_rules(ask, INET, INET6)
+        rules = await our_rules(ask)
         table = _table_of(rules, network.interface) or _free_table(rules)
         await _replace_routes(ask, table, await _network_routes(ask, network, table), family)
         wanted = network_rules(family, network.address, network.interface, table)
@@ -148,7 +148,7 @@ class HostRouting:
         """Remove everything that a mobile host has."""
         async with self._lock, kernel() as ask:
             self._networks = {}
-            await replace_rules(ask, await our_rules(ask, INET, INET6), [])
+            await replace_rules(ask, await our_rules(ask), [])
             for route in await _our_routes(ask):
                 if is_our_table(route.table):
                     await _remove(ask, route)
@@ -182,7 +182,7 @@ class AnchorRouting:
 async def cleanup() -> list[str]:
     """Remove all rules and routes that Sojourn ever adds, by what the kernel holds; returns what went."""
     async with kernel() as ask:
-        rules = await our_rules(ask, INET, INET6)
+        rules = await our_rules(ask)
         routes = await _our_routes(ask)
         await replace_rules(ask, rules, [])
         for route in routes:
@@ -241,7 +241,7 @@ def _free_table(rules: Iterable[Rule]) -> int:
 
 
 async def _drop(ask: Any, interface: str, family: int) -> None:  # noqa: ANN401
-    rules = await our_rules(ask, INET, INET6)
+    rules = await our_rules(ask)
     table = _table_of(rules, interface)
     await replace_rules(ask, _of_network(rules, interface, family), [])
     if table is not None:
@@ -273,7 +273,7 @@ def _everything(address: str) -> str:
 
 async def _our_routes(ask: Any, table: int | None = None) -> list[Route]:  # noqa: ANN401
     found = []
-    for family in (INET, INET6):
+    for family in families():
         async for message in await ask.route("dump", family=family, proto=PROTOCOL):
             route = _read_route(message)
             if message["proto"] == PROTOCOL and table in (None, route.table):

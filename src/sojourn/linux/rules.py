@@ -5,13 +5,16 @@ import errno
 import ipaddress
 from collections.abc import AsyncIterator, Iterable, Iterator
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from pyroute2 import AsyncIPRoute, NetlinkError
 
+from sojourn.linux.interfaces import INET, INET6
 from sojourn.linux.numbers import LAST_PRIORITY, MARK, MARK_MASK, PROTOCOL, is_our_priority
 
+IPV6 = Path("/proc/sys/net/ipv6")
 NO_SUPPRESSION = 0xFFFFFFFF
 
 
@@ -133,10 +136,15 @@ def refusals() -> Iterator[None]:
         raise OSError(error.code, str(error.args[-1])) from error
 
 
-async def our_rules(ask: Any, *families: int) -> list[Rule]:  # noqa: ANN401
+def families() -> list[int]:
+    """Return the address families that this kernel routes: a dump of another is refused."""
+    return [INET, *([INET6] if IPV6.exists() else [])]
+
+
+async def our_rules(ask: Any) -> list[Rule]:  # noqa: ANN401
     """Return our rules as the kernel has them, in their order."""
     found: list[Rule] = []
-    for family in families:
+    for family in families():
         async for message in await ask.rule("dump", family=family):
             rule = read_rule(message)
             if rule is not None:
