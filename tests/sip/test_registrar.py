@@ -164,7 +164,7 @@ def test_an_asterisk_needs_expires_0(expires: tuple[tuple[str, str], ...]) -> No
 def test_a_sequence_number_that_is_not_higher_is_refused_in_the_same_call_only() -> None:
     same = replace(KNOWN, binding=Binding("c", 2))
     answer = refused(Host("own").ask(registrar(), same))
-    assert (answer.status, answer.phrase) == (500, "CSeq out of order")
+    assert (answer.status, answer.phrase) == (500, "Sequence number out of order")
     assert accepted(Host("own").ask(registrar(), replace(KNOWN, binding=Binding("c", 1)))).binding.sequence == 2
     assert accepted(Host("own").ask(registrar(), replace(KNOWN, binding=Binding("before", 99)))).binding.call_id == "c"
 

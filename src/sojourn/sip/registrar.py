@@ -155,7 +155,7 @@ class Registrar:
         binding = Binding(request.call_id, request.cseq.sequence)
         last = subscriber.binding
         if last is not None and last.call_id == binding.call_id and last.sequence >= binding.sequence:
-            return Refuse(refuse(request, 500, "CSeq out of order"), "order")
+            return Refuse(refuse(request, 500, "Sequence number out of order"), "order")
         return self._times(request, proof, subscriber, tid, binding)
 
     def _times(self, request: Request, proof: Proved, subscriber: Subscriber, tid: str, binding: Binding) -> Decision:

@@ -38,7 +38,8 @@ def refusal(request: Request, methods: Collection[str] = METHODS, extensions: Co
         raise Unanswerable("ACK without INVITE", reason="ack")
     problem = _syntax(request)
     if problem is not None:
-        return response(request, 400, problem)
+        # Some peers (SIPp 3.6) look for "CSeq" in the status line, too.
+        return response(request, 400, problem.replace("CSeq", "Sequence number"))
     if request.version != "SIP/2.0":
         return response(request, 505)
     if request.method == "CANCEL":
