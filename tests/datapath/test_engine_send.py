@@ -187,6 +187,17 @@ def test_what_the_forwarder_must_see_goes_there(flags: int) -> None:
     assert (bench.slow, bench.messages) == (1, [])
 
 
+def test_a_flow_that_was_told_to_wait_sends_nothing_and_keeps_its_newest_packet() -> None:
+    bench = Bench(ready_pair())
+    read = from_kernel(tcp_packet(*ends(), bytes(3000)), 1000)
+    bench.take(*read)
+    for row in bench.pair.host.forwarder.paft.rows.values():
+        row.tunnel = None
+    bench.take(*read)
+    assert (bench.messages, bench.slow) == ([3], 0)
+    assert bench.pair.host.forwarder.waiting.rows()
+
+
 def test_a_tunnel_with_limited_credit_is_left_to_the_forwarder() -> None:
     bench = Bench(ready_pair())
     bench.tunnel.fast = False

@@ -35,8 +35,9 @@ from sojourn.upmt.commands import AnyCommand, OpenTunnel, Role, Setup
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.tunnel import Tunnel
 
-READS_PER_TURN: Final = 32
-"""Calls to one descriptor before the others have their turn."""
+READS_PER_TURN: Final = 64
+TIME_PER_TURN: Final = 0.002
+"""Reads of one descriptor, and seconds spent on it, before the others have their turn."""
 _COMPLETE: Final = bytes(vnet.HEADER_BYTES)
 
 Say = Callable[[str, str], None]
@@ -170,9 +171,14 @@ class Engine:
         tun, sender = self.tun, self._sender
         if tun is None:
             return
+        until = self._clock() + TIME_PER_TURN
         try:
             for _ in range(READS_PER_TURN):
-                sender.take(os.readv(tun.fd, sender.buffers), self._clock())
+                size = os.readv(tun.fd, sender.buffers)
+                now = self._clock()
+                sender.take(size, now)
+                if now > until:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:
@@ -182,6 +188,7 @@ class Engine:
 
     def _on_udp(self, sock: UdpSocket, tunnel: TunnelId | None) -> None:
         receiver, outlets = self._receiver, self.outlets
+        until = self._clock() + TIME_PER_TURN
         for _ in range(READS_PER_TURN):
             received = sock.receive(receiver.buffers)
             if received is None:
@@ -190,11 +197,14 @@ class Engine:
             outlet = Outlet(sock, received.source, received.via)
             outlets.current = source, outlet
             claimed = receiver.tunnel_id() if tunnel is None else None
-            receiver.take(received.size, received.segment, source, received.ecn, self._clock(), tunnel)
+            now = self._clock()
+            receiver.take(received.size, received.segment, source, received.ecn, now, tunnel)
             if claimed is not None:
                 known = self.forwarder.tunnels.get(claimed)
                 if known is not None and known.outer == source:
                     outlets.remember(claimed, source, outlet)
+            if now > until:
+                break
         outlets.current = None
 
     # The forwarder's side (forwarder.Io).

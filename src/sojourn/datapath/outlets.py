@@ -12,6 +12,7 @@ from sojourn.model import Endpoint, TunnelId
 KEPT_PER_TUNNEL: Final = 3
 """Outer addresses of one tunnel that are remembered: the present one, the proved one, and one more."""
 KNOWN_SOURCES: Final = 4096
+KNOWN_TUNNELS: Final = 65536
 
 
 class Outlet(NamedTuple):
@@ -47,7 +48,11 @@ class Outlets:
 
     def remember(self, tunnel: TunnelId, endpoint: Endpoint, outlet: Outlet) -> None:
         """Keep the way to an endpoint that a tunnel's authentic packet came from."""
-        known = self._known.setdefault(tunnel, {})
+        known = self._known.get(tunnel)
+        if known is None:
+            if len(self._known) >= KNOWN_TUNNELS:
+                del self._known[next(iter(self._known))]
+            known = self._known[tunnel] = {}
         if known.get(endpoint) == outlet:
             return
         known.pop(endpoint, None)

@@ -25,8 +25,8 @@ PMTUDISC_DONT, PMTUDISC_PROBE = 0, 3
 BUFFER_BYTES: Final = 8 << 20
 MAX_SEGMENTS: Final = 64
 """UDP_MAX_SEGMENTS before Linux 6.9 (128 since)."""
-MAX_DATAGRAM: Final = 65507
-"""What one call may carry over IPv4, all segments together; IPv6 would take 20 less than 65535, too."""
+MAX_DATAGRAM: Final = 65535 - 48
+"""What one call may carry, all segments together, so that it is one super-packet with IPv6 headers, too."""
 ANCILLARY_BYTES: Final = 128
 NOT_SENT_FULL: Final = frozenset((errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM))
 """The queue is full: the packet is lost, as a router would lose it."""
