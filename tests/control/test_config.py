@@ -169,3 +169,8 @@ def test_any_value_at_any_key_is_a_configuration_or_a_config_error(key: str, val
     document.update({"address": "192.0.2.1", key: value})
     with contextlib.suppress(ConfigError):
         parse_anchor(tomlkit.dumps(document))
+
+
+def test_a_network_s_tunnel_may_have_a_fixed_port() -> None:
+    config = parse_host(HOST + "[network.if0]\nport = 1500\n[network.if1]\n", "host.toml")
+    assert [network.port for network in config.networks.values()] == [1500, None]

@@ -40,6 +40,8 @@ class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True):
     use: bool = True
     """False: no tunnel is ever opened on it."""
     keep_alive: Annotated[float, Meta(ge=1, le=3600)] | None = None
+    port: Port | None = None
+    """UDP port that the tunnel over this network is sent from, for firewalls that must know it; None = any."""
 
 
 class SignallingConfig(Struct, frozen=True, forbid_unknown_fields=True):

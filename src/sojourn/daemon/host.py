@@ -300,8 +300,9 @@ class HostDaemon:
         config = self.config
         preferences = Preferences(config.order)
         signalling = Preferences(config.signalling.networks or config.order)
+        ports = {name: network.port for name, network in config.networks.items() if network.port is not None}
         settings = HostSettings(
-            Endpoint(config.anchor, config.port), config.tunnels == "sealed", config.keep_alive,
+            Endpoint(config.anchor, config.port), config.tunnels == "sealed", config.keep_alive, ports,
         )  # fmt: skip
         association = AssociationClient(
             AssociationSettings(
