@@ -46,7 +46,7 @@ class Call:
         payload = self._sent[up].to_bytes(160)
         self._sent[up] += 1
         if up:
-            self.laptop.call(self.flow.local.port, CORRESPONDENT, payload)
+            self.laptop.call(self.flow.local, CORRESPONDENT, payload)
         else:
             self.world.anchor.call(CORRESPONDENT, self.flow.local, payload)
 

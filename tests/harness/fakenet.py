@@ -15,7 +15,16 @@ from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Secret
-from sojourn.upmt.commands import AddAssociation, AnyCommand, InstallSecret, OpenTunnel, Role, SetDefault, Setup
+from sojourn.upmt.commands import (
+    AddAssociation,
+    AnyCommand,
+    InstallSecret,
+    OpenTunnel,
+    Restore,
+    Role,
+    SetDefault,
+    Setup,
+)
 from sojourn.upmt.events import AnyEvent, Event
 from tests.harness.clock import Clock
 
@@ -148,11 +157,11 @@ class FakeNet:
             deliver()
         node.forwarder.clock_jumped(self.now - since, self.now)
 
-    def deliver(self, node: MemoryDataPath, when: float, what: Callable[[], None]) -> None:
+    def deliver(self, node: Callable[[], MemoryDataPath], when: float, what: Callable[[], None]) -> None:
         """Hand something to a node, as soon as it runs."""
 
         def arrive() -> None:
-            stopped = self.stopped.get(id(node))
+            stopped = self.stopped.get(id(node()))
             if stopped is not None:
                 stopped[1].append(what)
             else:
@@ -174,21 +183,47 @@ class Pair:
         self.wires = {TunnelId(0x10 + slot): wire for slot, wire in enumerate(wires)}
         self.host_events: list[AnyEvent] = []
         self.anchor_events: list[AnyEvent] = []
-        self.host = self.net.node(self.host_events)
-        self.anchor = self.net.node(self.anchor_events)
-        self.host.on_outer = self._up
-        self.anchor.on_outer = self._down
+        self.epochs = {Role.HOST: EpochStore(), Role.ANCHOR: EpochStore()}
+        """What outlives a data path that dies."""
         self.to_host: list[tuple[float, bytes]] = []
         """Inner packets that reached the host's TUN."""
         self.to_correspondent: list[tuple[float, bytes]] = []
-        self.host.on_inner = lambda packet: self.to_host.append((self.net.now, packet))
-        self.anchor.on_inner = lambda packet: self.to_correspondent.append((self.net.now, packet))
         self.spy: Callable[[bytes, Endpoint], None] | None = None
         """Sees every datagram that reaches the anchor, with its source."""
-        association = AddAssociation(AssociationId(1), VIPA, None, tuple(self.wires))
-        install = InstallSecret(AssociationId(1), secret or Secret(1, KEY, 1))
-        self.host.submit([Setup(Role.HOST, "sojourn0", mtu, inner_addresses=("10.201.0.1",)), association, install])
-        self.anchor.submit([Setup(Role.ANCHOR, "sojourn0", mtu, inner_addresses=("10.201.0.1",)), association, install])
+        self._secret = secret or Secret(1, KEY, 1)
+        self._mtu = mtu
+        self.host = self._start(Role.HOST)
+        self.anchor = self._start(Role.ANCHOR)
+
+    def _start(self, role: Role) -> MemoryDataPath:
+        events = self.host_events if role is Role.HOST else self.anchor_events
+        node = self.net.node(events, self.epochs[role])
+        arrivals = self.to_host if role is Role.HOST else self.to_correspondent
+        node.on_inner = lambda packet: arrivals.append((self.net.now, packet))
+        node.on_outer = self._up if role is Role.HOST else self._down
+        node.submit(
+            [
+                Setup(role, "sojourn0", self._mtu, inner_addresses=("10.201.0.1",)),
+                AddAssociation(AssociationId(1), VIPA, None, tuple(self.wires)),
+                InstallSecret(AssociationId(1), self._secret),
+            ]
+        )
+        return node
+
+    def restart(self, role: Role) -> MemoryDataPath:
+        """Let a data path die and its successor take over what control knew of it."""
+        died = self.host if role is Role.HOST else self.anchor
+        self.net.nodes.remove(died)
+        state = died.forwarder.state(self.now)
+        died.on_outer = died.on_inner = None
+        node = self._start(role)
+        node.submit([*state.associations, *state.secrets, *state.tunnels, *state.defaults])
+        node.submit([Restore(state.rows, state.outer)])
+        if role is Role.HOST:
+            self.host = node
+        else:
+            self.anchor = node
+        return node
 
     @property
     def now(self) -> float:
@@ -237,7 +272,7 @@ class Pair:
                 self.spy(datagram, source)
             self.anchor.forwarder.from_outer(datagram, source, self.now)
 
-        self.net.deliver(self.anchor, when, arrive)
+        self.net.deliver(lambda: self.anchor, when, arrive)
 
     def _down(self, _tunnel: TunnelId, datagram: bytes, destination: Endpoint, fragment: bool) -> None:
         wire = next((wire for wire in self.wires.values() if wire.public == destination.address), None)
@@ -255,7 +290,7 @@ class Pair:
             wire.passed_down += 1
             self.host.forwarder.from_outer(datagram, ANCHOR, self.now, socket)
 
-        self.net.deliver(self.host, when, arrive)
+        self.net.deliver(lambda: self.host, when, arrive)
 
     def _passes(self, wire: Wire, datagram: bytes, fragment: bool, dead: bool) -> bool:
         lost = self.net.random.random() < wire.loss

@@ -51,18 +51,25 @@ class Laptop:
         self.data_path.on_outer = self._send
         world.net.nodes.append(self.data_path)
         self._asleep: list[ControlEvent] | None = None
-        settings = AssociationSettings(name, ANCHOR_SIP.address, f"{name}-tid", secret)
-        preferences = Preferences(order)
+        self._secret = secret
+        self._order = order
+        self._machines()
+        self._timer = Timer(world.net, self._deadline, self._tick)
+
+    def _machines(self) -> None:
+        settings = AssociationSettings(
+            self.name, ANCHOR_SIP.address, f"{self.name}-tid", self.credential or self._secret, self.state.vipa
+        )
+        preferences = Preferences(self._order)
         self.decide = Decide(preferences)
         self.host = MobileHost(
             HostSettings(ANCHOR_SIP),
-            AssociationClient(settings, world.random),
+            AssociationClient(settings, self.world.random),
             self.state,
-            world.random,
+            self.world.random,
             lambda networks: ranked(preferences, networks),
         )
         self.control = HostControl(self.host, self.decide)
-        self._timer = Timer(world.net, self.control.deadline, self._tick)
 
     # What happens to it.
 
@@ -100,6 +107,15 @@ class Laptop:
             self.tell(event)
         self.tell(Resumed(seconds))
 
+    def restart_control(self) -> None:
+        """Kill control; its successor has the stored state, and adopts the data path."""
+        for pipe in list(self.pipes.values()):
+            pipe.abort()
+        self.world.transcript.say(f"{self.name}: control restarted")
+        self._machines()
+        for name in sorted(self.here):
+            self.plug(name)
+
     def leave(self) -> None:
         """Stop cleanly."""
         self.tell(Leave())
@@ -111,12 +127,9 @@ class Laptop:
             return
         self._execute(self.control.handle(event, self.world.net.now))
 
-    def call(self, port: int, destination: Endpoint, payload: bytes) -> None:
+    def call(self, source: Endpoint, destination: Endpoint, payload: bytes) -> None:
         """Let an application send a datagram."""
-        lease = self.host.lease
-        assert lease is not None
-        packet = ip.udp_packet(Endpoint(lease.vipa, port), destination, payload)
-        self.data_path.forwarder.from_inner(packet, self.world.net.now)
+        self.data_path.forwarder.from_inner(ip.udp_packet(source, destination, payload), self.world.net.now)
 
     # What it has.
 
@@ -142,6 +155,9 @@ class Laptop:
 
     def _told(self, event: events.AnyEvent) -> None:
         self.world.net.at(self.world.net.now + SOCKET_DELAY, lambda: self.tell(event))
+
+    def _deadline(self) -> float | None:
+        return self.control.deadline() if self._asleep is None else None
 
     def _tick(self) -> None:
         if self._asleep is None:
@@ -182,14 +198,16 @@ class Laptop:
         wire = self.wires[opened.interface]
         if wire.name not in self.here:
             failed = self.data_path.forwarder.send_failed
-            net.deliver(self.data_path, net.now, lambda: failed(tunnel, "Network is unreachable", net.now))
+            net.deliver(lambda: self.data_path, net.now, lambda: failed(tunnel, "Network is unreachable", net.now))
             return
         source = wire.outside_of(opened.local, net.now)
         if destination == ANCHOR_TUNNELS and self.world.passes(wire, datagram, fragment, wire.dead_up):
             wire.passed_up += 1
             forwarder = self.world.anchor.data_path.forwarder
             arrive = self.world.arrival(wire, up=True)
-            net.deliver(self.world.anchor.data_path, arrive, lambda: forwarder.from_outer(datagram, source, net.now))
+            net.deliver(
+                lambda: self.world.anchor.data_path, arrive, lambda: forwarder.from_outer(datagram, source, net.now)
+            )
 
     def receive(self, wire: Wire, port: int, datagram: bytes, fragment: bool) -> None:
         """Take a datagram for a port of the wire's NAT."""
@@ -206,4 +224,4 @@ class Laptop:
                     return
             wire.refused_down += 1
 
-        net.deliver(self.data_path, self.world.arrival(wire, up=False), arrive)
+        net.deliver(lambda: self.data_path, self.world.arrival(wire, up=False), arrive)

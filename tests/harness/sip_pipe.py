@@ -66,11 +66,15 @@ class Pipe:
         """End it, for whatever reason."""
         if not self._open:
             return
+        self.abort()
+        net = self.world.net
+        net.at(net.now + 2 * self.wire.delay, lambda: self.laptop.tell(ChannelClosed(self.channel, why)))
+
+    def abort(self) -> None:
+        """End it without telling the host, which is no more."""
         self._open = False
         self.laptop.pipes.pop(self.channel, None)
         self.world.anchor.pipes.pop(self.origin, None)
-        net = self.world.net
-        net.at(net.now + 2 * self.wire.delay, lambda: self.laptop.tell(ChannelClosed(self.channel, why)))
 
     def _opened(self) -> None:
         if self._open:

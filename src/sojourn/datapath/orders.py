@@ -28,7 +28,8 @@ from sojourn.upmt.commands import (
     Setup,
     Snapshot,
 )
-from sojourn.upmt.events import Counters, FlowsMoved, State
+from sojourn.upmt.events import Counters, FlowsMoved, State, TunnelTested
+from sojourn.upmt.tunnel_alive import Life
 
 
 class Orders(Registry):
@@ -116,7 +117,10 @@ class Orders(Registry):
             return
         tunnel = self.tunnels.get(command.tunnel)
         if tunnel is not None and self._opens.get(command.tunnel) == command and tunnel.usable:
-            return  # Control took this data path over and said again what stands already.
+            # Control took this data path over, or only the gateway is another one: what stands goes on.
+            if tunnel.live.life is Life.UP and tunnel.rtt.srtt is not None and not self.is_anchor:
+                self.emit(TunnelTested(tunnel.id, None, tunnel.rtt.srtt))
+            return
         if tunnel is None or tunnel.sealed is not command.sealed:
             tunnel = self._new_tunnel(association, command.tunnel, command.sealed, command.keep_alive, now)
         self._opens[command.tunnel] = command

@@ -5,9 +5,9 @@ Host:    testing --answer--> up --silence--> silent --answer--> up
 Anchor:  up --data went out for 3 s, nothing came--> silent (the host is away) --anything comes--> up
 
 Silence is judged only while something is expected: data of ours, a stream that was coming in, or a
-probe is unanswered. Then probes go out at once, and the verdict falls at
-max(200 ms, srtt + 4 rttvar) since the last packet, once enough of them are overdue. How many that
-takes depends on how many get lost anyway.
+probe is unanswered. Then probes go out at once, and the verdict falls max(200 ms, srtt + 4 rttvar)
+after the last packet (or after what was expected began), once enough probes are overdue. How many
+that takes depends on how many get lost anyway.
 """
 
 from enum import Enum, auto
@@ -177,7 +177,7 @@ class HostLiveness(Liveness):
         if self._since == NEVER or self._witness_at == NEVER:
             return NEVER
         late = self._rtt.late_after()
-        return max(self.last_heard + max(SILENCE_FLOOR, late), self._witness_at + late)
+        return max(max(self.last_heard, self._since) + max(SILENCE_FLOOR, late), self._witness_at + late)
 
     def tick(self, now: float) -> Wants | None:
         """Advance; `life` may have changed. The caller sends the probe that is wanted, and calls again."""
@@ -189,16 +189,22 @@ class HostLiveness(Liveness):
         if now >= self.silent_at() or self._one_way(now):
             self._fall_silent(now)
             return self._tick_test(now)
-        if self._measure(now):
-            if self._unanswered >= 2:
-                self._measure_at = now + ONE_WAY_ASK
-            return self._ask(Wants.MEASURE, now)
-        if self._since == NEVER:
-            if now < self.last_out + self.keep_alive:
-                return None
+        wants = self._wants_measure(now)
+        if self._since == NEVER and now >= self.last_out + self.keep_alive:
             self._since, self._asked, self._idle, self._witness_at = now, 0, True, NEVER
-        elif now < self._ask_at:
+        elif self._since == NEVER or now < self._ask_at:
+            return wants and self._ask(wants, now)
+        return self._interrogate(now, wants)
+
+    def _wants_measure(self, now: float) -> Wants | None:
+        if not self._measure(now):
             return None
+        if self._unanswered >= 2:
+            self._measure_at = now + ONE_WAY_ASK
+        return Wants.MEASURE
+
+    def _interrogate(self, now: float, wants: Wants | None) -> Wants | None:
+        """Ask because something is expected: first what a verdict needs, then now and again."""
         late = self._rtt.late_after()
         needed = self._needed()
         if self._asked == 0 and not self._idle:
@@ -207,7 +213,7 @@ class HostLiveness(Liveness):
         again = now + max(ASK_AGAIN, self._rtt.guess() / 4)
         if self._asked == needed and self._witness_at == NEVER:
             self._witness_at, self._ask_at = now, again
-            return None
+            return wants and self._ask(wants, now)
         self._asked += 1
         if self._asked == needed:
             self._witness_at = now
@@ -217,7 +223,7 @@ class HostLiveness(Liveness):
             self._ask_at = now + ASK_WITHIN / (needed - 1)
         else:
             self._ask_at = again
-        return self._ask(Wants.PROBE, now)
+        return self._ask(wants or Wants.PROBE, now)
 
     def _tick_test(self, now: float) -> Wants | None:
         if self.life is Life.TESTING and now - self._began >= BLOCKED_AFTER:

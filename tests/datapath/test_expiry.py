@@ -1,0 +1,67 @@
+"""When rows end."""
+
+import pytest
+
+from sojourn.datapath.expiry import (
+    CLOSED_TCP_IDLE,
+    ICMP_IDLE,
+    SLICE,
+    TCP_IDLE,
+    UDP_IDLE,
+    WAITING_IDLE,
+    Sweep,
+    lifetime,
+    note_tcp_flags,
+)
+from sojourn.model import ICMP, TCP, UDP, AssociationId
+from sojourn.paft import Paft, Row
+
+
+def row() -> Row:
+    return Row(AssociationId(1), None, 0.0)
+
+
+def test_flows_live_as_long_as_a_nat_would_let_them() -> None:
+    assert [lifetime(bytes((protocol,)), row()) for protocol in (TCP, UDP, ICMP)] == [TCP_IDLE, UDP_IDLE, ICMP_IDLE]
+    assert lifetime(bytes((132,)), row()) == UDP_IDLE
+
+
+@pytest.mark.parametrize(("flags", "closes"), [(0x11, True), (0x04, True), (0x14, True), (0x10, False), (0x12, False)])
+def test_fin_and_rst_close_a_connection(flags: int, closes: bool) -> None:
+    closed = row()
+    note_tcp_flags(closed, flags, 5.0)
+    assert (closed.closing == 5.0) is closes
+    assert lifetime(bytes((TCP,)), closed) == (CLOSED_TCP_IDLE if closes else TCP_IDLE)
+
+
+def test_a_new_syn_on_the_same_ports_opens_the_row_again() -> None:
+    closed = row()
+    note_tcp_flags(closed, 0x04, 5.0)
+    note_tcp_flags(closed, 0x02, 6.0)
+    assert closed.closing == 0.0
+
+
+def test_a_flow_with_a_kept_packet_is_remembered_for_an_hour() -> None:
+    waiting = row()
+    waiting.kept = b"packet"
+    assert lifetime(bytes((UDP,)), waiting) == WAITING_IDLE
+
+
+def test_the_table_is_swept_in_slices_and_every_dead_row_is_found() -> None:
+    paft = Paft()
+    for number in range(3 * SLICE):
+        new = row()
+        new.last_used = 1000.0 if number % 3 else 0.0
+        paft.add(bytes((UDP,)) + number.to_bytes(4), new)
+    sweep, gone, now = Sweep(paft), set[bytes](), 1000.0
+    largest = 0
+    while now < 1012.0:
+        now = max(now, sweep.due)
+        found = sweep.expired(now)
+        largest = max(largest, len(found))
+        gone |= set(found)
+        for key in found:
+            paft.remove(key)
+    assert len(gone) == SLICE
+    assert largest <= SLICE // 2
+    assert sweep.expired(now) == []
