@@ -16,6 +16,7 @@ from collections import deque
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from sojourn.api.server import Server
 from sojourn.control.config import Credentials, HostConfig
@@ -29,7 +30,7 @@ from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
 from sojourn.linux.netlink import NetworkWatcher
 from sojourn.linux.sip_transport import TlsClient
-from sojourn.model import Endpoint
+from sojourn.model import Endpoint, Network
 from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
 from sojourn.upmt import events
@@ -45,7 +46,7 @@ from sojourn.upmt.association import (
     SipReceived,
 )
 from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup, Snapshot
-from sojourn.upmt.events_network import NetworkDown
+from sojourn.upmt.events_network import AnyNetworkFact, NetworkDown
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
@@ -54,6 +55,8 @@ EXPIRES = 3600
 """Seconds of lease that the host asks for: a laptop that slept for half an hour finds its address again."""
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
+FORGET_AFTER = 60.0
+"""Seconds for which the routes and rules of a network that left are kept."""
 REPORT_EVERY = 5.0
 MEASURE_PATIENCE = 0.5
 
@@ -88,6 +91,9 @@ class HostDaemon:
         self._states: list[asyncio.Future[events.State]] = []
         self._moves: list[asyncio.Future[events.FlowsMoved]] = []
         self._left = asyncio.Event()
+        self._forgetting: dict[str, asyncio.TimerHandle] = {}
+        self._tidied = False
+        """What a dead predecessor left of networks that are not there any more was removed."""
 
     # -- life
 
@@ -106,7 +112,6 @@ class HostDaemon:
                 log=_log,
                 on_superseded=self.stopping.set,
             )
-            await self.system.routing.set_networks([])
             sys.stderr.write("sojourn host: ready\n")
             self._tasks.start(self._watch_networks(), "networks")
             self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
@@ -148,12 +153,42 @@ class HostDaemon:
         ignored = {self.config.device, *(n.interface or m for m, n in self.config.networks.items() if not n.use)}
         async with NetworkWatcher(ignore=ignored, names=names) as watcher:
             async for fact in watcher:
-                if isinstance(fact, NetworkDown):
-                    self.driver.feed(fact)
-                    await self.system.routing.drop_network(fact.name)
-                else:
-                    await self.system.routing.set_network(fact.network)
-                    self.driver.feed(fact)
+                await self._network(fact, watcher)
+
+    async def _network(self, fact: AnyNetworkFact, watcher: NetworkWatcher) -> None:
+        """Prepare the kernel for a network before its tunnel is opened.
+
+        The rules of one that left stay a while: most come back, and the first packet then waits for less.
+        """
+        if isinstance(fact, NetworkDown):
+            self.driver.feed(fact)
+            self._forget_later(fact.name)
+            return
+        if (forgetting := self._forgetting.pop(fact.network.name, None)) is not None:
+            forgetting.cancel()
+        try:
+            if not self._tidied:
+                await self.system.routing.set_networks(watcher.networks.values())
+                self._tidied = True
+            await self.system.routing.set_network(fact.network)
+        except OSError as error:  # The address has just gone: a fact will tell.
+            _log.warning("network not prepared", network=fact.network.name, why=str(error))
+            return
+        self.driver.feed(replace(fact, network=self._as_configured(fact.network)))
+
+    def _as_configured(self, network: Network) -> Network:
+        """Add what the owner said of a network to what the kernel knows."""
+        said = self.config.networks.get(network.name)
+        if said is None:
+            return network
+        return replace(network, kind=said.kind or network.kind, metered=said.cost == "metered")
+
+    def _forget_later(self, name: str) -> None:
+        def forget() -> None:
+            self._forgetting.pop(name, None)
+            self._tasks.start(self.system.routing.drop_network(name), f"forget {name}")
+
+        self._forgetting[name] = asyncio.get_running_loop().call_later(FORGET_AFTER, forget)
 
     async def _report(self) -> None:
         """Ask for measurements of idle tunnels, too: what `status` shows is never old."""

@@ -68,6 +68,8 @@ class HostRouting:
 
     def __init__(self) -> None:
         self._networks: dict[str, Network] = {}
+        self._known: list[Rule] | None = None
+        """The networks' rules, once they were read: a network that appears is not to wait for a dump."""
         self._lock = asyncio.Lock()
 
     async def up(
@@ -122,12 +124,13 @@ class HostRouting:
             network = self._networks.pop(name, None)
             interface = network.interface if network else name.removesuffix("-6")
             family = family_of(network.address) if network else (INET6 if name.endswith("-6") else INET)
+            self._known = None
             await _drop(ask, interface, family)
 
     async def set_networks(self, networks: Iterable[Network]) -> None:
         """Make it exactly these: what a dead predecessor left of others goes."""
         async with self._lock, kernel() as ask:
-            self._networks = {}
+            self._networks, self._known = {}, None
             for network in networks:
                 await self._set(ask, network)
             kept = {(network.interface, family_of(network.address)) for network in self._networks.values()}
@@ -137,17 +140,25 @@ class HostRouting:
 
     async def _set(self, ask: Any, network: Network) -> None:  # noqa: ANN401
         family = family_of(network.address)
-        rules = await our_rules(ask)
+        first = self._known is None
+        rules = await our_rules(ask) if self._known is None else self._known
         table = _table_of(rules, network.interface) or _free_table(rules)
-        await _replace_routes(ask, table, await _network_routes(ask, network, table), family)
+        routes = await _network_routes(ask, network, table)
+        if first:
+            await _replace_routes(ask, table, routes, family)
+        else:  # The kernel itself has removed what went with an address.
+            for route in routes:
+                await ask.route("replace", **_request(route))
+        before = _of_network(rules, network.interface, family)
         wanted = network_rules(family, network.address, network.interface, table)
-        await replace_rules(ask, _of_network(rules, network.interface, family), wanted)
+        await replace_rules(ask, before, wanted)
+        self._known = [rule for rule in rules if is_network_rule(rule) and rule not in before] + wanted
         self._networks[network.name] = network
 
     async def down(self) -> None:
         """Remove everything that a mobile host has."""
         async with self._lock, kernel() as ask:
-            self._networks = {}
+            self._networks, self._known = {}, None
             await replace_rules(ask, await our_rules(ask), [])
             for route in await _our_routes(ask):
                 if is_our_table(route.table):
