@@ -7,7 +7,7 @@ trip of 20 ms, cellular one of 60 ms.
 
 import pytest
 
-from tests.harness.call import SPACING, Call
+from tests.harness.call import SPACING, Call, Fate
 from tests.harness.fakenet import Wire
 from tests.harness.pair import Laptop, World
 
@@ -265,3 +265,53 @@ def test_both_networks_silent_and_the_worse_one_back_after_ten_minutes() -> None
         assert call.fate(up=True).lost <= 1, "one packet a second: of two that wait the newer one is kept"
         assert call.fate(up=False).lost <= 1
         assert call.place() == ("cellular", "cellular")
+
+
+# Restarts, and what gets lost.
+
+
+def test_the_anchors_control_restarts_from_its_records_and_no_flow_notices() -> None:
+    world, laptop = associated("wifi", "cellular")
+    out, in_ = calls(world, laptop, 7.0)
+    world.anchor.restart_control()
+    world.run(5.0)
+    assert upkeep(world) == [
+        "anchor: control restarted",
+        "laptop over cellular: REGISTER",
+        "anchor over cellular: 401 Unauthorized",
+        "laptop over cellular: REGISTER",
+        "anchor: laptop refreshed as 10.201.0.2",
+        "anchor over cellular: 200 OK",
+    ]
+    laptop.unplug("wifi")
+    world.run(2.0)
+    assert told(world)[-2:] == [
+        "anchor in cellular: 200 HandoverResponse 2: 2 moved",
+        "laptop: confirmed cellular: move 2",
+    ]
+    for call in (out, in_):
+        assert call.fate(up=True).gap <= SPACING + CELLULAR_RTT
+        assert call.fate(up=False).gap <= SPACING + CELLULAR_RTT
+        assert call.fate(up=True).lost <= 1
+
+
+def test_a_laptops_control_restarts_adopts_its_data_path_and_uses_higher_move_numbers() -> None:
+    world, laptop = associated("wifi", "cellular")
+    out, in_ = calls(world, laptop, 6.0)
+    assert laptop.state.move == 1000, "numbers are stored by the thousand, before the first of them is used"
+    laptop.restart_control()
+    world.run(1.0)
+    assert told(world) == [
+        "laptop: control restarted",
+        "laptop: network wifi: wifi has 192.168.1.2",
+        "laptop: handover wifi: a network is there",
+        "laptop in wifi: MESSAGE HandoverRequest 1001: everything to wifi",
+        "laptop: network cellular: cellular has 10.64.0.7",
+        "laptop: works wifi: the anchor answers",
+        "laptop: works cellular: the anchor answers",
+        "anchor in wifi: 200 HandoverResponse 1001: 2 unchanged",
+        "laptop: confirmed wifi: move 1001",
+    ]
+    world.run(6.0)
+    for call in (out, in_):
+        assert call.fate(up=True) == call.fate(up=False) == Fate(lost=0, doubled=0, gap=SPACING)
