@@ -1,4 +1,5 @@
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
@@ -193,11 +194,24 @@ def test_every_error_is_a_new_one() -> None:
     [
         ("<sip:alice@example.org;transport=tls>", "alice"),
         ("sip:bob@example.org", "bob"),
+        ("SIPS:carol@example.org", "carol"),
         ("<sip:Terminal_ID>", "Terminal_ID"),
     ],
 )
 def test_the_user_of_an_address_is_found(text: str, user: str) -> None:
     assert parse_address(text).user == user
+
+
+@pytest.mark.parametrize("scheme", ["sip:", "tel:", "tel:+", "<tel:", "SIP:"])
+@pytest.mark.parametrize("piece", ["0", "a-", "1.", "%41", ";p=1", "a:", "a@", "[::"])
+def test_no_uri_takes_long_to_refuse(scheme: str, piece: str) -> None:
+    """Patterns that go back over what they have read are a way to stop an anchor with one message."""
+    text = scheme + piece * 5000 + "x@!"
+    began = time.process_time()
+    for read in (parse_uri, lambda text: parse_address(text).user):
+        with contextlib.suppress(RemoteProtocolError):
+            read(text)
+    assert time.process_time() - began < 0.5
 
 
 def read_everything(data: bytes) -> None:

@@ -1,6 +1,4 @@
-"""The host's association against the anchor's own registrar, on a wire of two lists."""
-
-from collections.abc import Callable
+"""The host's association against the anchor's own registrar."""
 
 import pytest
 from hypothesis import given
@@ -8,13 +6,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sojourn.errors import LocalProtocolError
-from sojourn.model import Endpoint, TunnelId
-from sojourn.packet.seal import Secret
-from sojourn.sip.digest import Algorithm
-from sojourn.sip.digest_server import DigestServer, make_verifier
+from sojourn.model import Endpoint
 from sojourn.sip.message import Address, Request, parse, request, response
-from sojourn.sip.registrar import Accept, Registrar, Subscriber
-from sojourn.sip.server import Incoming, Send, SipServer
+from sojourn.sip.server import Incoming, SipServer
 from sojourn.sip.via import make
 from sojourn.upmt import lease as lease_module
 from sojourn.upmt.association import (
@@ -36,92 +30,7 @@ from sojourn.upmt.association import (
     State,
     Unreachable,
 )
-from sojourn.upmt.lease import Lease
-
-LOCAL, OTHER = Endpoint("192.168.100.25", 40000), Endpoint("10.10.10.25", 41000)
-SOURCE = Endpoint("160.80.100.1", 33000)
-SETTINGS = AssociationSettings("alice", "45.0.0.1", "laptop", "token")
-LEASE = Lease(
-    "1.2.3.4", None, 600.0, Secret(1, b"s" * 32, 4096), (TunnelId(7),), (Endpoint("45.0.0.1", 1800),), ("1.2.3.1",)
-)
-
-
-def fixed(seed: int = 0) -> Callable[[int], bytes]:
-    """Return random bytes that are the same in every run."""
-    state = [seed]
-
-    def draw(n: int) -> bytes:
-        state[0] += 1
-        return (state[0] * 2654435761 % 2**64).to_bytes(8).rjust(max(n, 8), b"\x55")[-n:]
-
-    return draw
-
-
-class Anchor:
-    """A registrar with one subscriber, who is lent 1.2.3.4."""
-
-    def __init__(self) -> None:
-        self.server = SipServer()
-        self.registrar = Registrar(DigestServer("sojourn", b"k" * 32))
-        one_time = make_verifier("alice", "sojourn", "token", [Algorithm.SHA256])
-        self.subscriber = Subscriber("alice", one_time)
-        self.accepted: list[Accept] = []
-
-    def answer(self, data: bytes, now: float, source: Endpoint = SOURCE) -> bytes | None:
-        """Take in what a host sent and return what it gets."""
-        read = parse(data)
-        assert isinstance(read, Request)
-        incoming = self.server.received(read, 1, source, True, now)
-        if not isinstance(incoming, Incoming):
-            return incoming.data if isinstance(incoming, Send) else None
-        decision = self.registrar.handle_register(incoming.request, source, now, {"alice": self.subscriber})
-        if not isinstance(decision, Accept):
-            return self.server.answer(incoming, decision.response, remember=decision.remember).data
-        self.accepted.append(decision)
-        own = make_verifier("alice", "sojourn", "own" * 8, [Algorithm.SHA256])
-        self.subscriber = replace(
-            self.subscriber,
-            own=own,
-            one_time=self.subscriber.one_time if decision.first else None,
-            tid=decision.tid,
-            binding=decision.binding,
-        )
-        lent = replace(LEASE, expires=float(decision.expires))
-        body = lease_module.encode(lent, "own" * 8 if decision.first else None) if decision.expires else b""
-        return self.server.answer(incoming, decision.answer("1.2.3.4" if decision.expires else None, None, body)).data
-
-
-class Pair:
-    """A host's association and its anchor."""
-
-    def __init__(self, settings: AssociationSettings = SETTINGS, anchor: Anchor | None = None) -> None:
-        self.anchor = anchor or Anchor()
-        self.host = AssociationClient(settings, fixed())
-        self.sent: list[bytes] = []
-        self.source = SOURCE
-
-    def carry(self, commands: list[AssociationCommand], now: float) -> list[AssociationCommand]:
-        """Carry what is sent there and back until nothing is; return what else was ordered."""
-        others: list[AssociationCommand] = []
-        while commands:
-            command, *commands = commands
-            if not isinstance(command, SendSip):
-                others.append(command)
-                continue
-            self.sent.append(command.data)
-            answer = self.anchor.answer(command.data, now, self.source)
-            if answer is not None:
-                commands += self.host.handle(SipReceived(command.channel, answer), now)
-        return others
-
-    def open(self, now: float = 0, channel: int = 1, reliable: bool = True) -> list[AssociationCommand]:
-        """Open a channel and carry what follows."""
-        return self.carry(self.host.handle(ChannelOpened(channel, LOCAL, reliable), now), now)
-
-
-def registers(sent: list[bytes]) -> list[Request]:
-    """Read what was sent."""
-    return [read for data in sent if isinstance(read := parse(data), Request)]
+from tests.upmt.association_pair import LEASE, LOCAL, OTHER, SETTINGS, SOURCE, Anchor, Pair, fixed, registers
 
 
 def test_the_first_association_turns_the_token_into_an_own_credential() -> None:
@@ -249,6 +158,14 @@ def test_no_answer_is_unreachable_after_timer_f() -> None:
     (lost,) = host.tick(32)
     assert isinstance(lost, Unreachable)
     assert lost.retry_at == host.deadline()
+
+
+def test_a_new_channel_does_not_wait_for_the_retry_on_the_old_one() -> None:
+    pair = Pair()
+    pair.host.handle(ChannelOpened(1, LOCAL, True), 0)
+    pair.host.tick(32)
+    assert Associated(LEASE) in pair.open(now=32.1, channel=2)
+    assert pair.host.deadline() == pytest.approx(432.1)
 
 
 def test_over_udp_the_request_is_sent_again_and_a_late_copy_of_the_answer_is_passed_over() -> None:

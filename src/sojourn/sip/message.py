@@ -30,6 +30,7 @@ from sojourn.sip.via import Via as Via
 # Ours: what we are ready to read.
 MAX_HEAD_BYTES: Final = 16384
 MAX_HEADER_LINES: Final = 128
+MAX_URI_CHARACTERS: Final = 1024
 
 # The protocol's.
 MAX_SEQUENCE: Final = 2**31 - 1
@@ -64,7 +65,8 @@ class Address(Struct, frozen=True):
     @property
     def user(self) -> str:
         """Who is meant. A URI without user part, or none at all, is the name itself (Fig. 9: <Terminal_ID>)."""
-        rest = self.uri.partition(":")[2] if self.uri.lower().startswith(("sip:", "sips:")) else self.uri
+        scheme, _, after = self.uri.partition(":")
+        rest = after if scheme.lower() in {"sip", "sips"} else self.uri
         return re.split("[;?]", rest, maxsplit=1)[0] if "@" not in rest else parse_uri(self.uri).user or ""
 
     def __str__(self) -> str:
@@ -263,9 +265,15 @@ def parse_address(text: str) -> Address:
 
 
 def parse_uri(text: str) -> URI:
-    """Read a sip, sips or tel URI."""
+    """Read a sip or sips URI.
+
+    A tel URI is refused before `sipmessage` sees it: its pattern takes half a minute for 15,000 digits.
+    """
+    scheme, _, rest = text.partition(":")
+    if len(text) > MAX_URI_CHARACTERS or scheme.lower() not in {"sip", "sips"}:
+        raise RemoteProtocolError(f"not a SIP URI: {text[:80]!r}", reason="uri")
     try:
-        return URI.parse(text)
+        return URI.parse(f"{scheme.lower()}:{rest}")
     except (ValueError, TypeError) as error:  # TypeError: a parameter named "self"
         raise RemoteProtocolError(f"not a SIP URI: {text[:80]!r}", reason="uri") from error
 

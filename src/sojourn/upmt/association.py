@@ -363,6 +363,7 @@ class AssociationClient:
         if self.state is State.LEAVING:
             return self._gone()
         self._retry(now)
+        self._due = True  # a new channel need not wait for the retry
         return [Unreachable(why, self._at)]
 
     def _retry(self, now: float, at_least: float = 0.0) -> None:
