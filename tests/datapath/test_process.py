@@ -4,10 +4,14 @@ The engine is tests/harness/engine_double.py (tests/net/test_datapath_process.py
 """
 
 import asyncio
+import contextlib
 import os
 import signal
+from pathlib import Path
 
-from sojourn.upmt import commands
+from sojourn.datapath import wire
+from sojourn.model import Endpoint
+from sojourn.upmt import commands, events
 from tests.harness.data_path_bench import (
     ADDED,
     HOST,
@@ -90,3 +94,89 @@ async def test_the_process_is_confined(bench: Bench) -> None:
     assert "NoNewPrivs:\t1" in status
     if os.geteuid() == 0:
         assert "CapBnd:\t0000000000003000" in status
+
+
+async def connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    return reader, writer
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def next_frame(reader: asyncio.StreamReader) -> tuple[wire.ToControl, ...]:
+    size = int.from_bytes(await reader.readexactly(wire.LENGTH_BYTES))
+    return wire.to_control(await reader.readexactly(size))
+
+
+async def frame_with(reader: asyncio.StreamReader, kind: type) -> tuple[wire.ToControl, ...]:
+    """Return the first frame that holds a message of a kind."""
+    while True:
+        messages = await asyncio.wait_for(next_frame(reader), 5)
+        if any(isinstance(message, kind) for message in messages):
+            return messages
+
+
+@with_bench
+async def test_all_events_of_one_turn_come_in_one_frame(bench: Bench) -> None:
+    client = await bench.start()
+    client.submit(ORDERS)
+    await bench.state(client)
+    pid = client.pid
+    reader, writer = await connect(bench.path)
+    await frame_with(reader, wire.StateRows)
+    writer.write(wire.frame([wire.encode(commands.SendInner(TUNNEL, b"see 500 0"))]))
+    messages = await frame_with(reader, events.FlowSeen)
+    assert [type(message) for message in messages] == [events.FlowSeen] * 500 + [wire.Done]
+    writer.write(wire.frame([wire.encode(wire.Shutdown())]))
+    await reader.read()
+    await close(writer)
+    await bench.until(lambda: not alive(pid))
+
+
+@with_bench
+async def test_whoever_connects_is_told_who_is_there_and_all_that_stands(bench: Bench) -> None:
+    client = await bench.start()
+    client.submit(ORDERS)
+    await bench.state(client)
+    pid = client.pid
+    reader, writer = await connect(bench.path)
+    messages = [*await frame_with(reader, wire.Hello), *await frame_with(reader, wire.StateRows)]
+    assert messages[0] == wire.Hello(wire.VERSION, pid, epochs_void=True)
+    state = next(message for message in messages if isinstance(message, events.State))
+    assert state.tunnels == (OPENED,)
+    await bench.until(lambda: bench.superseded)
+    writer.write(wire.frame([wire.encode(wire.Shutdown())]))
+    await reader.read()
+    await close(writer)
+    await bench.until(lambda: not alive(pid))
+
+
+@with_bench
+async def test_bytes_that_are_no_order_end_the_connection_and_nothing_else(bench: Bench) -> None:
+    client = await bench.start()
+    client.submit(ORDERS)
+    await bench.state(client)
+    pid = client.pid
+    for spoiled in (b"\x00\x00\x00\x01\xc0", b"\xff" * 8, wire.frame([wire.encode(wire.TakeDescriptor("x"))])):
+        reader, writer = await connect(bench.path)
+        await frame_with(reader, wire.StateRows)
+        writer.write(spoiled)
+        assert b"Said" in await asyncio.wait_for(reader.read(), 5)
+        await close(writer)
+    assert alive(pid)
+    assert (await bench.start()).pid == pid
+
+
+@with_bench
+async def test_an_order_that_cannot_be_carried_out_is_said_and_the_next_one_is_done(bench: Bench) -> None:
+    client = await bench.start()
+    nowhere = commands.OpenTunnel(HOST, TUNNEL, "lo", Endpoint("192.0.2.250", 0), Endpoint("127.0.0.1", 9))
+    client.submit([SETUP, ADDED, nowhere, commands.SetDefault(HOST, TUNNEL)])
+    state = await bench.state(client)
+    assert state.defaults == (commands.SetDefault(HOST, TUNNEL),)
+    said = dict(bench.log.lines)["datapath.said"]
+    assert "OpenTunnel" in str(said["text"])

@@ -20,7 +20,7 @@ OPENED = commands.OpenTunnel(HOST, TUNNEL, "lo", Endpoint("127.0.0.1", 0), Endpo
 ORDERS: list[commands.AnyCommand] = [SETUP, ADDED, SECRET, OPENED, commands.SetDefault(HOST, TUNNEL)]
 
 
-class Lines:
+class Lines:  # a sojourn.datapath.log.Log
     """A log that a test can read."""
 
     def __init__(self) -> None:

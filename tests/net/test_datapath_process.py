@@ -352,6 +352,26 @@ def test_a_flow_outlives_sigterm_to_the_data_path(host: End, pulse: Pulse) -> No
     assert pulse.longest_gap(since) < 1.0
 
 
+def test_an_anchor_listens_on_a_low_port_too_and_still_does_after_a_death(anchor: End) -> None:
+    low = Endpoint("0.0.0.0", 443)
+    anchor.submit(msgspec.structs.replace(ANCHOR_ORDERS[0], listen=(Endpoint("0.0.0.0", 1800), low)))
+    anchor.state()
+    assert listening() >= {"443", "1800"}
+    os.kill(anchor.pid, signal.SIGKILL)
+    anchor.until_replaced()
+    anchor.state()
+    assert listening() >= {"443", "1800"}
+    anchor.submit(ANCHOR_ORDERS[0])
+    anchor.state()
+    time.sleep(0.1)
+    assert "443" not in listening()
+
+
+def listening() -> set[str]:
+    lines = run("ip", "netns", "exec", ANCHOR, "ss", "-Hunal").splitlines()
+    return {line.split()[3].rpartition(":")[2] for line in lines}
+
+
 def test_the_kernel_confirms_that_the_process_is_confined(host: End) -> None:
     host.submit(*HOST_ORDERS)
     host.state()

@@ -13,10 +13,12 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from sojourn.datapath.child import Child
 from sojourn.datapath.link import Link
+from sojourn.datapath.log import Log
+from sojourn.datapath.low_ports import open_low_ports
 from sojourn.datapath.mirror import Mirror
 from sojourn.datapath.private_socket import may_connect, peer, remove_stale
 from sojourn.datapath.restarts import Restarts
@@ -41,7 +43,7 @@ from sojourn.datapath.wire import (
 )
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux.descriptors import HeldDescriptors
-from sojourn.upmt.commands import AnyCommand
+from sojourn.upmt.commands import AnyCommand, Setup
 from sojourn.upmt.events import AnyEvent, State
 
 ADOPT_PATIENCE: Final = 3.0
@@ -53,18 +55,6 @@ RECONNECT_DELAY: Final = 0.25
 LEAVING_DELAY: Final = 0.2
 """After a process was told by someone else to end: most likely everything is being stopped, we too."""
 PROGRAM: Final = ("-m", "sojourn.datapath.process")
-
-
-class Log(Protocol):
-    """As much of a structlog logger as is used here."""
-
-    def info(self, event: str, **values: object) -> object:
-        """Say what happened."""
-        ...
-
-    def warning(self, event: str, **values: object) -> object:
-        """Say what should not have happened."""
-        ...
 
 
 class DataPathClient:
@@ -156,8 +146,17 @@ class DataPathClient:
         now = _now()
         for command in commands:
             self._mirror.sent(command, now)
+            if isinstance(command, Setup):
+                self._lend_low_ports(command)
         if self._link is not None and not self._reconnected:
             self._link.send(commands)
+
+    def _lend_low_ports(self, setup: Setup) -> None:
+        opened = open_low_ports(setup, self._held.by_name)
+        for name, fd in opened.items():
+            self._held.keep(name, fd)
+        if self._link is not None and not self._reconnected:
+            self._link.send_descriptors(opened)
 
     async def close(self, *, stop: bool = True) -> None:
         """End the process and leave nothing; with `stop=False` leave it running for the next control (60 s)."""
