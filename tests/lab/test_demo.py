@@ -1,4 +1,4 @@
-from sojourn.lab.demo import BAD, THREAD, carrier, draw, spans
+from sojourn.lab.demo import BAD, OUTAGE, THREAD, carrier, draw, spans
 from sojourn.lab.gaps import Packet
 from sojourn.lab.picture import Line, Rectangle, Text
 from sojourn.lab.report import Happened, Result, build
@@ -33,6 +33,7 @@ def test_a_network_has_a_state_at_every_time() -> None:
 def test_the_picture_shows_the_gap_the_thread_and_the_table() -> None:
     shapes = draw(moved()).shapes
     (gap,) = [shape for shape in shapes if isinstance(shape, Rectangle) and shape.fill == BAD]
+    assert not [shape for shape in shapes if isinstance(shape, Rectangle) and shape.fill == OUTAGE]
     assert round(gap.width) == round((1160 - 110 - 30) / 10 * 1.02)
     threads = [shape for shape in shapes if isinstance(shape, Line) and shape.colour == THREAD]
     assert len(threads) == 2

@@ -1,10 +1,11 @@
+import msgspec
 import pytest
 from rich.console import Console
 
 from sojourn.lab.report import Happened
 from sojourn.lab.runner import Moment, Observer
 from sojourn.lab.stage import SILENT, UP, Condition, Sample, Stage
-from sojourn.lab.timeline import PlainObserver, carried, draw
+from sojourn.lab.timeline import Lanes, PlainObserver, carried
 from sojourn.lab.topology import Lab, Topology
 from sojourn.lab.traffic import Stream
 
@@ -26,12 +27,15 @@ def test_bytes_between_two_readings_are_spread_evenly() -> None:
 
 def test_the_lanes_show_who_carries_and_what_is_missing() -> None:
     arrivals = [0.02 * n for n in range(250)] + [7.0 + 0.02 * n for n in range(150)]
-    moment = Moment(10.0, [Stream("voice up", "voice", arrivals, [], [])], stage(), 0.0)
+    moment = Moment(10.4, [Stream("voice up", "voice", arrivals, [], [])], stage(), 0.0)
     console = Console(width=60, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - the console keeps it
-    console.print(draw("a run", 10.0, 40, moment, [Happened(5.0, "falls silent")]))
+    lanes = Lanes(10.0, 40)
+    lanes.advance(msgspec.structs.replace(moment, elapsed=4.0))
+    lanes.advance(moment)
+    console.print(lanes.picture("a run", moment, [Happened(5.0, "falls silent")]))
     console.file.close()
     title, wifi, cellular, voice, marks, event = console.export_text().splitlines()
-    assert "10.0 of 10 s" in title
+    assert "10.4 of 10 s" in title
     assert wifi == "wifi          " + "━" * 20 + "x" * 20
     assert cellular == "cellular      " + "─" * 20 + "━" * 20
     assert voice == "voice up      " + "█" * 20 + "·" * 8 + "▒" + "█" * 11

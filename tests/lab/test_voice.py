@@ -24,5 +24,5 @@ def test_two_ends_hear_every_packet_of_each_other(tmp_path: Path) -> None:
         sent = [(line.n, line.t) for line in sender if line.kind == "sent"]
         packets = [Packet(line.n, line.sent, line.t) for line in receiver if line.kind == "got"]
         fate = tally(sent, packets, 0.0, 1e12)
-        assert fate.sent >= 12
+        assert fate.sent >= 3
         assert (fate.lost, fate.doubled, fate.disordered) == (0, 0, 0)

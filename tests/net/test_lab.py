@@ -5,6 +5,7 @@ mh 192.168.100.25 --- nat0 160.80.100.1 --- core --- ch 86.0.0.1
 """
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from sojourn.lab.report import Result
 from sojourn.lab.runner import Run
 from sojourn.lab.scenarios import SCENARIOS
 from sojourn.lab.timeline import PlainObserver
-from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology
+from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology, remove_remains, standing
 from tests.net.conftest import MakeLab
 
 pytestmark = pytest.mark.net
@@ -60,7 +61,7 @@ def test_up_is_idempotent_and_down_leaves_nothing(lab: Lab) -> None:
     assert namespaces.RUN_NETNS.joinpath(lab.namespace("mh")).stat().st_ino == before
     sleeper = lab.start("an", "sleeper", ["sleep", "1000"])
     lab.down()
-    assert not namespaces.of_prefix(lab.topology.prefix)
+    assert not standing(lab.topology.prefix)
     assert not Path(f"/proc/{sleeper.pid}").exists()
     assert not lab.folder.exists()
     lab.down()
@@ -71,6 +72,15 @@ def test_remains_of_a_crash_are_built_over(lab: Lab) -> None:
     assert not lab.is_up()
     lab.up()
     assert answered(lab) == 4
+
+
+def test_labs_of_processes_that_are_gone_are_removed_and_others_are_not(lab: Lab, make_lab: MakeLab) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = make_lab(Topology(prefix=f"{lab.topology.prefix}-{gone.pid}"))
+    assert remove_remains(lab.topology.prefix) == [left.topology.prefix]
+    assert not standing(left.topology.prefix)
+    assert lab.is_up()
 
 
 def test_silence_loss_and_absence_do_what_they_say(lab: Lab) -> None:

@@ -1,7 +1,7 @@
 """`sojourn lab`: a small internet in network namespaces, for the demo, for experiments and for the tests."""
 
 import contextlib
-import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from sojourn.lab.links import AccessNetwork
 from sojourn.lab.report import Result
 from sojourn.lab.runner import Run
 from sojourn.lab.scenarios import LASTING, SCENARIOS, Scenario
-from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology
+from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology, own_prefix, remove_remains
 
 DEFAULT_PREFIX = "sojourn"
 
@@ -61,8 +61,9 @@ def up_command(prefix: str, networks: int, ipv6: bool, relayed: bool, as_json: b
 @lab.command("down")
 @prefix_option
 def down_command(prefix: str) -> None:
-    """Remove the lab with everything in it, also after a crash."""
+    """Remove the lab with everything in it, also after a crash; and what crashed runs have left."""
     Lab(Topology(prefix=prefix)).down()
+    remove_remains(prefix)
 
 
 @lab.command("list")
@@ -114,12 +115,16 @@ def demo_command(prefix: str, bare: bool, picture: str, as_json: bool) -> int:
 
 
 def _execute(scenario: Scenario, prefix: str, bare: bool) -> Result:
-    # Another run's lab of the same name must not be torn down under it: the process number tells them apart.
-    own = f"{prefix}-{os.getpid()}" if prefix == DEFAULT_PREFIX else prefix
-    title = f"{scenario.name}{' without Sojourn' if bare else ''}"
-    observer = timeline.observer(title, scenario.seconds)
+    # Each run has a lab of its own: `lab up`'s and those of other runs stay as they are.
+    remove_remains(prefix)
+    signal.signal(signal.SIGTERM, _interrupt)
+    observer = timeline.observer(f"{scenario.name}{' without Sojourn' if bare else ''}", scenario.seconds)
     with observer if isinstance(observer, timeline.LiveObserver) else contextlib.nullcontext():
-        return Run(scenario, own, observer, sojourn=not bare).run()
+        return Run(scenario, own_prefix(prefix), observer, sojourn=not bare).run()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt  # so that the lab is removed on the way out
 
 
 def _print(result: Result, *, expectations: bool) -> None:

@@ -8,8 +8,8 @@ from itertools import pairwise
 from sojourn.lab.gaps import NOTABLE_GAP, gaps
 from sojourn.lab.picture import Drawing, Line, Polygon, Rectangle, Text
 from sojourn.lab.report import EventFigures, Result
-from sojourn.lab.stage import GONE, LOSSY, SILENT, UP, Condition, Sample
-from sojourn.lab.tables import verdict
+from sojourn.lab.stage import GONE, LOSSY, SILENT, UP, Condition, Sample, outages
+from sojourn.lab.tables import gap, verdict
 
 WIDTH = 1160
 LEFT, RIGHT = 110, 30
@@ -17,7 +17,8 @@ LANE, LANE_GAP, STRIP, STRIP_GAP, ROW = 46, 14, 18, 8, 19
 TOP = 84
 COLOURS = {UP: "#e3f4e8", LOSSY: "#fdf0cf", SILENT: "#f9d7d3", GONE: "#eceff1"}
 WORDS = {LOSSY: "loses packets", SILENT: "silent", GONE: "gone"}
-THREAD, VOLUME, GOOD, BAD, GREY, INK = "#1565c0", "#9cc3ea", "#43a047", "#d32f2f", "#90a4ae", "#1f2933"
+THREAD, VOLUME, GOOD, BAD, OUTAGE = "#1565c0", "#9cc3ea", "#43a047", "#d32f2f", "#78909c"
+GREY, INK = "#90a4ae", "#1f2933"
 CARRYING_SHARE = 0.6
 CARRYING_BYTES = 2000
 """From this share of the bytes between two readings, and this many, a network is drawn as the one that carries."""
@@ -141,12 +142,24 @@ def _strips(sheet: _Sheet) -> None:
             Text(LEFT - 12, y + STRIP - 4, stream.name, 13, INK, "end"),
             Rectangle(sheet.x(0), y, sheet.x(until) - sheet.x(0), STRIP, GOOD),
         )
-        for gap in gaps(arrivals, 0.0, until):
-            x = sheet.x(gap.at)
-            width = max(1.5, sheet.x(gap.at + gap.seconds) - x)
+        for silence in gaps(arrivals, 0.0, until):
+            x = sheet.x(silence.at)
+            width = max(1.5, sheet.x(silence.at + silence.seconds) - x)
             sheet.drawing.add(Rectangle(x, y, width, STRIP, BAD))
+            out = outages(sheet.result.conditions, until)
+            sheet.drawing.add(*_excused(sheet, y, silence.at, silence.at + silence.seconds, out))
             if width > 34:
-                sheet.drawing.add(Text(x + width / 2, y + STRIP - 5, f"{gap.seconds:.1f} s", 10, "#ffffff", "middle"))
+                word = f"{silence.seconds:.1f} s"
+                sheet.drawing.add(Text(x + width / 2, y + STRIP - 5, word, 10, "#ffffff", "middle"))
+
+
+def _excused(sheet: _Sheet, y: float, since: float, until: float, out: list[tuple[float, float]]) -> list[Rectangle]:
+    spans = [(max(since, first), min(until, last)) for first, last in out]
+    return [
+        Rectangle(sheet.x(first), y, sheet.x(last) - sheet.x(first), STRIP, OUTAGE)
+        for first, last in spans
+        if last > first
+    ]
 
 
 def _axis(sheet: _Sheet) -> None:
@@ -156,12 +169,15 @@ def _axis(sheet: _Sheet) -> None:
     for second in range(0, int(sheet.result.seconds) + 1, step):
         x = sheet.x(second)
         sheet.drawing.add(Line(((x, y), (x, y + 5)), INK, 1), Text(x, y + 18, f"{second} s", 11, INK, "middle"))
-    note = f"green: data arrives; red: nothing for more than {NOTABLE_GAP * 1000:.0f} ms; blue: the network in use"
+    note = (
+        f"green: data arrives; red: nothing for more than {NOTABLE_GAP * 1000:.0f} ms; "
+        "grey: no network at all, or the host asleep; blue: the network in use"
+    )
     sheet.drawing.add(Text(sheet.x(0), y + 34, note, 10, "#7b8794"))
 
 
 def _table(sheet: _Sheet) -> None:
-    columns = ((LEFT - 12, "end"), (LEFT, "start"), (LEFT + 470, "end"), (LEFT + 590, "end"), (LEFT + 740, "end"))
+    columns = ((LEFT - 12, "end"), (LEFT, "start"), (LEFT + 530, "end"), (LEFT + 650, "end"), (LEFT + 800, "end"))
     head = ("", "event", "longest gap", "packets lost", "flows broken")
     rows = [head, *(_row(number, event) for number, event in enumerate(sheet.result.events, 1))]
     for place, row in enumerate(rows):
@@ -172,5 +188,4 @@ def _table(sheet: _Sheet) -> None:
 
 
 def _row(number: int, event: EventFigures) -> tuple[str, str, str, str, str]:
-    gap = f"{event.longest_gap_ms:.0f} ms" if event.longest_gap_ms < 1000 else f"{event.longest_gap_ms / 1000:.2f} s"
-    return str(number), f"{event.at:.1f} s  {event.text}", gap, str(event.lost), ", ".join(event.broken) or "0"
+    return str(number), f"{event.at:.1f} s  {event.text}", gap(event), str(event.lost), ", ".join(event.broken) or "0"

@@ -70,11 +70,9 @@ def exists(namespace: str) -> bool:
     return (RUN_NETNS / namespace).exists()
 
 
-def of_prefix(prefix: str) -> list[str]:
-    """Return the namespaces whose names begin with `prefix` and a dash."""
-    if not RUN_NETNS.is_dir():
-        return []
-    return sorted(entry.name for entry in RUN_NETNS.iterdir() if entry.name.startswith(f"{prefix}-"))
+def names() -> list[str]:
+    """Return the names of all namespaces."""
+    return sorted(entry.name for entry in RUN_NETNS.iterdir()) if RUN_NETNS.is_dir() else []
 
 
 def add(namespace: str) -> None:

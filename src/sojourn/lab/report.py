@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from sojourn.lab.gaps import longest, tally
+from sojourn.lab.gaps import Gap, longest, tally
 from sojourn.lab.scenarios import Limits, Scenario
-from sojourn.lab.stage import Condition, Sample
+from sojourn.lab.stage import Condition, Sample, outages
 from sojourn.lab.traffic import Stream
 from sojourn.lab.voice import INTERVAL
 
@@ -53,6 +53,8 @@ class EventFigures(Struct, frozen=True):
     at: float
     text: str
     longest_gap_ms: float
+    outage_ms: float
+    """How much of the longest gap nobody could have bridged: no network at all, or the host asleep."""
     lost: int
     back_ms: float | None
     """From the event to the last stream's first arrival after it; None when one had none."""
@@ -102,7 +104,8 @@ def build(
     """Compute the result of a run between two times of CLOCK_BOOTTIME."""
     figures = tuple(_stream(stream, start, end) for stream in streams)
     edges = [start + event.at for event in happened] + [end]
-    events = tuple(_event(event, streams, edges[place], edges[place + 1]) for place, event in enumerate(happened))
+    out = outages(conditions, end)
+    events = tuple(_event(event, streams, edges[place], edges[place + 1], out) for place, event in enumerate(happened))
     return Result(
         1, scenario.name, scenario.purpose, sojourn, round(end - start, 2), figures, events,
         tuple(_checks(_loosened(scenario.limits, slack_ms), streams, figures, events, samples, start, end)),
@@ -132,15 +135,21 @@ def _stream(stream: Stream, start: float, end: float) -> StreamFigures:
     )  # fmt: skip
 
 
-def _event(event: Happened, streams: Sequence[Stream], since: float, until: float) -> EventFigures:
+def _event(
+    event: Happened, streams: Sequence[Stream], since: float, until: float, out: Sequence[tuple[float, float]]
+) -> EventFigures:
     smooth = [stream for stream in streams if stream.kind == "voice"] or streams
-    gap = max((longest(it.arrivals, since, min(until, _end_of(it, until))).seconds for it in smooth), default=0.0)
+    gap = max((longest(it.arrivals, since, min(until, _end_of(it, until))) for it in smooth), default=Gap(0.0, since))
     lost = sum(tally(stream.sent, stream.packets, since, until).lost for stream in streams)
     broken = {it.name.split()[0] for it in streams if it.broken and since <= _last(it) + BLAME < until}
     return EventFigures(
-        round(event.at, 2), event.text, round(gap * 1000, 1), lost, _back(streams, since),
-        tuple(sorted(broken)),
+        round(event.at, 2), event.text, round(gap.seconds * 1000, 1), round(_overlap(gap, out) * 1000, 1), lost,
+        _back(streams, since), tuple(sorted(broken)),
     )  # fmt: skip
+
+
+def _overlap(gap: Gap, spans: Sequence[tuple[float, float]]) -> float:
+    return sum(max(0.0, min(gap.at + gap.seconds, until) - max(gap.at, since)) for since, until in spans)
 
 
 def _last(stream: Stream) -> float:

@@ -6,6 +6,7 @@ route, and orders to daemons do nothing: that is what the same events do to ordi
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,6 +17,8 @@ from sojourn.lab.processes import now
 from sojourn.lab.topology import Lab
 
 UP, SILENT, GONE, LOSSY = "up", "silent", "gone", "lossy"
+HOST, ASLEEP = "host", "asleep"
+"""The host's own condition stands among those of the networks."""
 
 
 class Condition(Struct, frozen=True):
@@ -24,6 +27,23 @@ class Condition(Struct, frozen=True):
     at: float
     network: str
     state: str
+
+
+def outages(conditions: Sequence[Condition], end: float) -> list[tuple[float, float]]:
+    """Return the times in which nothing could have got through: no network at all, or the host asleep."""
+    states: dict[str, str] = {}
+    found: list[tuple[float, float]] = []
+    since: float | None = None
+    for condition in sorted(conditions, key=lambda it: it.at):
+        states[condition.network] = condition.state
+        networks = [state for name, state in states.items() if name != HOST]
+        out = states.get(HOST) == ASLEEP or all(state in (GONE, SILENT) for state in networks)
+        if out and since is None:
+            since = condition.at
+        elif not out and since is not None:
+            found.append((since, condition.at))
+            since = None
+    return [*found, (since, end)] if since is not None else found
 
 
 class Sample(Struct, frozen=True):
@@ -149,12 +169,14 @@ class Stage:
 
     def suspend(self) -> None:
         """Stop every process of the mobile host, as suspend does, and let the NATs forget it."""
+        self._is(HOST, ASLEEP)
         namespaces.send_signal(self._host_processes(), signal.SIGSTOP)
         for link in self.lab.links.values():
             link.forget_mappings()
 
     def resume(self) -> None:
         """Let the mobile host's processes go on."""
+        self._is(HOST, UP)
         namespaces.send_signal(self._host_processes(), signal.SIGCONT)
 
     def _host_processes(self) -> list[int]:

@@ -3,7 +3,7 @@
 A table is (headings, rows); a heading that begins with ">" asks for its column to be set right.
 """
 
-from sojourn.lab.report import Result
+from sojourn.lab.report import EventFigures, Result
 
 Table = tuple[tuple[str, ...], list[list[object]]]
 
@@ -13,7 +13,7 @@ def events(result: Result) -> Table:
     headings = (">AT", "EVENT", ">LONGEST GAP", ">PACKETS LOST", ">ALL BACK AFTER", "FLOWS BROKEN")
     rows: list[list[object]] = [
         [
-            f"{event.at:.1f} s", event.text, _milliseconds(event.longest_gap_ms), event.lost,
+            f"{event.at:.1f} s", event.text, gap(event), event.lost,
             "never" if event.back_ms is None else _milliseconds(event.back_ms), ", ".join(event.broken) or 0,
         ]
         for event in result.events
@@ -60,11 +60,17 @@ def verdict(result: Result) -> str:
     flows = len({stream.name.split()[0] for stream in result.streams})
     if result.broken:
         return f"{result.scenario} {who}: {len(result.broken)} of {flows} flows broke: {', '.join(result.broken)}."
-    longest = max((event.longest_gap_ms for event in result.events), default=0.0)
+    longest = max((event.longest_gap_ms - event.outage_ms for event in result.events), default=0.0)
     return (
         f"{result.scenario} {who}: none of {flows} flows broke in {len(result.events)} events; "
-        f"the longest gap was {_milliseconds(longest)}."
+        f"the longest gap beside outages was {_milliseconds(longest)}."
     )
+
+
+def gap(event: EventFigures) -> str:
+    """Write an event's longest gap; what nobody could have bridged stands apart."""
+    beside = _milliseconds(event.longest_gap_ms - event.outage_ms)
+    return f"{_milliseconds(event.outage_ms)} outage + {beside}" if event.outage_ms else beside
 
 
 def _counts(sent: int, *counts: int) -> list[object]:

@@ -18,6 +18,9 @@ from sojourn.lab.runner import Moment
 from sojourn.lab.stage import GONE, LOSSY, SILENT, Condition, Sample
 
 LABEL = 14
+DRAW_EVERY = 0.25
+SETTLED = 0.3
+"""Seconds after which the journals of a time are surely read."""
 MARKS = ((0.1, "█", "green"), (0.5, "▓", "yellow"), (float("inf"), "▒", "red"))
 NOTHING = ("·", "red")
 NETWORK_MARKS = {GONE: (" ", "dim"), SILENT: ("x", "red"), LOSSY: ("~", "yellow")}
@@ -46,9 +49,9 @@ class LiveObserver:
     def __init__(self, title: str, seconds: float) -> None:
         self._console = Console(stderr=True)
         self._title = title
-        self._seconds = seconds
-        self._steps: list[str] = []
         self._events: list[Happened] = []
+        self._lanes = Lanes(seconds, max(20, self._console.width - LABEL - 2))
+        self._drawn = 0.0
         self._live = Live(Text(title), console=self._console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> Self:
@@ -60,7 +63,6 @@ class LiveObserver:
 
     def step(self, text: str) -> None:
         """Show a step while nothing runs yet."""
-        self._steps.append(text)
         if not self._events:
             self._live.update(Text(f"{self._title}: {text} ..."), refresh=True)
 
@@ -69,9 +71,11 @@ class LiveObserver:
         self._events.append(event)
 
     def tick(self, moment: Moment) -> None:
-        """Draw again."""
-        width = max(20, self._console.width - LABEL - 2)
-        self._live.update(draw(self._title, self._seconds, width, moment, self._events), refresh=True)
+        """Draw again, when it is time: the traffic needs the processor, too."""
+        if moment.elapsed - self._drawn >= DRAW_EVERY:
+            self._drawn = moment.elapsed
+            self._lanes.advance(moment)
+            self._live.update(self._lanes.picture(self._title, moment, self._events), refresh=True)
 
 
 def observer(title: str, seconds: float) -> LiveObserver | PlainObserver:
@@ -79,28 +83,40 @@ def observer(title: str, seconds: float) -> LiveObserver | PlainObserver:
     return LiveObserver(title, seconds) if sys.stderr.isatty() else PlainObserver()
 
 
-def draw(title: str, seconds: float, width: int, moment: Moment, events: list[Happened]) -> Group:
-    """Return the picture of a run so far, `width` characters for its whole time."""
-    span = seconds / width
-    columns = min(width, int(moment.elapsed / span))
-    lines = [Text(f"{title}   {moment.elapsed:5.1f} of {seconds:.0f} s", style="bold")]
-    for network in moment.stage.networks:
-        lane = _label(network)
-        for column in range(columns):
-            since = moment.start + column * span
-            mark, style = _network_mark(network, since, since + span, moment.stage.conditions, moment.stage.samples)
-            lane.append(mark, style)
-        lines.append(lane)
-    for stream in moment.streams:
-        lane = _label(stream.name)
-        for column in range(columns):
-            since = moment.start + column * span
-            mark, style = _stream_mark(stream.arrivals, since, since + span)
-            lane.append(mark, style)
-        lines.append(lane)
-    lines.append(_event_marks(events, span, width))
-    lines += [Text(f"{event.at:6.1f} s  {event.text}", style="dim") for event in events[-6:]]
-    return Group(*lines)
+class Lanes:
+    """The lanes as far as they are drawn, `width` characters for all of `seconds`. What is drawn stays as it is."""
+
+    def __init__(self, seconds: float, width: int) -> None:
+        self._seconds = seconds
+        self._width = width
+        self._span = seconds / width
+        self._columns = 0
+        self._lanes: dict[str, Text] = {}
+
+    def advance(self, moment: Moment) -> None:
+        """Draw the columns whose time is over, and whose arrivals have been taken in."""
+        columns = min(self._width, int((moment.elapsed - SETTLED) / self._span))
+        for column in range(self._columns, columns):
+            since = moment.start + column * self._span
+            until = since + self._span
+            for network in moment.stage.networks:
+                mark = _network_mark(network, since, until, moment.stage.conditions, moment.stage.samples)
+                self._append(network, *mark)
+            for stream in moment.streams:
+                self._append(stream.name, *_stream_mark(stream.arrivals, since, until))
+        self._columns = max(self._columns, columns)
+
+    def _append(self, name: str, mark: str, style: str) -> None:
+        self._lanes.setdefault(name, _label(name)).append(mark, style)
+
+    def picture(self, title: str, moment: Moment, events: list[Happened]) -> Group:
+        """Return title, lanes, marks of events, and the latest events in words."""
+        return Group(
+            Text(f"{title}   {moment.elapsed:5.1f} of {self._seconds:.0f} s", style="bold"),
+            *self._lanes.values(),
+            _event_marks(events, self._span, self._width),
+            *(Text(f"{event.at:6.1f} s  {event.text}", style="dim") for event in events[-6:]),
+        )
 
 
 def _label(text: str) -> Text:
@@ -128,13 +144,16 @@ def _network_mark(
 
 def carried(network: str, since: float, until: float, samples: list[Sample]) -> float:
     """Return how many bytes a network carried in a span, between the readings around it."""
-    times = [sample.at for sample in samples]
-    first = max(0, bisect_left(times, since) - 1)
-    last = min(len(samples) - 1, bisect_left(times, until))
+    first = max(0, bisect_left(samples, since, key=_time) - 1)
+    last = min(len(samples) - 1, bisect_left(samples, until, key=_time))
     if last <= first:
         return 0.0
     moved = samples[last].carried.get(network, 0) - samples[first].carried.get(network, 0)
     return moved * (until - since) / (samples[last].at - samples[first].at)
+
+
+def _time(sample: Sample) -> float:
+    return sample.at
 
 
 def _event_marks(events: list[Happened], span: float, width: int) -> Text:

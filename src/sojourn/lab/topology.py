@@ -10,6 +10,7 @@ Namespaces are named PREFIX-ROLE, so several labs stand side by side. What was b
 """
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from sojourn.lab.namespaces import LabError
 from sojourn.lab.processes import Child
 
 STATE = Path("/run/sojourn-lab")
+ROLE = r"mh|nat[0-9]+|core|an|ch|natc|ch2"
 MOBILE_HOST, CORE, ANCHOR, CORRESPONDENT, CALLER, CALLER_NAT = "mh", "core", "an", "ch", "ch2", "natc"
 
 WIFI = AccessNetwork(
@@ -60,6 +62,28 @@ class Topology(Struct, frozen=True):
     caller: str = "192.168.7.2"
     caller_public: str = "151.100.4.1"
     caller_router: str = "151.100.4.254"
+
+
+def standing(prefix: str) -> list[str]:
+    """Return the namespaces of a lab of this prefix, whatever its topology. Those of "x-1" are none of "x"'s."""
+    pattern = re.compile(rf"{re.escape(prefix)}-({ROLE})")
+    return [name for name in namespaces.names() if pattern.fullmatch(name)]
+
+
+def own_prefix(prefix: str) -> str:
+    """Return a prefix that no other process uses, and by which what a crash leaves can be told (`remove_remains`)."""
+    return f"{prefix}-{os.getpid()}"
+
+
+def remove_remains(prefix: str) -> list[str]:
+    """Remove the labs of `own_prefix(prefix)` whose process is gone; return their prefixes."""
+    pattern = re.compile(rf"({re.escape(prefix)}-([0-9]+))(-({ROLE}))?")
+    folders = [entry.name for entry in STATE.iterdir()] if STATE.is_dir() else []
+    found = [match for name in (*namespaces.names(), *folders) if (match := pattern.fullmatch(name))]
+    gone = sorted({match[1] for match in found if not Path(f"/proc/{match[2]}").exists()})
+    for remains in gone:
+        Lab(Topology(prefix=remains)).down()
+    return gone
 
 
 class Lab:
@@ -114,7 +138,7 @@ class Lab:
         for child in self.children:
             child.forget()
         self.children.clear()
-        namespaces.delete(namespaces.of_prefix(self.topology.prefix))
+        namespaces.delete(standing(self.topology.prefix))
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, role: str, *argv: str, check: bool = True, timeout: float = 30.0) -> str:
