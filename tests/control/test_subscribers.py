@@ -21,7 +21,8 @@ def test_the_token_and_the_record_hold_two_forms_of_the_same_secret() -> None:
     subscriber, token = invite(CONFIG, {}, "laptop", SECRET, KEYS, 1000.0)
     assert parse(str(token)) == token
     assert (token.address, token.port, token.spki, token.socks_key) == ("192.0.2.1", 443, *KEYS)
-    assert subscriber.ha1_once == hashlib.sha256(f"laptop:sojourn:{SECRET.hex()}".encode()).hexdigest()
+    ha1 = hashlib.sha256(f"laptop:sojourn:{SECRET.hex()}".encode()).hexdigest()
+    assert subscriber.ha1_once == f"SHA-256:{ha1}"
     assert subscriber == Subscriber("laptop", "laptop", ha1_once=subscriber.ha1_once, created=1000.0)
 
 

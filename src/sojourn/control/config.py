@@ -123,6 +123,10 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sip_plain: bool = False
     """Also the paper's form, SIP over UDP and TCP (such hosts get plain tunnels only)."""
     sip_plain_port: Port = SIP_PORT
+    digest: Annotated[tuple[Literal["SHA-256", "MD5"], ...], Meta(min_length=1)] = ("SHA-256",)
+    """Digest algorithms, the preferred first. MD5 is for old SIP clients (RFC 8760 §3: a downgrade).
+
+    A token keeps to those of the time when it was made."""
     tunnel_port: Port = TUNNEL_PORT
     plain_tunnels: bool = False
     pool: Text = "10.201.0.0/16"

@@ -8,7 +8,9 @@ import msgspec
 from sojourn.control.config import REALM, AnchorConfig
 from sojourn.control.token import JoinToken
 from sojourn.errors import ConfigError
-from sojourn.sip.digest import Algorithm, secret_hash
+from sojourn.sip.digest import Algorithm
+from sojourn.sip.digest_server import make_verifier
+from sojourn.upmt.candidates import stored
 from sojourn.upmt.records import Subscriber
 
 MAX_SUBSCRIBERS: Final = 10_000
@@ -38,8 +40,13 @@ def invite(
     except msgspec.ValidationError as error:
         fix = "Letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit."
         raise ConfigError(f"name {name!r}", "cannot be a user's name", fix) from error
-    once = secret_hash(Algorithm.SHA256, name, REALM, token.password)
+    once = stored(make_verifier(name, REALM, token.password, algorithms(config)))
     return Subscriber(user=name, name=name, ha1_once=once, created=time), token
+
+
+def algorithms(config: AnchorConfig) -> tuple[Algorithm, ...]:
+    """Return the digest algorithms of this anchor, the preferred first."""
+    return tuple(Algorithm(name) for name in config.digest)
 
 
 def revoke(known: Mapping[str, Subscriber], name: str) -> Subscriber:

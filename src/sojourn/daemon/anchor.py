@@ -19,6 +19,7 @@ import structlog
 from sojourn.api.server import Server
 from sojourn.control.config import REALM, AnchorConfig
 from sojourn.control.roaming_log import RoamingLog
+from sojourn.control.subscribers import algorithms
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
@@ -57,7 +58,7 @@ class AnchorDaemon:
         records = self.store.load()
         self.forwards: dict[tuple[int, int], PortForward] = {(f.protocol, f.public_port): f for f in records.forwards}
         self.system = AnchorSystem(self.config)
-        self.registrar = Registrar(DigestServer(REALM, os.urandom(32)), _limits(self.config))
+        self.registrar = Registrar(DigestServer(REALM, os.urandom(32), algorithms(self.config)), _limits(self.config))
         self.machine = Anchor(
             self.registrar,
             Leases(

@@ -19,7 +19,6 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import ip
 from sojourn.sip import message
-from sojourn.sip.digest import Algorithm
 from sojourn.sip.digest_server import make_verifier
 from sojourn.sip.registrar import Accept, Binding, Refuse, Registrar
 from sojourn.sip.rules import refuse
@@ -152,13 +151,17 @@ class Anchor:
                 return self._answer(answer) if answer is not None else []
             case events.TunnelMoved(tunnel, outer):
                 self.outer[tunnel] = outer
+            case events.State(outer=known):
+                self.outer.update(known)
             case events.SecretInUse(association, generation):
                 return self._secret_in_use(association, generation)
             case SubscriberChanged(subscriber):
                 return self._changed(subscriber)
             case SubscriberRemoved(user):
-                gone = self.subscribers.pop(user, None)
-                return self._forget(gone) if gone is not None else []
+                gone = self.subscribers.get(user)
+                commands = self._end(gone)[:-1] if gone is not None else []
+                self.subscribers.pop(user, None)
+                return commands
         return []
 
     def deadline(self) -> float | None:
@@ -204,14 +207,14 @@ class Anchor:
         if isinstance(decision, Refuse):
             return self._refuse(incoming, decision)
         subscriber = self.subscribers[decision.user]
-        commands: list[AnchorCommand] = []
-        if decision.contact is not None and decision.expires == 0:
-            commands = self._end(subscriber)
-            commands.append(self._log(subscriber, "left", event.source))
-            return [*commands, self.server.answer(incoming, decision.answer(None))]
+        if decision.contact is None:
+            return [self.server.answer(incoming, decision.answer(subscriber.vipa, subscriber.vipa6))]
+        if decision.expires == 0:
+            left = [*self._end(subscriber), self._log(subscriber, "left", event.source)]
+            return [*left, self.server.answer(incoming, decision.answer(None))]
+        sealed = event.transport == "TLS"
         try:
-            sealed = event.transport == "TLS"
-            renewed, granted = self._grant(subscriber, decision, sealed, now)
+            commands, renewed, granted = self._grant(subscriber, decision, sealed, now)
         except PoolExhausted as error:
             why, remedy = f"No free address: {error}", "enlarge `pool` in anchor.toml, or revoke hosts"
             return self._refuse(incoming, decision.refuse(503, why, remedy, RETRY_AFTER))
@@ -221,7 +224,7 @@ class Anchor:
         if decision.first:
             credential = self._random(CREDENTIAL_BYTES).hex()
             digest = self._registrar.digest
-            verifier = make_verifier(renewed.user, digest.realm, credential, (Algorithm.SHA256,))
+            verifier = make_verifier(renewed.user, digest.realm, credential, digest.algorithms)
             renewed = replace(renewed, ha1=stored(verifier))
         elif decision.retires_one_time and renewed.ha1_once is not None:
             renewed = replace(renewed, ha1_once=None)
@@ -229,7 +232,7 @@ class Anchor:
         self.subscribers[decision.user] = renewed
         self._bindings[decision.user] = decision.binding
         self._candidates.registered(decision.user, event.origin)
-        commands = [Keep(renewed), *self._install(renewed, False), Trust(event.origin, event.source)]
+        commands += [Keep(renewed), *self._install(renewed, False), Trust(event.origin, event.source)]
         body = lease.encode(granted, credential) if sealed else b""
         answer = decision.answer(granted.vipa, granted.vipa6, body)
         commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source))
@@ -237,19 +240,18 @@ class Anchor:
 
     def _grant(
         self, subscriber: Subscriber, decision: Accept, sealed: bool, now: float
-    ) -> tuple[Subscriber, lease.Lease]:
+    ) -> tuple[list[AnchorCommand], Subscriber, lease.Lease]:
         """Lend; when the pool is exhausted, take back the lease that ran out longest ago first."""
         unix = now + self._unix
         aead = next(iter(lease.decode_offer(decision.request.body).aeads)) if sealed else None
         try:
-            return self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+            return [], *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
         except PoolExhausted:
             over = [s for s in self.subscribers.values() if s.lease_until is not None and s.lease_until <= unix]
             if not over:
                 raise
-            oldest = min(over, key=lambda s: s.lease_until or 0.0)
-            self.subscribers[oldest.user] = self._leases.end(oldest)
-            return self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+            ended = self._end(min(over, key=lambda s: s.lease_until or 0.0))
+            return ended, *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
 
     def _refuse(self, incoming: Incoming, decision: Refuse) -> list[AnchorCommand]:
         self.refused[decision.reason] += 1
@@ -296,6 +298,7 @@ class Anchor:
 
     def _forget(self, subscriber: Subscriber) -> list[AnchorCommand]:
         self._bindings.pop(subscriber.user, None)
+        self._candidates.origins.pop(subscriber.user, None)
         if subscriber.vipa is None:
             return []
         association = association_of(subscriber.vipa)

@@ -42,9 +42,12 @@ class Candidates(Mapping[str, Candidate]):
 
 
 def stored(verifier: Verifier) -> str:
-    """Return what a record keeps of a secret: H(user:realm:secret) by SHA-256, hexadecimal."""
-    return verifier.a1[Algorithm.SHA256]
+    """Return what a record keeps of a secret: words like "SHA-256:hexadecimal H(user:realm:secret)"."""
+    return " ".join(f"{algorithm}:{ha1}" for algorithm, ha1 in verifier.a1.items())
 
 
-def _verifier(ha1: str | None) -> Verifier | None:
-    return None if ha1 is None else Verifier({Algorithm.SHA256: ha1})
+def _verifier(record: str | None) -> Verifier | None:
+    if record is None:
+        return None
+    words = (word.rpartition(":") for word in record.split())
+    return Verifier({Algorithm(algorithm): ha1 for algorithm, _, ha1 in words})

@@ -18,7 +18,7 @@ class Subscriber(Struct, frozen=True):
     name: str
     """What people call this host (`sojourn status`, `sojourn anchor revoke NAME`)."""
     ha1_once: str | None = None
-    """Digest H(A1) of the one-time secret in the join token; None once it has been used up."""
+    """Digest H(A1), by algorithm, of the one-time secret in the join token; None once it has been used up."""
     ha1: str | None = None
     """Digest H(A1) of the host's own credential; None before the first association."""
     tid: str | None = None
