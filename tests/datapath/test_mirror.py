@@ -127,6 +127,14 @@ def test_a_secret_that_is_in_use_makes_the_older_ones_go() -> None:
     assert mirror.replay(NOW) == [added(HOSTS[0]), secret(HOSTS[0], 2)]
 
 
+def test_an_anchor_keeps_the_secret_in_use_and_the_newest() -> None:
+    host, setup = HOSTS[0], commands.Setup(commands.Role.ANCHOR, "sojourn0", 1400)
+    mirror = fold(setup, added(host), *(secret(host, generation) for generation in (1, 2, 3)))
+    assert mirror.replay(NOW) == [setup, added(host), secret(host, 1), secret(host, 3)]
+    mirror.received(events.SecretInUse(host, 3), NOW)
+    assert mirror.replay(NOW) == [setup, added(host), secret(host, 3)]
+
+
 def test_outer_addresses_are_those_last_proved() -> None:
     first, last = Endpoint("192.0.2.1", 1), Endpoint("192.0.2.1", 2)
     mirror = fold(added(HOSTS[0]), events.TunnelMoved(TUNNELS[0], first), events.TunnelMoved(TUNNELS[0], last))

@@ -29,6 +29,7 @@ from sojourn.upmt.commands import (
     RemoveAssociation,
     Restore,
     Resumed,
+    Role,
     RowState,
     Select,
     SendInner,
@@ -50,7 +51,6 @@ ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""
 MAX_JOURNAL: Final = 1 << 16
 """Orders not yet done; beyond it the oldest one counts as done."""
-SECRETS_KEPT: Final = 2
 
 
 class MirrorRow:
@@ -147,7 +147,10 @@ class Mirror:
             return
         if known.secrets and command.secret.generation <= known.secrets[-1].secret.generation:
             return
-        known.secrets = [*known.secrets, command][-SECRETS_KEPT:]
+        # Which one an anchor seals with is known (SecretInUse): what came after it and was never used gives way
+        # (seal.KeySchedule). A host seals with the newest at once, and opens the one before meanwhile.
+        anchor = self.setup is not None and self.setup.role is Role.ANCHOR
+        known.secrets = [*(known.secrets[:1] if anchor else known.secrets[-1:]), command]
 
     def _close(self, tunnel: TunnelId) -> None:
         self.tunnels.pop(tunnel, None)
