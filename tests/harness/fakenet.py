@@ -178,7 +178,9 @@ KEY = bytes(range(32))
 class Pair:
     """A mobile host and its anchor, a tunnel on each of its wires, their data paths joined."""
 
-    def __init__(self, *wires: Wire, seed: int = 1, secret: Secret | None = None, mtu: int = 1448) -> None:
+    def __init__(
+        self, *wires: Wire, seed: int = 1, secret: Secret | None = None, mtu: int = 1448, anchor: Endpoint = ANCHOR
+    ) -> None:
         self.net = FakeNet(seed)
         self.wires = {TunnelId(0x10 + slot): wire for slot, wire in enumerate(wires)}
         self.host_events: list[AnyEvent] = []
@@ -192,6 +194,7 @@ class Pair:
         """Sees every datagram that reaches the anchor, with its source."""
         self._secret = secret or Secret(1, KEY, 1)
         self._mtu = mtu
+        self.anchor_at = anchor
         self.host = self._start(Role.HOST)
         self.anchor = self._start(Role.ANCHOR)
 
@@ -237,7 +240,7 @@ class Pair:
         for tunnel in tunnels:
             wire = self.wires[tunnel]
             local = Endpoint(wire.address, 50000 + tunnel)
-            commands.append(OpenTunnel(AssociationId(1), tunnel, wire.name, local, ANCHOR))
+            commands.append(OpenTunnel(AssociationId(1), tunnel, wire.name, local, self.anchor_at))
         if default:
             commands.append(SetDefault(AssociationId(1), tunnels[0]))
         self.host.submit(commands)
@@ -261,7 +264,7 @@ class Pair:
     def _up(self, tunnel: TunnelId, datagram: bytes, destination: Endpoint, fragment: bool) -> None:
         wire, inside = self.wires[tunnel], self.host.sockets[tunnel].local
         source = wire.outside_of(inside, self.now)
-        if destination != ANCHOR or not self._passes(wire, datagram, fragment, wire.dead_up):
+        if destination != self.anchor_at or not self._passes(wire, datagram, fragment, wire.dead_up):
             return
         when = self._arrival(wire, wire.last_up)
         wire.last_up = when
@@ -288,13 +291,14 @@ class Pair:
                 wire.refused_down += 1
                 return
             wire.passed_down += 1
-            self.host.forwarder.from_outer(datagram, ANCHOR, self.now, socket)
+            self.host.forwarder.from_outer(datagram, self.anchor_at, self.now, socket)
 
         self.net.deliver(lambda: self.host, when, arrive)
 
     def _passes(self, wire: Wire, datagram: bytes, fragment: bool, dead: bool) -> bool:
         lost = self.net.random.random() < wire.loss
-        return not (dead or lost) and (fragment or len(datagram) + 28 <= wire.mtu)
+        outer = len(datagram) + (48 if ":" in wire.address else 28)
+        return not (dead or lost) and (fragment or outer <= wire.mtu)
 
     def _arrival(self, wire: Wire, last: float) -> float:
         when = self.now + wire.delay + self.net.random.random() * wire.jitter

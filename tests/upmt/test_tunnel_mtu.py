@@ -85,10 +85,18 @@ def test_a_black_hole_is_found_by_lost_confirmations_while_small_packets_pass() 
     assert search.inner_mtu() == 1348
 
 
-def test_an_idle_path_is_not_asked() -> None:
+def test_an_idle_path_is_not_asked_and_needs_no_timer_until_data_flows() -> None:
     search = started()
     run(search, 1500, 0.0, 1.0)
     assert run(search, 1400, 1.0, 60.0, active=False) == []
+    assert search.due == float("inf")
+    search.resume(61.0)
+    assert run(search, 1400, 61.0, 10.0)[0] == 1500
+
+
+def test_a_search_that_nobody_answers_asks_ever_more_seldom() -> None:
+    search = started()
+    assert len(run(search, 1500, 0.0, 3600.0, alive=False)) < 30
 
 
 def test_a_smaller_path_is_asked_again_for_more_after_ten_minutes() -> None:

@@ -76,5 +76,7 @@ MTU_PROBES: Final = 3
 MTU_TIMEOUT_AT_LEAST: Final = 0.1
 MTU_CONFIRM_EVERY: Final = 5.0
 MTU_RAISE_AFTER: Final = 600.0
+MTU_DEAF_SPACING: Final = 300.0
+"""A search that gets no answer whatever asks at least so seldom in the end."""
 MTU_CANDIDATES: Final = (9000, 4352, 1500, 1492, 1480, 1472, 1460, 1440, 1420, 1400, 1380, 1360, 1340)
 """Outer packet sizes that real paths have; asked about all at once when the largest did not pass."""

@@ -207,6 +207,8 @@ class Tunnel(TunnelState):
                 commands += self._tick_life(now)
             if now >= self.path.due:
                 commands += self._challenges(self.path.tick(now, self._proof_rtt()))
+            if self.live.active(now):
+                self._search.resume(now)
             if now >= self._search.due and self._search_may_run():
                 commands += self._tick_search(now)
         if self.keys is not None:

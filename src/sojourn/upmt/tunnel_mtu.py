@@ -3,7 +3,7 @@
     idle --start--> ceiling --answer--> done          the usual path: one probe
                     ceiling --3 lost--> candidates --3 rounds--> done
     done --3 confirmations lost while smaller packets pass--> candidates       a black hole (RFC 8899 §4.3)
-    done --600 s--> ceiling                                                  the path may have grown
+    done --600 s, data flows--> ceiling                                      the path may have grown
 
 Sizes here are those of the outer packet, IP header included. While a search is on, packets go
 without DF: nothing is lost meanwhile. A path that carries less than 1280 inner bytes stays so.
@@ -16,6 +16,7 @@ from sojourn.upmt.constants import (
     MIN_INNER_MTU,
     MTU_CANDIDATES,
     MTU_CONFIRM_EVERY,
+    MTU_DEAF_SPACING,
     MTU_PROBES,
     MTU_RAISE_AFTER,
 )
@@ -46,6 +47,7 @@ class MtuSearch:
         self._tries = 0
         self._round_at = 0.0
         self._asked: tuple[int, ...] = ()
+        self._deaf = 0
         self._raise_at = _NEVER
 
     @property
@@ -81,6 +83,11 @@ class MtuSearch:
         """Forget the path."""
         self.phase, self.due, self.confirmed = Phase.IDLE, _NEVER, 0
 
+    def resume(self, now: float) -> None:
+        """Go on with confirmations, which rest while no data flows."""
+        if self.phase is Phase.DONE and self.due == _NEVER:
+            self.due = now + MTU_CONFIRM_EVERY
+
     def passed(self, datagram: int, now: float) -> None:
         """Take in that a probe of `datagram` bytes of UDP payload was answered."""
         size = datagram + self._overhead
@@ -98,7 +105,10 @@ class MtuSearch:
         if now < self.due:
             return []
         if self._tries and last_heard <= self._round_at:
-            return self._ask(now, timeout, self._asked)  # Nothing passes: that says nothing about sizes.
+            # Nothing passes at all: that says nothing about sizes. Ask ever more rarely.
+            self._deaf += 1
+            return self._ask(now, min(timeout * 2**self._deaf, MTU_DEAF_SPACING), self._asked)
+        self._deaf = 0
         if self.phase is Phase.DONE:
             return self._confirm(now, timeout, active)
         if self.phase is Phase.CEILING and self._tries >= MTU_PROBES:
@@ -119,7 +129,7 @@ class MtuSearch:
             return self.tick(now, timeout, now, active)
         if not active or self.confirmed < self.floor or self.confirmed <= BASE_DATAGRAM:
             self._tries = 0
-            self.due = min(now + MTU_CONFIRM_EVERY, self._raise_at)
+            self.due = _NEVER
             return []
         if self._tries >= MTU_PROBES:
             self.confirmed = 0
@@ -141,7 +151,7 @@ class MtuSearch:
         return tuple(sorted(sizes))
 
     def _enter(self, phase: Phase, now: float) -> None:
-        self.phase, self._tries, self.due = phase, 0, now
+        self.phase, self._tries, self._deaf, self.due = phase, 0, 0, now
 
     def _finish(self, now: float) -> None:
         self.phase, self._tries = Phase.DONE, 0
