@@ -136,7 +136,8 @@ class Daemons:
         wanted = {network.name for network in self.lab.topology.access}
 
         def complete(status: dict[str, Any]) -> bool:
-            up = {row["name"] for row in status["networks"] if row["state"] == "up"}
+            # By interface: a network that has IPv6 only is called otherwise.
+            up = {row["interface"] for row in status["networks"] if row["state"] == "up"}
             return status["state"] == "associated" and wanted <= up
 
         self.wait_until("associated with all networks up", complete, timeout)
