@@ -99,7 +99,7 @@ class AnchorDaemon:
                 emit=self._from_data_path,
                 epochs=self.directory.anchor_epochs,
                 log=_log,
-                on_superseded=self.stopping.set,
+                on_superseded=self._superseded,
             )
             self.data_path.submit([self.system.setup()])
             for command in self.machine.start(self.data_path.epochs_void):
@@ -111,6 +111,9 @@ class AnchorDaemon:
             self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
             self._tasks.start(self._report(), "report")
             await self.stopping.wait()
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
         finally:
             await self._close()
         if self.failed is not None:
@@ -135,6 +138,10 @@ class AnchorDaemon:
                     raise ConfigError(where, why, fix) from error
                 _log.warning("not listening", address=address, why=error.strerror)
 
+    def _superseded(self) -> None:
+        """Another control has adopted our data path: end, and touch nothing that is now its own."""
+        self._fail(SojournError("another `sojourn anchor` has taken over here; this one ends"))
+
     def _fail(self, error: BaseException) -> None:
         self.failed = error
         self.stopping.set()
@@ -143,9 +150,11 @@ class AnchorDaemon:
         self.driver.close()
         await self._tasks.close()
         self._sip.close()
+        clean = self.failed is None
         if self.data_path is not None:
-            await self.data_path.close(stop=True)
-        await self.system.down()
+            await self.data_path.close(stop=clean)
+        if clean:  # else the flows go on for a minute: whoever starts next adopts them
+            await self.system.down()
         await self._server.close()
         self.store.close()
 

@@ -110,19 +110,27 @@ class HostDaemon:
                 emit=self._from_data_path,
                 epochs=self.directory.host_epochs,
                 log=_log,
-                on_superseded=self.stopping.set,
+                on_superseded=self._superseded,
             )
             sys.stderr.write("sojourn host: ready\n")
             self._tasks.start(self._watch_networks(), "networks")
             self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
             self._tasks.start(self._report(), "report")
             await self.stopping.wait()
-            await self._leave()
+            if self.failed is None:
+                await self._leave()
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
         finally:
             await self._close()
         if self.failed is not None:
             raise self.failed
         return 0
+
+    def _superseded(self) -> None:
+        """Another control has adopted our data path: end, and touch nothing that is now its own."""
+        self._fail(SojournError("another `sojourn host` has taken over here; this one ends"))
 
     def _fail(self, error: BaseException) -> None:
         self.failed = error
@@ -141,9 +149,11 @@ class HostDaemon:
         await self._tasks.close()
         for channel in list(self._channels.values()):
             channel.close()
+        clean = self.failed is None
         if self.data_path is not None:
-            await self.data_path.close(stop=True)
-        await self.system.down()
+            await self.data_path.close(stop=clean)
+        if clean:  # else the flows go on for a minute: whoever starts next adopts them
+            await self.system.down()
         await self._server.close()
 
     # -- what happens
