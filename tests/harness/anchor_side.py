@@ -110,9 +110,9 @@ class AnchorSide:
                     self.trusted.add(origin)
                 case Associated(user, _, vipa, what):
                     self.world.transcript.say(f"anchor: {user} {what} as {vipa}")
+                case SendInner() if not self.world.signal("anchor", command):
+                    pass
                 case _:
-                    if isinstance(command, SendInner):
-                        self.world.signal("anchor", command)
                     self.data_path.submit([command])
         self._timer.arm()
 

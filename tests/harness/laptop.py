@@ -35,6 +35,7 @@ class Laptop:
     def __init__(self, world: "World", name: str, wires: tuple[Wire, ...], secret: str, order: tuple[str, ...]) -> None:
         self.world = world
         self.name = name
+        self.tid = f"{name}-tid"
         self.wires = {wire.name: wire for wire in wires}
         """By the network's name, which is its interface's and its kind, too."""
         self.here: set[str] = set()
@@ -58,7 +59,7 @@ class Laptop:
 
     def _machines(self) -> None:
         settings = AssociationSettings(
-            self.name, ANCHOR_SIP.address, f"{self.name}-tid", self.credential or self._secret, self.state.vipa
+            self.name, ANCHOR_SIP.address, self.tid, self.credential or self._secret, self.state.vipa
         )
         preferences = Preferences(self._order)
         self.decide = Decide(preferences)
@@ -187,9 +188,9 @@ class Laptop:
                         self.data_path.submit([setup])
                 case Left():
                     self.left = True
+                case SendInner() if not self.world.signal(self.name, command):
+                    pass
                 case _:
-                    if isinstance(command, SendInner):
-                        self.world.signal(self.name, command)
                     self.data_path.submit([command])
         self._timer.arm()
 

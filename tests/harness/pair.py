@@ -28,6 +28,9 @@ class World:
         self.transcript = Transcript(self.net.clock)
         self.laptops: dict[str, Laptop] = {}
         self.origins = 0
+        self.lose = 0
+        """So many of the next signals inside tunnels get lost."""
+        self.lost: list[SendInner] = []
         self.anchor = AnchorSide(self, pool, limits or Limits())
 
     def laptop(
@@ -54,10 +57,15 @@ class World:
                 return held.network.name
         return "a tunnel that is gone"
 
-    def signal(self, who: str, command: SendInner) -> None:
-        """Write a signal inside a tunnel into the transcript."""
+    def signal(self, who: str, command: SendInner) -> bool:
+        """Write a signal inside a tunnel into the transcript, and say whether it passes."""
         said = inner_line(command.packet, self.network_of)
-        self.transcript.say(f"{who} in {self.network_of(command.tunnel)}: {said}")
+        passes = not self.lose
+        self.transcript.say(f"{who} in {self.network_of(command.tunnel)}: {said}{'' if passes else ' (lost)'}")
+        if not passes:
+            self.lose -= 1
+            self.lost.append(command)
+        return passes
 
     def sip(self, who: str, wire: Wire, data: bytes) -> None:
         """Write a message of a SIP connection into the transcript."""

@@ -194,16 +194,25 @@ def test_a_new_secret_is_opened_beside_the_old_one_until_it_is_used() -> None:
     assert opener.current == 1024
 
 
-def test_an_older_secret_is_not_installed_and_old_ones_are_forgotten() -> None:
+def test_an_older_secret_is_not_installed_and_used_up_ones_are_forgotten() -> None:
     keys = KeySchedule(SECRET)
     keys.install(Secret(1, bytes(32), 99))
     assert keys.secrets == [SECRET]
     keys.install(Secret(2, bytes(32), 1024))
+    keys.retire()
+    assert keys.at(7) is None
     keys.install(Secret(3, bytes(32), 2048))
     assert [secret.generation for secret in keys.secrets] == [2, 3]
-    assert keys.at(7) is None
     keys.retire()
     assert [secret.generation for secret in keys.secrets] == [3]
+
+
+def test_a_secret_that_its_peer_never_used_gives_way_to_a_newer_one() -> None:
+    """The answer that told it may have been lost: the peer goes on with the one before."""
+    keys = KeySchedule(SECRET)
+    keys.install(Secret(2, bytes(32), 1024))
+    keys.install(Secret(3, bytes(32), 2048))
+    assert [secret.generation for secret in keys.secrets] == [1, 3]
 
 
 def test_a_secret_never_shows_its_key() -> None:

@@ -107,6 +107,8 @@ class Orders(Registry):
         if association.keys is None:
             association.keys = KeySchedule(command.secret)
         else:
+            if association.in_use == association.keys.newest().generation:
+                association.keys.retire()
             association.keys.install(command.secret)
         for tunnel in self._tunnels_of(association):
             tunnel.install(association.keys, self.epochs, now)

@@ -108,16 +108,16 @@ def derive(secret: Secret, tunnel: TunnelId, direction: Direction, epoch: int) -
 
 
 class KeySchedule:
-    """The secrets of one association, newest last; at most the current one and its successor."""
+    """The secrets of one association, newest last; at most the one in use and its successor."""
 
     def __init__(self, secret: Secret) -> None:
         self.secrets = [secret]
 
     def install(self, secret: Secret) -> None:
-        """Take in a newer secret; the one before the current one is forgotten."""
+        """Take in a newer secret. A successor that was never used gives way to it: maybe the peer never heard of that."""
         if secret.generation <= self.secrets[-1].generation:
             return
-        self.secrets = [self.secrets[-1], secret]
+        self.secrets = [self.secrets[0], secret]
 
     def retire(self) -> None:
         """Forget every secret but the newest (its peer has sealed with it)."""

@@ -105,7 +105,6 @@ class HandoverSender:
 
     def tunnel_lost(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
         """Send what is pending on a tunnel given up again on another one, if there is another."""
-        self._rtt.pop(tunnel, None)
         self._lost.add(tunnel)
         return self._elsewhere(now)
 

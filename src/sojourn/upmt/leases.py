@@ -66,7 +66,8 @@ class Leases:
             vipa=vipa,
             vipa6=vipa6,
             tunnels=tunnels,
-            secrets=(*subscriber.secrets[-1:], secret) if secret is not None else subscriber.secrets,
+            # The first one is in use; one that followed may never have reached the host.
+            secrets=(*subscriber.secrets[:1], secret) if secret is not None else subscriber.secrets,
             lease_until=unix + expires,
         )
         terms = self._terms

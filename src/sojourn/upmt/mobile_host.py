@@ -237,6 +237,7 @@ class MobileHost:
             case events.FlowEnded(_, flow):
                 return [FlowGone(flow)]
             case events.TunnelTested(tunnel, _, rtt):
+                self.sender.measured(tunnel, rtt)
                 return self._path(tunnel, "works", lambda name: PathTested(name, rtt), now)
             case events.TunnelRecovered(tunnel):
                 return self._path(tunnel, "works", PathRecovered, now)
@@ -368,6 +369,7 @@ class MobileHost:
         if lease.secret is not None:
             commands.append(InstallSecret(ME, lease.secret))
         self.sender.lease(lease, self.association.settings.user)
+        self.channels.resolved([endpoint.address for endpoint in lease.endpoints])
         if self._registered != self.channels.channel:
             self._registered = self.channels.channel
             commands += self._from_sender(self.sender.registered(now))
