@@ -363,7 +363,8 @@ class HostDaemon:
         try:
             return msgspec.json.decode(self._state_file.read_bytes(), type=HostState)
         except (OSError, msgspec.DecodeError):
-            return HostState()
+            # Move numbers must be above all that this host has used before its memory was lost.
+            return HostState(move=int(time.time()))  # noqa: TID251
 
     def _write_state(self, state: HostState) -> None:
         temporary = self._state_file.with_suffix(".new")

@@ -22,6 +22,7 @@ class ChannelKeeper:
         """The channel in use or being opened."""
         self.network: str | None = None
         self.open = False
+        self._addresses: tuple[str, ...] = ()
         self._last = 0
         self._backoff: dict[str, tuple[float, float]] = {}
 
@@ -60,8 +61,18 @@ class ChannelKeeper:
             if self._backoff.get(network.name, (0.0, 0.0))[0] <= now:
                 self._last += 1
                 self.channel, self.network = self._last, network.name
-                return [OpenChannel(self._last, network.name, network.interface, network.address, self.anchor)]
+                anchor = self._anchor_for(network)
+                return [OpenChannel(self._last, network.name, network.interface, network.address, anchor)]
         return []
+
+    def resolved(self, addresses: Sequence[str]) -> None:
+        """Take in the anchor's addresses, once it has told them: its name may not be resolvable later on."""
+        self._addresses = tuple(addresses)
+
+    def _anchor_for(self, network: Network) -> Endpoint:
+        ipv6 = ":" in network.address
+        fitting = (address for address in self._addresses if (":" in address) is ipv6)
+        return Endpoint(next(fitting, self.anchor.address), self.anchor.port)
 
     def retry_at(self, networks: Sequence[Network]) -> float | None:
         """Return when a network may be tried again, or None while there is nothing to wait for."""
