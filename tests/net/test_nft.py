@@ -199,6 +199,21 @@ def test_conntrack_remembers_udp_for_an_hour_also_after_a_reload(anchor: World) 
         assert max(time_outs(socket.IPPROTO_UDP)) > nft.UDP_IDLE - 60
 
 
+def test_whoever_calls_a_forwarded_port_is_remembered_for_long_once_the_host_has_answered(anchor: World) -> None:
+    with NFCTSocket() as conntrack:
+        conntrack.flush()
+    client = listener(anchor.far, FAR, 0, socket.SOCK_DGRAM)
+    server = listener(anchor.host, VIPA, 53, socket.SOCK_DGRAM)
+    with client, server:
+        client.sendto(b"1", (PUBLIC, 5353))
+        peer = server.recvfrom(10)[1]
+        assert max(time_outs(socket.IPPROTO_UDP)) <= nft.UDP_UNANSWERED
+        time.sleep(2.1)  # a conversation, in the kernel's view, lasts longer than two seconds
+        server.sendto(b"2", peer)
+        assert client.recv(10) == b"2"
+        assert max(time_outs(socket.IPPROTO_UDP)) > nft.UDP_IDLE - 60
+
+
 def test_conntrack_remembers_tcp_with_unacknowledged_data_for_a_day_also_after_a_reload(anchor: World) -> None:
     server = listener(anchor.far, FAR, 8085, socket.SOCK_STREAM)
     with server, connected(anchor.host, VIPA, FAR, 8085) as client:

@@ -63,6 +63,19 @@ def test_an_icmp_error_belongs_to_the_flow_that_it_is_about(six: bool) -> None:
     assert (ip.text(view.source), view.destination) == (router, ip.packed(host.address))
 
 
+@both
+def test_an_icmp_error_to_anyone_but_the_quoted_sender_has_no_flow(six: bool) -> None:
+    host, peer = ends(six)
+    quoted = tcp_packet(peer, host, bytes(64))  # what the host got, and says that it could not take
+    kind = ICMPV6 if six else ICMP
+    body = bytes((1 if six else 3, 1)) + bytes(6) + quoted
+    error = ip.ip_header(ip.packed(host.address), ip.packed(peer.address), kind, len(body)) + body
+    assert ip.flow_key(error) == ip.flow_key(quoted, inbound=True)
+    elsewhere = "2001:db8:bad::1" if six else "169.254.169.254"
+    with pytest.raises(RemoteProtocolError):
+        ip.flow_key(ip.ip_header(ip.packed(host.address), ip.packed(elsewhere), kind, len(body)) + body)
+
+
 def test_an_error_with_the_shortest_quote_allowed_still_names_its_flow() -> None:
     host, peer = ends()
     packet = tcp_packet(host, peer, bytes(100))

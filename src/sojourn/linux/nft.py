@@ -24,6 +24,8 @@ TCP_WAITING = 86400
 The kernel's are 30 s or 120 s for UDP, and 300 s for TCP with data that nobody acknowledges. TCP that is
 idle keeps the kernel's own 5 days.
 """
+UDP_UNANSWERED = 30
+"""The kernel's own, for datagrams to a forwarded port that the host has not answered yet: anybody can send them."""
 NFT_SECONDS = 30
 
 
@@ -85,7 +87,10 @@ table inet {ANCHOR_TABLE} {{
     {_lines(_source_nat(rules))}
   }}
   chain time_outs {{
-    {_lines(_time_out_rules())}
+    {_lines(_time_out_rules("udp"))}
+  }}
+  chain called {{
+    {_lines(_time_out_rules("called"))}
   }}
   chain forward {{
     type filter hook forward priority filter; policy accept;
@@ -189,6 +194,9 @@ def _time_outs(family: str) -> str:
     return f"""  ct timeout udp_{family} {{
     protocol udp; l3proto {family}; policy = {{ unreplied : {UDP_IDLE}, replied : {UDP_IDLE} }};
   }}
+  ct timeout called_{family} {{
+    protocol udp; l3proto {family}; policy = {{ unreplied : {UDP_UNANSWERED}, replied : {UDP_IDLE} }};
+  }}
   ct timeout tcp_{family} {{
     protocol tcp; l3proto {family}; policy = {{ retrans : {TCP_WAITING}, unack : {TCP_WAITING} }};
   }}"""
@@ -219,17 +227,19 @@ def _source_nat(rules: AnchorRules) -> list[str]:
     return lines
 
 
-def _time_out_rules() -> list[str]:
+def _time_out_rules(udp: str) -> list[str]:
     return [
-        f'meta nfproto {_nfproto(family)} meta l4proto {protocol} ct timeout set "{protocol}_{family}"'
+        f'meta nfproto {_nfproto(family)} meta l4proto {protocol} ct timeout set "{policy}_{family}"'
         for family in ("ip", "ip6")
-        for protocol in ("tcp", "udp")
+        for protocol, policy in (("tcp", "tcp"), ("udp", udp))
     ]
 
 
 def _forwarding(rules: AnchorRules) -> list[str]:
     device = _name(rules.device)
-    lines = [f"{side} {device} ct state new jump time_outs" for side in ("iifname", "oifname")]
+    lines = [f"iifname {device} ct state new jump time_outs", f"oifname {device} ct state new jump called"]
+    # What belongs to no connection is not translated: it would show the correspondent a Vipa.
+    lines.append(f"iifname {device} ct state invalid counter drop")
     lines.append(f"iifname {device} ip saddr != {_family(rules.pool)[1]} counter drop")
     if rules.pool6 is None:
         lines.append(f"iifname {device} meta nfproto ipv6 counter drop")

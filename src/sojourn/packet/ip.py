@@ -135,7 +135,7 @@ def flow_key(packet: Buffer, offset: int = 0, *, inbound: bool = False) -> bytes
     """Return the key of the flow that the packet at `offset` belongs to; `inbound` = it travels to the host.
 
     ICMP echo has its identifier as local port; an ICMP error belongs to the flow of the packet it
-    quotes; fragments and protocols without ports have both ports 0.
+    quotes, whose sender it must go to; fragments and protocols without ports have both ports 0.
     """
     if offset:
         packet = packet[offset:]
@@ -162,7 +162,11 @@ def _key(packet: Buffer, view: IpView, inbound: bool, quoted: bool = False) -> b
             ports = bytes(packet[at + 4 : at + 6]) + b"\0\0"
         elif kind in _ERRORS[protocol] and not quoted:
             inner = packet[at + 8 : end]
-            return _key(inner, parse(inner, quoted=True), not inbound, quoted=True)
+            about = parse(inner, quoted=True)
+            if about.source != view.destination:
+                # It would get by under the key of a flow to somewhere else.
+                raise RemoteProtocolError("an ICMP error about another's packet", reason="icmp")
+            return _key(inner, about, not inbound, quoted=True)
     ends = (view.destination, view.source) if inbound else (view.source, view.destination)
     return b"".join((protocol.to_bytes(1), *ends, ports))
 
