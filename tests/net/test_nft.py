@@ -211,6 +211,8 @@ def test_whoever_calls_a_forwarded_port_is_remembered_for_long_once_the_host_has
         time.sleep(2.1)  # a conversation, in the kernel's view, lasts longer than two seconds
         server.sendto(b"2", peer)
         assert client.recv(10) == b"2"
+        client.sendto(b"3", (PUBLIC, 5353))
+        assert server.recv(10) == b"3"
         assert max(time_outs(socket.IPPROTO_UDP)) > nft.UDP_IDLE - 60
 
 
