@@ -229,6 +229,8 @@ class Anchor:
         elif decision.retires_one_time and renewed.ha1_once is not None:
             renewed = replace(renewed, ha1_once=None)
         renewed = replace(renewed, tid=decision.tid)
+        if subscriber.vipa != renewed.vipa:
+            commands += self._forget(subscriber)
         self.subscribers[decision.user] = renewed
         self._bindings[decision.user] = decision.binding
         self._candidates.registered(decision.user, event.origin)

@@ -41,7 +41,7 @@ class Leases:
         self._taken: set[TunnelId] = set()
         for subscriber in subscribers:
             self._taken.update(subscriber.tunnels)
-            if subscriber.vipa is not None:
+            if subscriber.vipa is not None and subscriber.vipa in pool:
                 pool.lease(subscriber.vipa)
 
     def grant(
@@ -57,7 +57,7 @@ class Leases:
         `aead` None: no secret, for an association outside of TLS (plain tunnels only).
         """
         vipa, vipa6 = subscriber.vipa, subscriber.vipa6
-        if vipa is None:
+        if vipa is None or vipa not in self._pool:  # the owner may have changed the pool
             vipa, vipa6 = self._pool.lease(wanted)
         tunnels = subscriber.tunnels or self._indices()
         secret = self._next_secret(subscriber, aead) if aead is not None else None

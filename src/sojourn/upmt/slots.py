@@ -28,7 +28,10 @@ class Slots:
     """Slots by network name."""
 
     def __init__(self, known: Mapping[str, int]) -> None:
-        self.by_name = {name: slot for name, slot in known.items() if 0 <= slot < SLOTS}
+        self.by_name: dict[str, int] = {}
+        for name, slot in known.items():
+            if 0 <= slot < SLOTS and slot not in self.by_name.values():
+                self.by_name[name] = slot
 
     def take(self, name: str, in_use: Set[int]) -> bool:
         """Give `name` a slot and say whether that is news: a free one, else that of a network not here now.

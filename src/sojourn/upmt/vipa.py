@@ -38,6 +38,10 @@ class VipaPool:
         """Return how many addresses are lent."""
         return len(self._lent)
 
+    def __contains__(self, vipa: str) -> bool:
+        """Say whether an address is one that this pool lends."""
+        return self._place(vipa) is not None
+
     def lease(self, wanted: str | None = None) -> tuple[str, str | None]:
         """Lend `wanted` when it is ours and free, else the next free address; PoolExhausted when none is."""
         place = None if wanted is None else self._place(wanted)
