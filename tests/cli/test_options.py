@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from sojourn.api.messages import ANCHOR_SOCKET, HOST_SOCKET
+from sojourn.api.messages import ANCHOR_SOCKET, HOST_SOCKET, ApiError
 from sojourn.cli import options
+from sojourn.cli.main import sojourn
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +22,16 @@ def test_what_was_given_goes_before_the_environment_and_that_before_the_role_s_o
     monkeypatch.setenv("SOJOURN_SOCKET", "/e")
     assert options.socket_path(None, ANCHOR_SOCKET) == "/e"
     assert options.socket_path("/g", ANCHOR_SOCKET) == "/g"
+
+
+@pytest.mark.parametrize("words", [["--socket", "/g", "status"], ["status", "--socket", "/g"]])
+def test_a_socket_that_is_named_on_the_command_line_goes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("SOJOURN_SOCKET", "/e")
+    result = CliRunner().invoke(sojourn, words)
+    assert isinstance(result.exception, ApiError)
+    assert "/g" in str(result.exception)
 
 
 @pytest.mark.parametrize(

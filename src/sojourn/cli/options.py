@@ -20,7 +20,8 @@ CONFIG_DIR = DEFAULT
 def socket_option(function: F) -> F:
     """Add `--socket`."""
     text = "Control socket of the daemon (or SOJOURN_SOCKET)."
-    return click.option("--socket", metavar="PATH", envvar="SOJOURN_SOCKET", help=text)(function)
+    # The environment is read in `socket_path`: click would let it win over the group's own --socket.
+    return click.option("--socket", metavar="PATH", help=text)(function)
 
 
 def json_option(function: F) -> F:
