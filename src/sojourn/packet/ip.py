@@ -8,6 +8,7 @@ Local is the mobile host's side, whichever way the packet travels. Every functio
 a packet raises RemoteProtocolError for one that is malformed, and nothing else.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -30,6 +31,10 @@ _EXTENSIONS = frozenset((0, 43, 60, 135, 139, 140))
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _MOST_EXTENSIONS = 8
 _NO_PORTS = bytes(4)
+
+
+ADDRESSES_KEPT = 4096
+"""Addresses that were turned into text or back lately: orders of ten thousand flows name few."""
 
 
 class IpView(Struct, frozen=True):
@@ -192,9 +197,15 @@ def key_of(flow: Flow) -> bytes:
 
 def text(address: Buffer) -> str:
     """Return a packed address as people write it."""
-    return str(IPv4Address(bytes(address)) if len(address) == 4 else IPv6Address(bytes(address)))
+    return _text(bytes(address))
 
 
+@lru_cache(ADDRESSES_KEPT)
+def _text(address: bytes) -> str:
+    return str(IPv4Address(address) if len(address) == 4 else IPv6Address(address))
+
+
+@lru_cache(ADDRESSES_KEPT)
 def packed(address: str) -> bytes:
     """Return the 4 or 16 bytes of an address."""
     return ip_address(address).packed
