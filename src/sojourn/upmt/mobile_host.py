@@ -143,9 +143,8 @@ class MobileHost:
                 commands = self._hand_over(event, now)
             case ChannelOpened(channel):
                 commands = self._channel_opened(event, now) if self.channels.opened(channel) else []
-            case ChannelClosed(channel):
-                ours = self.channels.closed(channel, now)
-                commands = self._associate(event, now) if ours else self._forget_channel(event, now)
+            case ChannelClosed():
+                commands = self._channel_closed(event, now)
             case SipReceived() | Leave() | RefreshWanted():
                 commands = self._associate(event, now)
             case Resumed():
@@ -325,10 +324,12 @@ class MobileHost:
         commands = self._associate(event, now)
         return commands + (self._associate(RefreshWanted(), now) if self.lease is not None else [])
 
-    def _forget_channel(self, event: ChannelClosed, now: float) -> list[HostCommand]:
-        """Tell the association of the end of a connection that was left already: no news for anyone else."""
-        commands = self.association.handle(event, now)
-        return self._from_association([order for order in commands if not isinstance(order, Unreachable)], now)
+    def _channel_closed(self, event: ChannelClosed, now: float) -> list[HostCommand]:
+        """Tell the association. One that was left before is no news; one that never opened tells nobody else why."""
+        was_open, ours = self.channels.open, self.channels.closed(event.channel, now)
+        heeded = [order for order in self.association.handle(event, now) if ours or not isinstance(order, Unreachable)]
+        commands = self._from_association(heeded, now)
+        return commands + (self._unreachable(event.why) if ours and not was_open else [])
 
     def _from_association(self, commands: Sequence[AssociationCommand], now: float) -> list[HostCommand]:
         out: list[HostCommand] = []
