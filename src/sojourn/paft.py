@@ -116,14 +116,16 @@ class Paft:
         on every network event. The caller must not signal a handover for it.
         """
         row = self.rows.get(key)
-        if row is None:
-            return MoveResult.UNKNOWN
+        return MoveResult.UNKNOWN if row is None else self.move_row(row, tunnel, number, now)
+
+    def move_row(self, row: Row, tunnel: TunnelId | None, number: int, now: float) -> MoveResult:
+        """Do what `move` does, on a row that is at hand."""
         if number < row.move:
             return MoveResult.STALE
         row.move = number
         if row.tunnel == tunnel:
             return MoveResult.UNCHANGED
-        self._put(row, tunnel, now)
+        row.left, row.left_at, row.tunnel = row.tunnel, now, tunnel
         return MoveResult.MOVED
 
     def learn(self, row: Row, tunnel: TunnelId, now: float, hold: float = LEARN_HOLD) -> bool:

@@ -32,6 +32,9 @@ def compile_match(match: Match) -> KeyTest:
         tests.append(_ports(match.destination_ports, slice(-2, None)))
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda key: first(key) and second(key)
     return lambda key: all(test(key) for test in tests)
 
 
@@ -99,9 +102,9 @@ class Mover:
         self, items: Iterable[tuple[FlowKey, Row]], tunnel: TunnelId | None, number: int, now: float
     ) -> dict[MoveResult, int]:
         counts: dict[MoveResult, int] = {}
-        move, moved = self._paft.move, self.moved
+        move, moved = self._paft.move_row, self.moved
         for item in items:
-            result = move(item[0], tunnel, number, now)
+            result = move(item[1], tunnel, number, now)
             counts[result] = counts.get(result, 0) + 1
             if result is MoveResult.MOVED:
                 moved.append(item)

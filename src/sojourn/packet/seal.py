@@ -114,7 +114,7 @@ class KeySchedule:
         self.secrets = [secret]
 
     def install(self, secret: Secret) -> None:
-        """Take in a newer secret. A successor that was never used gives way to it: maybe the peer never heard of that."""
+        """Take in a newer secret. A successor that was never used gives way to it: its peer may not know it."""
         if secret.generation <= self.secrets[-1].generation:
             return
         self.secrets = [self.secrets[0], secret]

@@ -294,10 +294,10 @@ class MobileHost:
             held = self.networks.get(row.network) if row.network is not None else None
             moves.append(Move(row.select, held.tunnel if held is not None else None))
         number, remember = self.sender.next_number()
-        commands: list[HostCommand] = [MoveFlows(ME, number, tuple(moves))]
-        if remember:
-            commands.append(self._remember())
-        return commands + self._from_sender(self.sender.order(number, moves, now))
+        commands: list[HostCommand] = [self._remember()] if remember else []
+        # The signal first: our own rows, when there are ten thousand, take their time, and it need not wait for them.
+        commands += self._from_sender(self.sender.order(number, moves, now))
+        return [*commands, MoveFlows(ME, number, tuple(moves))]
 
     def _from_sender(self, commands: Sequence[SenderCommand]) -> list[HostCommand]:
         out: list[HostCommand] = []
