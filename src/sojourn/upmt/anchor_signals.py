@@ -42,10 +42,15 @@ class Sender(Struct, frozen=True):
 
 
 class _Waiting:
-    __slots__ = ("answers", "key", "missing", "until")
+    __slots__ = ("answers", "key", "missing", "numbers", "until")
 
-    def __init__(self, key: Hashable, answers: list[signals.AnySignal | None], until: float) -> None:
+    def __init__(
+        self, key: Hashable, numbers: set[tuple[AssociationId, int]], answers: list[signals.AnySignal | None],
+        until: float,
+    ) -> None:  # fmt: skip
         self.key = key
+        self.numbers = numbers
+        """The handovers it asked for."""
         self.answers = answers
         self.missing = sum(answer is None for answer in answers)
         self.until = until
@@ -79,7 +84,8 @@ class AnchorSignals:
             return orders, Answer(key, signals.encode([answer for answer in answers if answer is not None]))
         if len(self._open) >= MAX_WAITING:
             raise RemoteProtocolError("too many handovers at once", reason="busy")
-        waiting = _Waiting(key, answers, now + PATIENCE)
+        numbers = {(sender.association, order.number) for _, order in places}
+        waiting = _Waiting(key, numbers, answers, now + PATIENCE)
         self._open.append(waiting)
         for place, order in places:
             queue = self._waiting.setdefault((sender.association, order.number), deque())
@@ -114,16 +120,12 @@ class AnchorSignals:
         answers = []
         while (deadline := self.deadline()) is not None and deadline <= now:
             waiting = self._open.popleft()
-            for pair, queue in list(self._waiting.items()):
-                kept = deque(entry for entry in queue if entry[0] is not waiting)
+            for pair in waiting.numbers:
+                kept = deque(entry for entry in self._waiting.pop(pair, ()) if entry[0] is not waiting)
                 if kept:
                     self._waiting[pair] = kept
-                else:
-                    del self._waiting[pair]
-            waiting.answers = [
-                answer if answer is not None else signals.Failure("the data path did not answer")
-                for answer in waiting.answers
-            ]
+            late = signals.Failure("the data path did not answer", again=True)
+            waiting.answers = [answer if answer is not None else late for answer in waiting.answers]
             answers.append(self._finish(waiting))
         return answers
 

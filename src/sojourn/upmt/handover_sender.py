@@ -12,6 +12,7 @@ Timer: the pending transaction's, first retransmission after max(2 RTT, 50 ms) (
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, TunnelId
@@ -30,6 +31,8 @@ MAX_DATAGRAM_BODY = 1300
 """Bytes of a MESSAGE above which it needs a congestion-controlled transport (RFC 3261 §18.1.1)."""
 FIRST_RETRANSMISSION = 0.05
 DEFAULT_RTT = 0.25
+ASKED_AGAIN = 5
+"""How often a handover is repeated whose answer says that it may succeed later."""
 NUMBERS_RESERVED = 1000
 """Move numbers that are stored as used before the first of them is."""
 
@@ -47,6 +50,7 @@ class Pending(Struct, frozen=True):
     moves: tuple[Move, ...]
     tunnel: TunnelId | None
     ordered: float
+    tries: int = 0
 
 
 SenderCommand = SendInner | SendSignal | HandoverDone
@@ -167,8 +171,12 @@ class HandoverSender:
         except RemoteProtocolError:
             answers = []
         done: list[SenderCommand] = []
+        newer = len(self._outbox)
         for place, pending in enumerate(sent):
             answer = answers[place] if place < len(answers) else None
+            if isinstance(answer, signals.Failure) and answer.again and pending.tries < ASKED_AGAIN:
+                self._outbox.insert(len(self._outbox) - newer, replace(pending, tries=pending.tries + 1))
+                continue
             counts: dict[str, int] = {} if isinstance(answer, signals.HandoverResponse) else {"refused": 1}
             for result in answer.results if isinstance(answer, signals.HandoverResponse) else ():
                 for word, count in result.counts.items():

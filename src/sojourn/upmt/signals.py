@@ -33,7 +33,12 @@ class Signal(Struct, frozen=True, tag_field="mType", tag=True, omit_defaults=Tru
 
 
 class TunnelRequest(Signal, frozen=True):
-    """Ask for the tunnel that this very message came in (paper §V, tunnel establishment)."""
+    """Ask for the tunnel that this very message came in (paper §V, tunnel establishment).
+
+    A plain tunnel has no index on the wire: there the request must name it.
+    """
+
+    tunnel_id: int | None = msgspec.field(default=None, name="tunnelID")
 
 
 class TunnelResponse(Signal, frozen=True):
@@ -107,6 +112,8 @@ class Failure(Signal, frozen=True):
     """The answer to a signal that could not be carried out."""
 
     reason: str = ""
+    again: bool = False
+    """Nothing was wrong with the request: the same one may succeed later."""
 
 
 AnySignal = TunnelRequest | TunnelResponse | HandoverRequest | HandoverResponse | KeepAlive | Failure
