@@ -62,7 +62,9 @@ class HandoverSender:
     def __init__(self, random: Callable[[int], bytes], first_number: int) -> None:
         self._random = random
         self._number = first_number
+        self._stored = first_number
         self.reserved = first_number + NUMBERS_RESERVED
+        """A successor starts above this one."""
         self._lease: Lease | None = None
         self._user = "host"
         self._outbox: list[Pending] = []
@@ -84,10 +86,10 @@ class HandoverSender:
     def next_number(self) -> tuple[int, bool]:
         """Return the next move number, and whether a new block of them must be stored first."""
         self._number += 1
-        if self._number < self.reserved:
-            return self._number, self._number == self.reserved - NUMBERS_RESERVED + 1
-        self.reserved = self._number + NUMBERS_RESERVED
-        return self._number, True
+        if self._number > self.reserved:
+            self.reserved += NUMBERS_RESERVED
+        is_new, self._stored = self.reserved > self._stored, self.reserved
+        return self._number, is_new
 
     def measured(self, tunnel: TunnelId, srtt: float | None) -> None:
         """Note a tunnel's round trip time, in seconds."""
