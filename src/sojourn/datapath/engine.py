@@ -199,10 +199,11 @@ class Engine:
             claimed = receiver.tunnel_id() if tunnel is None else None
             now = self._clock()
             receiver.take(received.size, received.segment, source, received.ecn, now, tunnel)
-            if claimed is not None:
-                known = self.forwarder.tunnels.get(claimed)
+            if tunnel is None:
+                known = (self.forwarder.tunnels.get(claimed) if claimed is not None
+                         else self.forwarder.plain_by_source.get(source))  # fmt: skip
                 if known is not None and known.outer == source:
-                    outlets.remember(claimed, source, outlet)
+                    outlets.remember(known.id, source, outlet)
             if now > until:
                 break
         outlets.current = None
@@ -255,6 +256,24 @@ class Engine:
         self.outlets.forget(tunnel)
         if sock is not None:
             self._close(sock, self._names.pop(tunnel))
+
+    def keep_way_back(self, source: Endpoint) -> None:
+        """Remember how the sender of the present datagram is reached, for `send_outside` and its tunnel to come."""
+        self.outlets.keep_way_back(source)
+
+    def send_outside(self, datagram: bytes, destination: Endpoint) -> None:
+        """Send one datagram from a listening socket, outside of any tunnel."""
+        outlet = self.outlets.find(None, destination)
+        if outlet is None:
+            self.forwarder.totals["unsent-signals"] += 1
+            return
+        outlet.socket.fragment(True)
+        try:
+            outlet.socket.send(datagram, outlet.address, via=outlet.via)
+        except OSError:  # nobody that we know waits for it
+            self.forwarder.totals["unsent-signals"] += 1
+        finally:
+            outlet.socket.fragment(False)
 
     def random(self, size: int) -> bytes:
         """Return bytes that nobody can guess."""

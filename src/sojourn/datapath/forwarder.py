@@ -26,7 +26,7 @@ from sojourn.packet.ip import (
 )
 from sojourn.packet.seal import OVERHEAD_BYTES, Hint, Opened
 from sojourn.paft import LEARN_HOLD, FlowKey, Row
-from sojourn.upmt.events import FlowMoved, InnerReceived
+from sojourn.upmt.events import FlowMoved, InnerReceived, StrangerReceived
 from sojourn.upmt.tunnel import Tunnel
 
 __all__ = ["Association", "Forwarder", "Io"]
@@ -137,9 +137,27 @@ class Forwarder(Orders):
     def _from_plain(self, datagram: bytes, source: Endpoint, now: float, on: TunnelId | None, ecn: int) -> None:
         tunnel = self.tunnels.get(on) if on is not None else self.plain_by_source.get(source)
         if tunnel is None or tunnel.sealed or tunnel.outer != source or not datagram:
-            raise RemoteProtocolError("a plain datagram from no plain tunnel's address", reason="no-tunnel")
+            self._from_stranger(datagram, source, now)
+            return
+        if not tunnel.ready and not self._is_signal(datagram, parse(datagram)):
+            raise RemoteProtocolError("a plain tunnel that is not set up yet", reason="not-ready")
         self.associations[tunnel.association].last_heard = tunnel.id
         self._opened(tunnel, datagram, source, None, len(datagram), now, ecn)
+
+    def _from_stranger(self, packet: bytes, source: Endpoint, now: float) -> None:
+        """Hand a signal from an address without a tunnel to control, which has to make sure whose it is."""
+        if not self.is_anchor or self.setup is None or not self.setup.plain or not packet:
+            raise RemoteProtocolError("a plain datagram from no plain tunnel's address", reason="no-tunnel")
+        view = parse(packet)
+        if view.total_bytes != len(packet) or not self._is_signal(packet, view):
+            raise RemoteProtocolError("more than a signal from no plain tunnel's address", reason="no-tunnel")
+        association = self.by_vipa.get(view.source)
+        if association is None:
+            raise RemoteProtocolError("a signal from nobody's address", reason="inner-vipa")
+        if not self.strangers.admit(source, now):
+            raise RemoteProtocolError("too many signals from no plain tunnel's address", reason="rate")
+        self.io.keep_way_back(source)
+        self.emit(StrangerReceived(association.id, packet, source))
 
     def _opened(
         self,
@@ -176,6 +194,9 @@ class Forwarder(Orders):
             raise RemoteProtocolError("bytes after the inner packet", reason="length")
         association = self.associations[tunnel.association]
         if (view.source if self.is_anchor else view.destination) not in association.vipas:
+            if self.is_anchor and not tunnel.sealed and self._is_signal(packet, view):
+                self._from_stranger(packet, source, now)  # a NAT may have given the address to another host
+                return
             raise RemoteProtocolError("not this mobile host's address", reason="inner-vipa")
         if self._is_signal(packet, view):
             self.emit(InnerReceived(association.id, tunnel.id, packet, source))

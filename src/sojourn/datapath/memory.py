@@ -13,6 +13,9 @@ from sojourn.upmt.commands import AnyCommand, OpenTunnel
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.tunnel import Tunnel
 
+OUTSIDE = TunnelId(0)
+"""Stands for no tunnel: indices are never 0."""
+
 
 class MemoryDataPath:
     """A `DataPath` whose clock, network and TUN are its user's (tests/harness/fakenet.py joins several)."""
@@ -69,6 +72,16 @@ class MemoryDataPath:
     def close_socket(self, tunnel: TunnelId) -> None:
         """Note that a tunnel has no socket any more."""
         self.sockets.pop(tunnel, None)
+
+    def keep_way_back(self, source: Endpoint) -> None:
+        """Do nothing: there is one way to every address here."""
+
+    def send_outside(self, datagram: bytes, destination: Endpoint) -> None:
+        """Send a datagram that belongs to no tunnel: its tunnel is `OUTSIDE`."""
+        if self.on_outer is not None:
+            self.on_outer(OUTSIDE, datagram, destination, True)
+        else:
+            self.outbox.append((OUTSIDE, datagram, destination))
 
     def random(self, size: int) -> bytes:
         """Return bytes from the source that the user gave, or count up."""

@@ -33,6 +33,7 @@ from sojourn.upmt.commands import (
     RowState,
     Select,
     SendInner,
+    SendOutside,
     SetDefault,
     Setup,
 )
@@ -273,7 +274,9 @@ class Mirror:
 
     def _again(self, before: int, rows: bool = True) -> list[AnyCommand]:
         """Return the journal, to be sent again after `before` other orders."""
-        passing = SendInner | Resumed if rows else SendInner | Resumed | MoveFlows
+        passing = SendInner | SendOutside | Resumed
+        if not rows:
+            passing |= MoveFlows
         self._journal = deque(command for command in self._journal if not isinstance(command, passing))
         self._replaying = before
         return list(self._journal)

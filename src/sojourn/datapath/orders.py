@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+from msgspec import structs
+
 from sojourn.datapath.guard import Guard
 from sojourn.datapath.moves import Mover
 from sojourn.datapath.registry import Association, Registry
-from sojourn.model import AssociationId, Flow, TunnelId
+from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of, packed
 from sojourn.packet.seal import KeySchedule
 from sojourn.paft import FlowKey, Row
@@ -24,11 +26,13 @@ from sojourn.upmt.commands import (
     Role,
     RowState,
     SendInner,
+    SendOutside,
     SetDefault,
     Setup,
     Snapshot,
 )
 from sojourn.upmt.events import Counters, FlowsMoved, State, TunnelTested
+from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_alive import Life
 
 
@@ -57,6 +61,8 @@ class Orders(Registry):
             case SendInner():
                 if command.tunnel in self.tunnels:
                     self.send_inner(self.tunnels[command.tunnel], command.packet, now)
+            case SendOutside():
+                self.io.send_outside(command.packet, command.destination)
             case Report():
                 self._report()
             case Snapshot():
@@ -118,7 +124,8 @@ class Orders(Registry):
         if association is None or command.tunnel not in association.tunnels:
             return
         tunnel = self.tunnels.get(command.tunnel)
-        if tunnel is not None and self._opens.get(command.tunnel) == command and tunnel.usable:
+        standing = structs.replace(command, ready=True)
+        if tunnel is not None and self._opens.get(command.tunnel) == standing and tunnel.usable:
             # Control took this data path over, or only the gateway is another one: what stands goes on.
             if tunnel.live.life is Life.UP and tunnel.rtt.srtt is not None and not self.is_anchor:
                 self.emit(TunnelTested(tunnel.id, None, tunnel.rtt.srtt))
@@ -127,12 +134,19 @@ class Orders(Registry):
             tunnel = self._new_tunnel(association, command.tunnel, command.sealed, command.keep_alive, now)
         self._opens[command.tunnel] = command
         if self.is_anchor:
-            self.plain_by_source = {at: held for at, held in self.plain_by_source.items() if held is not tunnel}
-            if not command.sealed:
-                self.plain_by_source[command.remote] = tunnel
+            self._open_at(command.remote, tunnel)
         else:
             self.io.open_socket(command)
-        tunnel.open(command.remote, now)
+        tunnel.open(command.remote, now, ready=command.ready)
+
+    def _open_at(self, remote: Endpoint, tunnel: Tunnel) -> None:
+        """Anchor: note that a plain tunnel's host is at `remote` now; whoever was there before is not any more."""
+        before = self.plain_by_source.get(remote)
+        if before is not None and before is not tunnel:
+            self._forget(before.id)
+        self.plain_by_source = {at: held for at, held in self.plain_by_source.items() if held is not tunnel}
+        if not tunnel.sealed:
+            self.plain_by_source[remote] = tunnel
 
     def _close(self, number: TunnelId, now: float) -> None:
         tunnel = self.tunnels.get(number)

@@ -4,6 +4,7 @@ A host has one socket a tunnel. An anchor has one for each address that it liste
 peer from the one that the peer wrote to; a peer's NAT would drop an answer from anywhere else.
 """
 
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from sojourn.linux.udp import Address, Ancillary, UdpSocket
@@ -13,6 +14,7 @@ KEPT_PER_TUNNEL: Final = 3
 """Outer addresses of one tunnel that are remembered: the present one, the proved one, and one more."""
 KNOWN_SOURCES: Final = 4096
 KNOWN_TUNNELS: Final = 65536
+KNOWN_STRANGERS: Final = 1024
 
 
 class Outlet(NamedTuple):
@@ -34,6 +36,7 @@ class Outlets:
         self.current: tuple[Endpoint, Outlet] | None = None
         """The way back to the sender of the datagram that is being worked on."""
         self._known: dict[TunnelId, dict[Endpoint, Outlet]] = {}
+        self._strangers: OrderedDict[Endpoint, Outlet] = OrderedDict()
         self._sources: dict[tuple[int, Address], Endpoint] = {}
 
     def endpoint(self, sock: UdpSocket, address: Address) -> Endpoint:
@@ -60,14 +63,23 @@ class Outlets:
         while len(known) > KEPT_PER_TUNNEL:
             del known[next(iter(known))]
 
-    def find(self, tunnel: TunnelId, destination: Endpoint) -> Outlet | None:
-        """Return how to reach `destination` in a tunnel, None = no socket of ours can."""
-        own = self.of_tunnel.get(tunnel)
-        if own is not None:
+    def keep_way_back(self, source: Endpoint) -> None:
+        """Keep the way to the sender of the present datagram, who has no tunnel (yet)."""
+        if self.current is not None and self.current[0] == source:
+            self._strangers[source] = self.current[1]
+            self._strangers.move_to_end(source)
+            if len(self._strangers) > KNOWN_STRANGERS:
+                self._strangers.popitem(last=False)
+
+    def find(self, tunnel: TunnelId | None, destination: Endpoint) -> Outlet | None:
+        """Return how to reach `destination` in a tunnel (or outside of any), None = no socket of ours can."""
+        own = self.of_tunnel.get(tunnel) if tunnel is not None else None
+        if own is not None and tunnel is not None:
             return self._known.get(tunnel, {}).get(destination) or self._direct(tunnel, own, destination)
         if self.current is not None and self.current[0] == destination:
             return self.current[1]
-        known = self._known.get(tunnel, {}).get(destination)
+        known = self._known.get(tunnel, {}).get(destination) if tunnel is not None else None
+        known = known or self._strangers.get(destination)
         if known is not None and known.socket in self.listening:
             return known
         six = ":" in destination.address

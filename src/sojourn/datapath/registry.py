@@ -12,6 +12,7 @@ from typing import Protocol
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import Sweep
 from sojourn.datapath.guard import Guard
+from sojourn.datapath.strangers import Strangers
 from sojourn.datapath.waiting import Waiting
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.ip import flow_of, packed
@@ -58,6 +59,14 @@ class Io(Protocol):
 
     def close_socket(self, tunnel: TunnelId) -> None:
         """Host: close the UDP socket of a tunnel."""
+        ...
+
+    def keep_way_back(self, source: Endpoint) -> None:
+        """Anchor: control may answer the sender of the datagram that is being worked on, outside of any tunnel."""
+        ...
+
+    def send_outside(self, datagram: bytes, destination: Endpoint) -> None:
+        """Anchor: send one UDP payload outside of any tunnel."""
         ...
 
     def random(self, size: int) -> bytes:
@@ -108,6 +117,7 @@ class Registry(ABC):
         """Those in use: at the anchor a slot gets its Tunnel with its first packet."""
         self.plain_by_source: dict[Endpoint, Tunnel] = {}
         """Anchor: plain tunnels have no index on the wire."""
+        self.strangers = Strangers()
         self.associations: dict[AssociationId, Association] = {}
         self.by_vipa: dict[bytes, Association] = {}
         self.refused: Counter[str] = Counter()

@@ -49,6 +49,8 @@ class Setup(Command, frozen=True):
     """Anchor: where tunnels arrive (UDP); "0.0.0.0" and "::" allowed."""
     epoch_file: str = ""
     """Where used epochs are stored before their first use."""
+    plain: bool = False
+    """Anchor: plain tunnels may be set up; signals from addresses without a tunnel go up as `StrangerReceived`."""
 
 
 class AddAssociation(Command, frozen=True):
@@ -90,6 +92,8 @@ class OpenTunnel(Command, frozen=True):
     remote: Endpoint
     sealed: bool = True
     keep_alive: float = 25.0
+    ready: bool = True
+    """Host, plain: False until signalling has set the tunnel up; nothing but signals passes till then."""
 
 
 class CloseTunnel(Command, frozen=True):
@@ -153,6 +157,13 @@ class SendInner(Command, frozen=True):
     packet: bytes
 
 
+class SendOutside(Command, frozen=True):
+    """Anchor: send one inner packet to an outer address, outside of any tunnel (answers to `StrangerReceived`)."""
+
+    destination: Endpoint
+    packet: bytes
+
+
 class Report(Command, frozen=True):
     """Ask for `Counters` and one `TunnelMeasured` a tunnel, now."""
 
@@ -190,5 +201,5 @@ class Restore(Command, frozen=True):
 
 AnyCommand = (
     Setup | AddAssociation | RemoveAssociation | InstallSecret | OpenTunnel | CloseTunnel | SetDefault
-    | MoveFlows | SendInner | Report | Snapshot | Resumed | Restore
+    | MoveFlows | SendInner | SendOutside | Report | Snapshot | Resumed | Restore
 )  # fmt: skip

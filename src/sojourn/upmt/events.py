@@ -125,6 +125,15 @@ class InnerReceived(Event, frozen=True):
     """The outer address it came from."""
 
 
+class StrangerReceived(Event, frozen=True):
+    """Anchor: a bare inner datagram for control, from an outer address that no tunnel has. Nothing of it is proved."""
+
+    association: AssociationId
+    """Whose Vipa its inner source is."""
+    packet: bytes
+    source: Endpoint
+
+
 class SecretNeeded(Event, frozen=True):
     """An epoch limit is near: register again."""
 
@@ -160,6 +169,6 @@ class State(Event, frozen=True):
 
 
 AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
-    | TunnelClosed | FlowSeen | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | SecretNeeded | SecretInUse
-    | Counters | State
+    | TunnelClosed | FlowSeen | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | StrangerReceived
+    | SecretNeeded | SecretInUse | Counters | State
 )  # fmt: skip

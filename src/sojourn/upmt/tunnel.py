@@ -57,12 +57,14 @@ class Tunnel(TunnelState):
             self._after_keys(self.keys.adopt(now))
             self._changed(now)
 
-    def open(self, remote: Endpoint, now: float) -> None:
+    def open(self, remote: Endpoint, now: float, *, ready: bool = True) -> None:
         """Host: use the tunnel towards `remote`, over a network that is new to it, and test it at once.
 
-        Anchor: take `remote` as proved (a plain tunnel, or one restored).
+        `ready` False: a plain tunnel that signalling has to set up first. Anchor: take `remote` as
+        proved (a plain tunnel, or one restored).
         """
-        self._closed = False
+        self.ready = ready
+        self._closed = not ready
         self.path.set(remote)
         self._new_path(now)
         if isinstance(self.live, HostLiveness):
@@ -85,7 +87,7 @@ class Tunnel(TunnelState):
     def close(self) -> list[TunnelCommand]:
         """Give the tunnel up; tell the peer."""
         commands: list[TunnelCommand] = []
-        if self.outer is not None and self._can_seal():
+        if self.outer is not None and self.sealed and self._can_seal():
             commands.append(SendFrame(Close(self._opened()), self.outer))
         self._closed, self.usable, self.fast = True, False, False
         return commands
@@ -178,7 +180,7 @@ class Tunnel(TunnelState):
                 commands = [SendFrame(Response(self._opened(), data), source)]
             case Response(data=data):
                 commands = self._on_response(source, data, now)
-            case Close():
+            case Close() if self.sealed:  # in a plain tunnel anybody may have said so
                 self._closed = True
                 self.path.set(None)
                 commands = [Tell(TunnelClosed(self.id))]
