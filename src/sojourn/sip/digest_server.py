@@ -94,6 +94,7 @@ class DigestServer:
         algorithms: Sequence[Algorithm] = (Algorithm.SHA256,),
         qops: tuple[Qop, ...] = (Qop.AUTH, Qop.AUTH_INT),
         max_nonces: int = MAX_NONCES,
+        nonce_life: float = NONCE_LIFE,
     ) -> None:
         """`nonce_secret`: 32 random bytes, new in every process: uptime starts anew with each boot."""
         self.realm = realm
@@ -102,6 +103,7 @@ class DigestServer:
         self._secret = nonce_secret
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._max = max_nonces
+        self._life = nonce_life
         self._floor = -1.0
         self._newest = 0
 
@@ -139,7 +141,7 @@ class DigestServer:
         age = self._age(sent.nonce, source, now)
         if age is None or not self._count(sent.nonce, sent.count):
             return Failure.STALE
-        next_nonce = self.nonce(source, now) if age > NONCE_LIFE / 2 else None
+        next_nonce = self.nonce(source, now) if age > self._life / 2 else None
         return Proved(sent.username, found[0][0], sent, found[0][1], next_nonce)
 
     def _credentials(self, request: Request) -> Credentials | None:
@@ -161,7 +163,7 @@ class DigestServer:
         if not same(self._mac(stamp, source), mac):
             return None
         made = int(stamp, 16) / 1e6
-        return now - made if made > self._floor and -_AHEAD <= now - made <= NONCE_LIFE else None
+        return now - made if made > self._floor and -_AHEAD <= now - made <= self._life else None
 
     def _count(self, nonce: str, count: int) -> bool:
         if count <= self._counts.get(nonce, 0):

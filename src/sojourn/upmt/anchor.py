@@ -4,6 +4,7 @@ It owns who is associated and what each host was lent; the data path owns tunnel
 
     REGISTER (TLS, or UDP/TCP where allowed) -> registrar -> lease -> AddAssociation, InstallSecret, 200 OK
     MESSAGE inside a tunnel or on the connection -> anchor_signals -> MoveFlows ... FlowsMoved -> 200 OK
+    MESSAGE in a plain tunnel, or on the way to one -> plain_anchor (challenge, proof, OpenTunnel) -> the same
 
 Timers: signals that the data path did not answer; leases that run out. A lease that ran out stays
 with its host (who may be asleep) for `LINGER`, unless the pool has nothing else to give.
@@ -12,23 +13,31 @@ with its host (who may be asleep) for `LINGER`, unless the pool has nothing else
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import ip
+from sojourn.packet.seal import Aead
 from sojourn.sip import message
 from sojourn.sip.digest_server import make_verifier
 from sojourn.sip.registrar import Accept, Binding, Refuse, Registrar
 from sojourn.sip.rules import refuse
 from sojourn.sip.server import Incoming, Send, SipServer
 from sojourn.upmt import events, lease, signals
+from sojourn.upmt.anchor_events import AnchorCommand as AnchorCommand
+from sojourn.upmt.anchor_events import AnchorEvent as AnchorEvent
+from sojourn.upmt.anchor_events import Associated as Associated
+from sojourn.upmt.anchor_events import Keep as Keep
+from sojourn.upmt.anchor_events import SipArrived as SipArrived
+from sojourn.upmt.anchor_events import SubscriberChanged as SubscriberChanged
+from sojourn.upmt.anchor_events import SubscriberRemoved as SubscriberRemoved
+from sojourn.upmt.anchor_events import Trust as Trust
 from sojourn.upmt.anchor_signals import AnchorSignals, Answer, Sender
 from sojourn.upmt.candidates import Candidates, stored
-from sojourn.upmt.commands import AddAssociation, AnyCommand, InstallSecret, RemoveAssociation, SendInner
-from sojourn.upmt.handover_sender import SIGNAL_PORT
+from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RemoveAssociation
 from sojourn.upmt.leases import Leases
+from sojourn.upmt.plain_anchor import REMEDY, Asked, PlainAnchor, Way, is_plain, proved
 from sojourn.upmt.records import Subscriber
 from sojourn.upmt.vipa import PoolExhausted
 
@@ -37,64 +46,6 @@ LINGER = 24 * 3600.0
 CREDENTIAL_BYTES = 24
 RETRY_AFTER = 120
 """Seconds that a host is told to wait when the pool is exhausted."""
-
-
-class SipArrived(Struct, frozen=True, tag=True):
-    """One whole SIP message from outside of the tunnels."""
-
-    origin: int
-    """Names the connection, or the socket of a datagram."""
-    source: Endpoint
-    transport: str
-    """TLS, TCP or UDP."""
-    data: bytes
-
-
-class SubscriberChanged(Struct, frozen=True, tag=True):
-    """The administrator made, changed or revoked a token (the record is stored already)."""
-
-    subscriber: Subscriber
-
-
-class SubscriberRemoved(Struct, frozen=True, tag=True):
-    """The administrator removed a user."""
-
-    user: str
-
-
-class Keep(Struct, frozen=True, tag=True):
-    """Order: store this record before what follows is sent."""
-
-    subscriber: Subscriber
-
-
-class Trust(Struct, frozen=True, tag=True):
-    """Order: whoever is at this origin has proved a secret (linux/sip_listener.py)."""
-
-    origin: int
-    source: Endpoint
-
-
-class Associated(Struct, frozen=True, tag=True):
-    """For the log: a host associated, refreshed or left."""
-
-    user: str
-    name: str
-    vipa: str | None
-    what: str
-    source: Endpoint
-
-
-AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | events.AnyEvent
-AnchorCommand = Send | AnyCommand | Keep | Trust | Associated
-
-
-class _Via(Struct, frozen=True):
-    """The way an answer to a tunnelled signal goes back."""
-
-    tunnel: TunnelId
-    vipa: Endpoint
-    anchor: Endpoint
 
 
 class Anchor:
@@ -107,8 +58,10 @@ class Anchor:
         subscribers: Mapping[str, Subscriber],
         random: Callable[[int], bytes],
         unix_offset: float,
+        *,
+        plain: bool = False,
     ) -> None:
-        """`unix_offset`: what to add to `now` to get Unix time."""
+        """`unix_offset`: what to add to `now` to get Unix time; `plain`: hosts may have plain tunnels."""
         self.subscribers = dict(subscribers)
         self.refused: Counter[str] = Counter()
         self.server = SipServer()
@@ -118,8 +71,9 @@ class Anchor:
         self._leases = leases
         self._random = random
         self._unix = unix_offset
+        self.plain = PlainAnchor(registrar.digest.realm, random, plain)
         self._signals = AnchorSignals()
-        self._incoming: dict[Hashable, tuple[Incoming, _Via | None]] = {}
+        self._asked: dict[Hashable, Asked] = {}
         self._bindings: dict[str, Binding] = {}
         self._candidates = Candidates(self.subscribers, self._bindings)
         self._by_id: dict[AssociationId, str] = {}
@@ -144,8 +98,12 @@ class Anchor:
         match event:
             case SipArrived():
                 return self._sip(event, now)
-            case events.InnerReceived():
-                return self._inner(event, now)
+            case events.InnerReceived(association, tunnel, packet, source):
+                if source is not None:
+                    self.outer[tunnel] = source
+                return self._inner(association, tunnel, packet, source, now)
+            case events.StrangerReceived(association, packet, source):
+                return self._inner(association, None, packet, source, now)
             case events.FlowsMoved():
                 answer = self._signals.moved(event)
                 return self._answer(answer) if answer is not None else []
@@ -212,16 +170,22 @@ class Anchor:
         if decision.expires == 0:
             left = [*self._end(subscriber), self._log(subscriber, "left", event.source)]
             return [*left, self.server.answer(incoming, decision.answer(None))]
-        sealed = event.transport == "TLS"
+        private = event.transport == "TLS"
         try:
-            commands, renewed, granted = self._grant(subscriber, decision, sealed, now)
+            offer = lease.decode_offer(decision.request.body)
+            if offer.plain and not self.plain.allowed:
+                return self._refuse(incoming, decision.refuse(488, "This anchor has no plain tunnels", REMEDY))
+            aead = offer.aeads[0] if private and not offer.plain else None
+            commands, renewed, granted = self._grant(subscriber, decision, aead, now)
         except PoolExhausted as error:
             why, remedy = f"No free address: {error}", "enlarge `pool` in anchor.toml, or revoke hosts"
             return self._refuse(incoming, decision.refuse(503, why, remedy, RETRY_AFTER))
         except RemoteProtocolError as error:
             return self._refuse(incoming, decision.refuse(error.status, f"Bad offer: {error}"))
         credential = None
-        if decision.first:
+        if decision.first and not private:  # nothing secret is told in the clear: the token's becomes the host's own
+            renewed = replace(renewed, ha1=renewed.ha1_once, ha1_once=None)
+        elif decision.first:
             credential = self._random(CREDENTIAL_BYTES).hex()
             digest = self._registrar.digest
             verifier = make_verifier(renewed.user, digest.realm, credential, digest.algorithms)
@@ -229,23 +193,23 @@ class Anchor:
         elif decision.retires_one_time and renewed.ha1_once is not None:
             renewed = replace(renewed, ha1_once=None)
         renewed = replace(renewed, tid=decision.tid)
-        if subscriber.vipa != renewed.vipa:
+        if subscriber.vipa != renewed.vipa or is_plain(subscriber) != is_plain(renewed):
             commands += self._forget(subscriber)
         self.subscribers[decision.user] = renewed
         self._bindings[decision.user] = decision.binding
         self._candidates.registered(decision.user, event.origin)
         commands += [Keep(renewed), *self._install(renewed, False), Trust(event.origin, event.source)]
-        body = lease.encode(granted, credential) if sealed else b""
+        # The paper's own form has no bodies: headers say it all.
+        body = lease.encode(granted, credential) if private or decision.request.body else b""
         answer = decision.answer(granted.vipa, granted.vipa6, body)
         commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source))
         return [*commands, self.server.answer(incoming, answer)]
 
     def _grant(
-        self, subscriber: Subscriber, decision: Accept, sealed: bool, now: float
+        self, subscriber: Subscriber, decision: Accept, aead: Aead | None, now: float
     ) -> tuple[list[AnchorCommand], Subscriber, lease.Lease]:
         """Lend; when the pool is exhausted, take back the lease that ran out longest ago first."""
         unix = now + self._unix
-        aead = next(iter(lease.decode_offer(decision.request.body).aeads)) if sealed else None
         try:
             return [], *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
         except PoolExhausted:
@@ -311,75 +275,96 @@ class Anchor:
 
     # -- signals
 
-    def _inner(self, event: events.InnerReceived, now: float) -> list[AnchorCommand]:
-        subscriber = self.user_of(event.association)
+    def _inner(
+        self, association: AssociationId, tunnel: TunnelId | None, packet: bytes, source: Endpoint | None, now: float
+    ) -> list[AnchorCommand]:
+        """Take a signal inside a tunnel, or (plain ones) from an address that has none yet."""
+        subscriber = self.user_of(association)
         if subscriber is None:
             return []
-        if event.source is not None:
-            self.outer[event.tunnel] = event.source
+        bare = source if is_plain(subscriber) else None
+        if tunnel is None and (bare is None or not self.plain.allowed):
+            self.refused["not-plain"] += 1
+            return []
         try:
-            vipa, anchor, payload = ip.udp_parts(event.packet)
+            vipa, anchor, payload = ip.udp_parts(packet)
             request = message.parse(payload)
         except RemoteProtocolError as error:
             self.refused[error.reason] += 1
             return []
         if not isinstance(request, message.Request):
             return []
-        back = _Via(event.tunnel, vipa, anchor)
-        incoming = self.server.received(request, event.association, vipa, False, now)
+        way = Way(tunnel, source, vipa, anchor, len(packet))
+        incoming = self.server.received(request, (association, bare), vipa, False, now)
         if incoming is None:
             return []
         if isinstance(incoming, Send):
-            return [_tunnelled(back, incoming.data)]
-        return self._message(incoming, back, subscriber, now)
+            return [*way.carry(incoming.data)]
+        if bare is None:
+            return self._message(Asked(incoming, way), subscriber, now)
+        return self._bare_message(Asked(incoming, way), bare, subscriber, now)
+
+    def _bare_message(self, asked: Asked, source: Endpoint, subscriber: Subscriber, now: float) -> list[AnchorCommand]:
+        """Take a signal that no sealing proves; it may ask for the tunnel that it comes in."""
+        assert asked.way is not None
+        association = association_of(subscriber.vipa or "")
+        request, candidate = asked.incoming.request, self._candidates.get(subscriber.user)
+        came, mine = (asked.way.tunnel, source), (association, subscriber.tunnels)
+        found = self.plain.admit(request, came, candidate, mine, now)
+        if isinstance(found, Refuse):
+            self.refused[found.reason] += 1
+            return self._send(asked, found.response, remember=found.remember)
+        orders: list[OpenTunnel] = []
+        if found.order is not None:
+            orders = [found.order]
+            self.outer[found.tunnel] = source
+        inside = Asked(asked.incoming, replace(asked.way, tunnel=found.tunnel), found.proof)
+        return [*orders, *self._message(inside, subscriber, now)]
 
     def _message_outside(self, incoming: Incoming, event: SipArrived, now: float) -> list[AnchorCommand]:
         """Take a MESSAGE on a connection: only from the host that registered on that very connection."""
         user = incoming.request.from_.user
         subscriber = self.subscribers.get(user)
-        proved = subscriber is not None and event.origin in self._candidates.origins.get(user, ())
-        if event.transport != "TLS" or not proved or subscriber is None or subscriber.vipa is None:
+        here = subscriber is not None and event.origin in self._candidates.origins.get(user, ())
+        if event.transport == "UDP" or not here or subscriber is None or subscriber.vipa is None:
             self.refused["unregistered"] += 1
             answer = refuse(incoming.request, 403, "Not registered on this connection")
             return [self.server.answer(incoming, answer)]
-        return self._message(incoming, None, subscriber, now)
+        if event.transport == "TLS":
+            return self._message(Asked(incoming), subscriber, now)
+        found = self.plain.check(incoming.request, event.source, self._candidates.get(user), now)
+        if isinstance(found, Refuse):
+            return self._refuse(incoming, found)
+        return self._message(Asked(incoming, None, found), subscriber, now)
 
-    def _message(
-        self, incoming: Incoming, back: _Via | None, subscriber: Subscriber, now: float
-    ) -> list[AnchorCommand]:
-        request = incoming.request
+    def _message(self, asked: Asked, subscriber: Subscriber, now: float) -> list[AnchorCommand]:
+        request, key = asked.incoming.request, asked.incoming.key
         if request.content_type not in signals.CONTENT_TYPES:
             accept = ("Accept", signals.CONTENT_TYPE)
-            refusal = refuse(request, 415, "Unsupported Media Type", None, accept)
-            return self._send(incoming, back, refusal)
+            return self._send(asked, refuse(request, 415, "Unsupported Media Type", None, accept))
         assert subscriber.vipa is not None
-        came_on = back.tunnel if back is not None else None
+        came_on = asked.way.tunnel if asked.way is not None else None
         live = frozenset(tunnel for tunnel in subscriber.tunnels if tunnel in self.outer)
         outer = self.outer.get(came_on) if came_on is not None else None
         sender = Sender(association_of(subscriber.vipa), subscriber.tunnels, came_on, outer, live)
         try:
-            orders, answer = self._signals.received(incoming.key, sender, request.body, now)
+            orders, answer = self._signals.received(key, sender, request.body, now)
         except RemoteProtocolError as error:
             self.refused[error.reason] += 1
-            return self._send(incoming, back, refuse(request, error.status, f"Bad UPMT signal: {error}"))
-        self._incoming[incoming.key] = (incoming, back)
+            return self._send(asked, refuse(request, error.status, f"Bad UPMT signal: {error}"))
+        self._asked[key] = asked
         return [*orders, *(self._answer(answer) if answer is not None else [])]
 
     def _answer(self, answer: Answer) -> list[AnchorCommand]:
-        incoming, back = self._incoming.pop(answer.key, (None, None))
-        if incoming is None:
+        asked = self._asked.pop(answer.key, None)
+        if asked is None:
             return []
-        ok = message.response(incoming.request, 200, body=answer.body, content_type=signals.CONTENT_TYPE)
-        return self._send(incoming, back, ok)
+        ok = message.response(asked.incoming.request, 200, body=answer.body, content_type=signals.CONTENT_TYPE)
+        return self._send(asked, ok)
 
-    def _send(self, incoming: Incoming, back: _Via | None, response: message.Response) -> list[AnchorCommand]:
-        send = self.server.answer(incoming, response)
-        return [_tunnelled(back, send.data)] if back is not None else [send]
-
-
-def _tunnelled(back: _Via, data: bytes) -> SendInner:
-    anchor = Endpoint(back.anchor.address, SIGNAL_PORT)
-    return SendInner(back.tunnel, ip.udp_packet(anchor, back.vipa, data))
+    def _send(self, asked: Asked, response: message.Response, *, remember: bool = True) -> list[AnchorCommand]:
+        send = self.server.answer(asked.incoming, proved(response, asked.proof), remember)
+        return [*asked.way.carry(send.data)] if asked.way is not None else [send]
 
 
 def association_of(vipa: str) -> AssociationId:

@@ -67,7 +67,7 @@ class Leases:
             vipa6=vipa6,
             tunnels=tunnels,
             # The first one is in use; one that followed may never have reached the host.
-            secrets=(*subscriber.secrets[:1], secret) if secret is not None else subscriber.secrets,
+            secrets=(*subscriber.secrets[:1], secret) if secret is not None else _spent(subscriber),
             lease_until=unix + expires,
         )
         terms = self._terms
@@ -82,8 +82,7 @@ class Leases:
         if subscriber.vipa is not None:
             self._pool.give_back(subscriber.vipa)
         self._taken.difference_update(subscriber.tunnels)
-        spent = tuple(replace(secret, key=b"") for secret in subscriber.secrets[-1:])
-        return replace(subscriber, vipa=None, vipa6=None, tunnels=(), secrets=spent, lease_until=None)
+        return replace(subscriber, vipa=None, vipa6=None, tunnels=(), secrets=_spent(subscriber), lease_until=None)
 
     def _next_secret(self, subscriber: Subscriber, aead: Aead) -> Secret:
         generation = subscriber.secrets[-1].generation + 1 if subscriber.secrets else 1
@@ -99,3 +98,7 @@ class Leases:
                 self._taken.add(index)
                 drawn.append(index)
         return tuple(drawn)
+
+
+def _spent(subscriber: Subscriber) -> tuple[Secret, ...]:
+    return tuple(replace(secret, key=b"") for secret in subscriber.secrets[-1:])
