@@ -115,7 +115,7 @@ def test_every_sip_message_is_one_that_the_program_takes_and_has_the_length_that
 
 
 def test_the_digests_of_the_registration_are_right_for_the_password_that_the_page_names() -> None:
-    password = re.search(r"the token's secret, `([0-9a-f]{32})`", WIRE)
+    password = re.search(r"the\stoken.s\ssecret,\s`([0-9a-f]{32})`", WIRE)
     assert password is not None
     _, registers = (request(data) for data in sip("sip register"))
     accepted = response(sip("sip ok")[0])
@@ -168,7 +168,7 @@ def test_each_signal_gets_the_answer_that_stands_below_it() -> None:
 
 def came_on() -> list[TunnelId | None]:
     """Return the tunnel that stands in the sentence before each request."""
-    words = [re.findall(r"in `(-|\d+)`", before)[-1] for before in WIRE.split("```json request")[:-1]]
+    words = [re.findall(r"in\s`(-|\d+)`", before)[-1] for before in WIRE.split("```json request")[:-1]]
     return [None if word == "-" else TunnelId(int(word)) for word in words]
 
 
