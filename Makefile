@@ -15,7 +15,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --no-deps
 PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-APT_BASE := python3 python3-venv nftables iproute2 procps
+APT_BASE := python3 python3-venv nftables iproute2 procps netbase
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd
 APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool

@@ -119,7 +119,7 @@ def listen(port: int, journal: Journal) -> str:
 def call(address: str, port: int, seconds: float, journal: Journal) -> str:
     """Connect and converse; return what was wrong, or ''."""
     with socket.create_connection((address, port), timeout=10.0) as link:
-        link.settimeout(PATIENCE)
+        link.settimeout(None)  # a full send buffer waits for as long as the outage lasts, as any program's does
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return converse(Connection(link), journal, seconds)
 

@@ -82,7 +82,7 @@ def firewall(translation: str = "masquerade") -> str:
             chain own {{
                 type filter hook input priority filter
                 ct state established,related accept
-                meta l4proto ipv6-icmp accept
+                meta l4proto 58 accept
                 iifname "out" ip protocol != icmp drop
             }}
         }}
