@@ -120,3 +120,18 @@ def test_a_list_of_flows_waits_for_a_connection_that_the_anchor_knows() -> None:
         "laptop over cellular: MESSAGE HandoverRequest 2: 100 flows to cellular",
         "anchor over cellular: 200 HandoverResponse 2: 100 moved",
     ]
+
+
+def test_a_call_that_comes_in_while_the_request_is_on_its_way_does_not_stay_behind() -> None:
+    world, laptop = associated("wifi", "cellular")
+    laptop.order("cellular")
+    call = Call(world, laptop, 4002, begun_by_correspondent=True)
+    call.say(up=False)
+    world.run(1.0)
+    call.say(up=True)
+    world.run(1.0)
+    assert call.place() == ("cellular", "cellular")
+    laptop.wires["wifi"].dead = True
+    call.talk(5.0)
+    world.run(6.0)
+    assert (call.fate(up=True).lost, call.fate(up=False).lost) == (0, 0)

@@ -207,7 +207,9 @@ class Forwarder(Orders):
             why = self.guard.refuses(key) if self.is_anchor and self.guard is not None else None
             if why is not None:
                 raise RemoteProtocolError("a destination that is refused", reason=why)
-            row = self.new_row(key, association, tunnel.id, now)
+            # A host answers where its flows go now: the packet may have left before the anchor knew.
+            wanted = None if self.is_anchor else association.default
+            row = self.new_row(key, association, tunnel.id if wanted is None else wanted, now)
         elif self.is_anchor and may_learn and row.tunnel != tunnel.id:
             self._learn(key, row, tunnel, now)
         self._use(row, packet, view, now)
