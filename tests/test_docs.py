@@ -18,7 +18,7 @@ from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import frame
 from sojourn.packet.seal import Aead, Direction, Hint, KeySchedule, Opener, Sealer, Secret, derive
 from sojourn.sip import message
-from sojourn.sip.digest import Algorithm, digest, parse_credentials, parse_info, secret_hash
+from sojourn.sip.digest import Algorithm, digest, parse_challenge, parse_credentials, parse_info, secret_hash
 from sojourn.sip.rules import refusal
 from sojourn.upmt import lease, signals
 from sojourn.upmt.anchor_signals import AnchorSignals, Sender
@@ -104,26 +104,32 @@ def response(data: bytes) -> message.Response:
 
 
 def test_every_sip_message_is_one_that_the_program_takes_and_has_the_length_that_it_says() -> None:
-    asked = [request(data) for kind in ("sip register", "sip message") for data in sip(kind)]
-    answered = [response(data) for kind in ("sip ok", "sip unauthorized") for data in sip(kind)]
-    assert len(asked) >= 3
-    assert len(answered) >= 3
+    asked = [request(data) for kind in ("sip register", "sip message", "sip plain") for data in sip(kind)]
+    kinds = ("sip ok", "sip unauthorized", "sip plain ok", "sip plain unauthorized")
+    answered = [response(data) for kind in kinds for data in sip(kind)]
+    assert (len(asked), len(answered)) == (5, 5)
     for read in (*asked, *answered):
         assert read.content_length == len(read.body)
     for read in asked:
         assert refusal(read) is None
 
 
-def test_the_digests_of_the_registration_are_right_for_the_password_that_the_page_names() -> None:
-    password = re.search(r"the\stoken.s\ssecret,\s`([0-9a-f]{32})`", WIRE)
+@pytest.mark.parametrize(
+    ("kind", "phrase"), [("", r"token.s\ssecret,\s`([0-9a-f]{32})`"), (" plain", r"\(here\s`([0-9a-f]{48})`\)")]
+)
+def test_the_digests_are_right_for_the_password_that_the_page_names(kind: str, phrase: str) -> None:
+    password = re.search(phrase, WIRE)
     assert password is not None
-    _, registers = (request(data) for data in sip("sip register"))
-    accepted = response(sip("sip ok")[0])
-    proof = parse_credentials(registers.header("Authorization") or "")
+    _, asked = (request(data) for data in sip("sip plain" if kind else "sip register"))
+    accepted = response(sip(f"sip{kind} ok")[0])
+    challenged = parse_challenge(response(sip(f"sip{kind} unauthorized")[0]).header("WWW-Authenticate") or "")
+    proof = parse_credentials(asked.header("Authorization") or "")
     info = parse_info(accepted.header("Authentication-Info") or "")
     assert proof is not None
+    assert challenged is not None
+    assert proof.nonce == challenged.nonce
     a1 = secret_hash(Algorithm.SHA256, "laptop", "sojourn", password[1])
-    assert digest(a1, "REGISTER", proof, registers.body) == proof.response
+    assert digest(a1, asked.method, proof, asked.body) == proof.response
     assert digest(a1, "", proof, accepted.body) == info.response
 
 
@@ -179,6 +185,14 @@ def test_the_signal_that_asks_for_a_plain_tunnel_names_it() -> None:
     assert asked.tunnel_id in lease.decode(response(sip("sip ok")[0]).body)[0].tunnels
     assert isinstance(moved, signals.HandoverRequest)
     assert signals.selector(moved.all_rows()[0]) == Everything()
+    tunnel = TunnelId(asked.tunnel_id or 0)
+    for data in sip("sip plain"):
+        assert signals.decode(request(data).body) == [asked]
+    (answer,) = signals.decode(response(sip("sip plain ok")[0]).body)
+    sender = Sender(AssociationId(1), (tunnel,), tunnel, Endpoint("198.51.100.7", 40001))
+    _, given = AnchorSignals().received("key", sender, request(sip("sip plain")[0]).body, 0.0)
+    assert given is not None
+    assert signals.decode(given.body) == [answer]
 
 
 # Files.
