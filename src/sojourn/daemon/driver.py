@@ -20,6 +20,8 @@ SLEPT_AT_LEAST = 1.0
 STOPPED_AT_LEAST = 5.0
 """Seconds for which the loop was not run at all (SIGSTOP, a frozen container): networks may be others now."""
 SLEEP_CHECK = 1.0
+EARLY_ENOUGH = 0.001
+"""Seconds that a timer may ring late."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +68,6 @@ class Driver(Generic[EventT, CommandT]):
         self._machine = machine
         self._execute = execute
         self._timer: asyncio.TimerHandle | None = None
-        self._armed: float | None = None
         self._closed = False
 
     def feed(self, event: EventT) -> None:
@@ -80,11 +81,10 @@ class Driver(Generic[EventT, CommandT]):
     def close(self) -> None:
         """Stop the timer; later events are ignored."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
 
     def _tick(self) -> None:
-        self._timer, self._armed = None, None
+        self._timer = None
         if self._closed:
             return
         for command in self._machine.tick(now()):
@@ -92,19 +92,23 @@ class Driver(Generic[EventT, CommandT]):
         self._arm()
 
     def _arm(self) -> None:
-        if self._closed:
+        deadline = self._machine.deadline() if not self._closed else None
+        if deadline is None:
+            self._stop_timer()
             return
-        deadline = self._machine.deadline()
-        if deadline == self._armed and self._timer is not None:
-            return
+        loop = asyncio.get_running_loop()
+        # At least a millisecond: a deadline that is due and not cleared must not spin the loop.
+        at = loop.time() + max(deadline - now(), 0.001)
+        # A timer that rings too early is harmless. One that rings too late is left from before
+        # the machine slept: the loop's clock has stood still meanwhile.
+        if self._timer is None or self._timer.when() > at + EARLY_ENOUGH:
+            self._stop_timer()
+            self._timer = loop.call_at(at, self._tick)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._armed = deadline
-        if deadline is not None:
-            # At least a millisecond: a deadline that is due and not cleared must not spin the loop.
-            delay = max(deadline - now(), 0.001)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
 
 
 class SleepWatch:
