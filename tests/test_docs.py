@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from examples import handover_in_memory
+from msgspec.structs import replace
 
 from sojourn.cli.main import COMMANDS
 from sojourn.control import token
@@ -61,17 +62,19 @@ def test_each_sealed_packet_is_what_the_program_seals_and_opens(text: str) -> No
 
 def test_each_control_frame_reads_as_the_page_names_it_and_is_written_the_same() -> None:
     (text,) = blocks("toml frames")
-    names = {
-        "epoch": frame.EpochFrame, "probe": frame.Probe, "answer": frame.Answer, "answer_over_ipv6": frame.Answer,
-        "challenge": frame.Challenge, "response": frame.Response, "close": frame.Close, "padded_probe": frame.Probe,
+    answer = frame.Answer(4097, 7, 1_000_000, 1_020_000, 1_020_150, 42, 43, Endpoint("198.51.100.7", 40001))
+    meant = {
+        "epoch": frame.EpochFrame(4096), "probe": frame.Probe(4096, 7, 1_000_000), "answer": answer,
+        "answer_over_ipv6": replace(answer, seen=Endpoint("2001:db8::7", 40001)),
+        "challenge": frame.Challenge(4096, bytes(range(8))), "response": frame.Response(4097, bytes(range(8))),
+        "close": frame.Close(4096), "padded_probe": frame.Probe(4096, 7, 1_000_000),
     }  # fmt: skip
     given = {name: bytes.fromhex(digits) for name, digits in tomllib.loads(text).items()}
-    assert given.keys() == names.keys()
+    assert given.keys() == meant.keys()
     for name, data in given.items():
-        parsed = frame.parse(data)
-        assert type(parsed) is names[name]
-        assert data.startswith(bytes(parsed))
-        assert not data[len(bytes(parsed)) :].strip(b"\0")
+        assert frame.parse(data) == meant[name]
+        assert data.rstrip(b"\0") == bytes(meant[name]).rstrip(b"\0")
+    assert len(given["padded_probe"]) > len(given["probe"])
     assert {data[0] for data in given.values()} == set(range(6))
 
 
