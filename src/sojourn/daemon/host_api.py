@@ -192,4 +192,7 @@ class HostApi:
             if not flows:
                 raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
             return HandoverWanted(str(target), tuple(flows))
+        state = host.networks[target].state
+        if state != "works" and any(held.state == "works" for held in host.networks.values()):
+            raise ApiError(f"{target} does not work now ({state})", "`sojourn networks` and `sojourn log` say why.")
         return HandoverWanted(str(target))
