@@ -6,6 +6,9 @@ on a tunnel given up is abandoned at once and its handovers go again, with the s
 on the tunnel of the newest one that works, or on the old one as soon as that works again. An order
 for everything makes all older ones pointless.
 
+In plain tunnels (`proof`) each message is signed, begins with a TunnelRequest, which says what tunnel it is in, and
+is answered with a proof; one whose tunnel is being set up waits for that (`hold`).
+
 Timer: the pending transaction's, first retransmission after max(2 RTT, 50 ms) (DESIGN §3.3).
 """
 
@@ -15,24 +18,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.model import Endpoint, TunnelId
-from sojourn.packet import ip
+from sojourn.model import TunnelId
 from sojourn.sip import message
 from sojourn.sip.transaction import Answered, ClientCommand, ClientTransaction, GaveUp, Timers, Transmit
-from sojourn.sip.via import Via
 from sojourn.upmt import signals
-from sojourn.upmt.commands import Everything, Move, SendInner
+from sojourn.upmt.commands import Everything, Exactly, Move, SendInner
 from sojourn.upmt.host_events import HandoverDone
 from sojourn.upmt.lease import Lease
+from sojourn.upmt.signal_message import SignalWriter
+from sojourn.upmt.signal_proof import SignalProof, Signature, Verdict
 
-SIGNAL_PORT = 5060
-HOST_PORT = 5060
 MAX_DATAGRAM_BODY = 1300
 """Bytes of a MESSAGE above which it needs a congestion-controlled transport (RFC 3261 §18.1.1)."""
 FIRST_RETRANSMISSION = 0.05
 DEFAULT_RTT = 0.25
 ASKED_AGAIN = 5
 """How often a handover is repeated whose answer says that it may succeed later."""
+FLOWS_PER_DATAGRAM = 512
+"""Flows that one request names at most where there is no stream for large ones: some 30 KB, fragmented."""
 NUMBERS_RESERVED = 1000
 """Move numbers that are stored as used before the first of them is."""
 
@@ -59,29 +62,37 @@ SenderCommand = SendInner | SendSignal | HandoverDone
 class HandoverSender:
     """The outbox and its one transaction."""
 
-    def __init__(self, random: Callable[[int], bytes], first_number: int) -> None:
-        self._random = random
+    def __init__(
+        self,
+        random: Callable[[int], bytes],
+        first_number: int,
+        proof: SignalProof | None = None,
+        stream: str | None = "TLS",
+    ) -> None:
+        """`proof`: for plain tunnels. `stream`: what the association's connection is, None for datagrams."""
+        self._proof = proof
+        self._stream = stream
         self._number = first_number
         self._stored = first_number
         self.reserved = first_number + NUMBERS_RESERVED
         """A successor starts above this one."""
-        self._lease: Lease | None = None
-        self._user = "host"
+        self._writer = SignalWriter(random)
         self._outbox: list[Pending] = []
         self._transaction: ClientTransaction | None = None
         self._sent: tuple[Pending, ...] = ()
         self._tunnel: TunnelId | None = None
         self._lost: set[TunnelId] = set()
         """Tunnels given up, until they work again."""
+        self._held: set[TunnelId] = set()
+        """Plain tunnels that are being set up."""
         self._large = False
+        self._introduced = 0
+        """Signals in the message that stand before the handovers."""
         self._rtt: dict[TunnelId, float] = {}
-        self._call_id = random(8).hex()
-        self._sequence = 0
 
     def lease(self, lease: Lease, user: str | None = None) -> None:
         """Take in the addresses that signals go between."""
-        self._lease = lease
-        self._user = user or self._user
+        self._writer.lease(lease, user)
 
     def next_number(self) -> tuple[int, bool]:
         """Return the next move number, and whether a new block of them must be stored first."""
@@ -96,6 +107,10 @@ class HandoverSender:
         if srtt is not None:
             self._rtt[tunnel] = srtt
 
+    def rtt(self, tunnel: TunnelId) -> float | None:
+        """Return a tunnel's round trip time, in seconds, where it is known."""
+        return self._rtt.get(tunnel)
+
     def pending(self) -> int:
         """Return how many handovers the anchor has not confirmed."""
         return len(self._outbox)
@@ -106,8 +121,17 @@ class HandoverSender:
             self._outbox.clear()
             self._abandon()
         tunnel = next((move.tunnel for move in moves if move.tunnel is not None), None)
-        self._outbox.append(Pending(number, tuple(moves), tunnel, now))
+        parts = [tuple(moves)] if self._stream is not None else _in_parts(moves)
+        self._outbox += [Pending(number, part, tunnel, now) for part in parts]
         return self._elsewhere(now) or self._flush(now)
+
+    def hold(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
+        """Send nothing in a plain tunnel until it is set up (`tunnel_works`), and what is pending there elsewhere."""
+        self._lost.add(tunnel)
+        self._held.add(tunnel)
+        if self._transaction is not None and not self._large and self._tunnel == tunnel:
+            self._abandon()
+        return self._flush(now)
 
     def tunnel_lost(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
         """Send what is pending on a tunnel given up again on another one, if there is another."""
@@ -120,6 +144,7 @@ class HandoverSender:
             return []
         again = self._transaction is not None and not self._large and self._tunnel in self._lost
         self._lost.discard(tunnel)
+        self._held.discard(tunnel)
         if again:
             self._abandon()
         return self._flush(now)
@@ -141,6 +166,14 @@ class HandoverSender:
                 return []
         except RemoteProtocolError:
             return []
+        signature = self._signature()
+        if signature is not None and answer.final:
+            match signature.judge(answer):
+                case Verdict.IGNORE:
+                    return []
+                case Verdict.AGAIN:
+                    self._abandon()
+                    return self._flush(now)
         return self._obey(self._transaction.received(answer, now), now)
 
     def deadline(self) -> float | None:
@@ -166,10 +199,10 @@ class HandoverSender:
 
     def _answered(self, response: message.Response, now: float) -> list[SenderCommand]:
         sent, self._sent, self._transaction = self._sent, (), None
-        numbers = {pending.number for pending in sent}
-        self._outbox = [pending for pending in self._outbox if pending.number not in numbers]
+        done_with = {id(pending) for pending in sent}
+        self._outbox = [pending for pending in self._outbox if id(pending) not in done_with]
         try:
-            answers = signals.decode(response.body) if response.status == 200 else []
+            answers = signals.decode(response.body)[self._introduced :] if response.status == 200 else []
         except RemoteProtocolError:
             answers = []
         done: list[SenderCommand] = []
@@ -201,51 +234,58 @@ class HandoverSender:
 
     def _flush(self, now: float) -> list[SenderCommand]:
         """Start a transaction for all that waits."""
-        if self._transaction is not None or not self._outbox or self._lease is None:
+        if self._transaction is not None or not self._outbox or not self._writer.can_write:
             return []
         tunnel = self._best_tunnel()
-        if tunnel is None or not self._lease.inner_addresses:
+        if tunnel is None or tunnel in self._held:
             return []
-        self._sent = tuple(self._outbox[: signals.MAX_SIGNALS])
+        most = signals.MAX_SIGNALS - 1 if self._stream is not None else 1
+        self._sent = tuple(self._outbox[:most])
         self._tunnel = tunnel
-        body = signals.encode([self._signal(pending) for pending in self._sent])
-        request = self._message(body)
-        self._large = len(bytes(request)) > MAX_DATAGRAM_BODY
+        handovers = [self._signal(pending) for pending in self._sent]
+        introduction = [signals.TunnelRequest(tunnel)] if self._proof is not None else []
+        request = self._writer.request(signals.encode([*introduction, *handovers]))
+        self._large = self._stream is not None and len(bytes(request)) > MAX_DATAGRAM_BODY
+        if self._large and introduction:
+            introduction, request = [], self._writer.request(signals.encode(handovers))
+        self._introduced = len(introduction)
+        signature = self._signature()
+        if signature is not None:
+            signature.sign(request)
         t1 = max(2 * self._rtt.get(tunnel, DEFAULT_RTT / 2), FIRST_RETRANSMISSION)
         self._transaction = ClientTransaction(request, self._large, Timers(t1=t1))
         return self._obey(self._transaction.start(now), now)
+
+    def _signature(self) -> Signature | None:
+        """Return what signs the message in `_sent`, if it needs that: TLS proves what is said there."""
+        if self._proof is None or (self._large and self._stream == "TLS"):
+            return None
+        return self._proof.of(None if self._large else self._tunnel)
 
     def _signal(self, pending: Pending) -> signals.AnySignal:
         """Write a handover. Tunnel IDs may be omitted only for the tunnel that the message comes in."""
         rows = tuple(signals.row_of(move.select, move.tunnel) for move in pending.moves)
         return signals.HandoverRequest(pending.number, rows)
 
-    def _message(self, body: bytes) -> message.Request:
-        assert self._lease is not None
-        anchor = self._lease.inner_addresses[0]
-        host = f"[{anchor}]" if ":" in anchor else anchor
-        self._sequence += 1
-        return message.request(
-            "MESSAGE",
-            f"sip:{host}",
-            via=Via("UDP", self._lease.vipa, HOST_PORT, {"branch": message.new_branch(self._random(8)), "rport": None}),
-            from_=message.Address(f"sip:{self._user}@{host}", parameters={"tag": self._call_id[:8]}),
-            to=message.Address(f"sip:{host}"),
-            call_id=self._call_id,
-            sequence=self._sequence,
-            body=body,
-            content_type=signals.CONTENT_TYPE,
-        )
-
     def _carry(self, data: bytes) -> SendInner | SendSignal:
-        assert self._lease is not None
         assert self._tunnel is not None
-        if self._large:
-            return SendSignal(data)
-        source, anchor = Endpoint(self._lease.vipa, HOST_PORT), Endpoint(self._lease.inner_addresses[0], SIGNAL_PORT)
-        return SendInner(self._tunnel, ip.udp_packet(source, anchor, data))
+        return SendSignal(data) if self._large else SendInner(self._tunnel, self._writer.packet(data))
 
     def _abandon(self) -> None:
         if self._transaction is not None:
             self._transaction.abandon()
         self._transaction, self._sent = None, ()
+
+
+def _in_parts(moves: Sequence[Move]) -> list[tuple[Move, ...]]:
+    """Cut an order into ones that a datagram carries; all of one number, they may be carried out one by one."""
+    parts: list[tuple[Move, ...]] = []
+    few: list[Move] = []
+    for move in moves:
+        flows = move.select.flows if isinstance(move.select, Exactly) else ()
+        if len(flows) <= FLOWS_PER_DATAGRAM:
+            few.append(move)
+            continue
+        for at in range(0, len(flows), FLOWS_PER_DATAGRAM):
+            parts.append((Move(Exactly(flows[at : at + FLOWS_PER_DATAGRAM]), move.tunnel),))
+    return [tuple(few), *parts] if few else parts

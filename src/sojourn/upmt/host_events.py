@@ -7,7 +7,19 @@
 from msgspec import Struct
 
 from sojourn.model import Endpoint, Flow, Network
-from sojourn.upmt.commands import Select
+from sojourn.upmt import events
+from sojourn.upmt.association_events import (
+    ChannelClosed,
+    ChannelOpened,
+    CredentialIssued,
+    Leave,
+    Left,
+    RefreshWanted,
+    SendSip,
+    SipReceived,
+)
+from sojourn.upmt.commands import AnyCommand, Resumed, Select
+from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.match import Match
 
@@ -149,3 +161,28 @@ class Notice(Struct, frozen=True, tag=True):
     kind: str
     text: str
     network: str | None = None
+
+
+class HostSettings(Struct, frozen=True):
+    """What the configuration says about execution."""
+
+    anchor: Endpoint
+    """Where the anchor's SIP is."""
+    sealed: bool = True
+    keep_alive: float | None = None
+    """Seconds; None = what the anchor suggests."""
+    ports: dict[str, int] = {}
+    """The local UDP port of a network's tunnel, by name; any port where none is given."""
+    stream: str | None = "TLS"
+    """What the SIP channel is: TLS, TCP, or None for datagrams."""
+
+
+HostEvent = (
+    NetworkUp | NetworkChanged | NetworkDown | ChannelOpened | ChannelClosed | SipReceived | Handover | Leave
+    | Resumed | RefreshWanted | events.AnyEvent
+)  # fmt: skip
+HostCommand = (
+    AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Notice
+    | HandoverDone | PathOpened | PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed | PathGone
+    | FlowGone | Left
+)  # fmt: skip

@@ -6,6 +6,7 @@ kernel, and facts about paths for `Decide`.
 
     no lease -> a channel on some network -> REGISTER -> Associated(lease)
     lease + network -> OpenTunnel in the network's slot -> TunnelTested -> PathTested
+    plain tunnels: OpenTunnel, set up by signalling (plain_host.py) -> OpenTunnel, ready -> the same
     Handover(plan) -> MoveFlows here at once, HandoverRequest in the new tunnel (handover_sender.py)
 
 Timers: the association's (association.py), the channel's (sip_channel.py), the pending
@@ -14,15 +15,14 @@ signal's (handover_sender.py), and `_reopen`: a tunnel that the system refused i
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.model import AssociationId, Endpoint, Network, TunnelId
+from sojourn.model import Network, TunnelId
 from sojourn.packet import ip
 from sojourn.upmt import association_events, events
 from sojourn.upmt.association import (
     Associated,
-    AssociationClient,
     AssociationCommand,
     ChannelClosed,
     ChannelOpened,
@@ -38,97 +38,45 @@ from sojourn.upmt.association import (
 )
 from sojourn.upmt.commands import (
     AddAssociation,
-    AnyCommand,
     CloseTunnel,
     InstallSecret,
     Move,
     MoveFlows,
-    OpenTunnel,
     Resumed,
     SendInner,
     SetDefault,
 )
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
-from sojourn.upmt.handover_sender import HandoverSender, SenderCommand
 from sojourn.upmt.host_events import (
     CloseChannel,
     FlowGone,
     Handover,
-    HandoverDone,
-    HostState,
     LeaseGranted,
     Notice,
-    OpenChannel,
     PathBlocked,
     PathFailed,
     PathGone,
-    PathOpened,
     PathRecovered,
     PathSilent,
     PathTested,
-    Remember,
 )
+from sojourn.upmt.host_events import HostCommand as HostCommand
+from sojourn.upmt.host_events import HostEvent as HostEvent
+from sojourn.upmt.host_events import HostSettings as HostSettings
+from sojourn.upmt.host_tunnels import ME as ME
+from sojourn.upmt.host_tunnels import HostTunnels
 from sojourn.upmt.lease import Lease
-from sojourn.upmt.sip_channel import ChannelKeeper
+from sojourn.upmt.plain_host import PlainCommand, TunnelReady, TunnelRefused
 from sojourn.upmt.slots import HostNetwork as HostNetwork
-from sojourn.upmt.slots import Slots
 
-ME = AssociationId(1)
-"""A mobile host knows one association, its own."""
 HEAL_EVERY = 10.0
 """Seconds between two attempts to get a new secret when no tunnel works: the anchor may have lost the old one."""
 REOPEN_AFTER = 1.0
 """Seconds after which a tunnel that the system refused to open or to send on is tried again."""
 
-HostEvent = (
-    NetworkUp | NetworkChanged | NetworkDown | ChannelOpened | ChannelClosed | SipReceived | Handover | Leave
-    | Resumed | RefreshWanted | events.AnyEvent
-)  # fmt: skip
-HostCommand = (
-    AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Notice
-    | HandoverDone | PathOpened | PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed | PathGone
-    | FlowGone | Left
-)  # fmt: skip
 
-
-class HostSettings(Struct, frozen=True):
-    """What the configuration says about execution."""
-
-    anchor: Endpoint
-    """Where the anchor's SIP is."""
-    sealed: bool = True
-    keep_alive: float | None = None
-    """Seconds; None = what the anchor suggests."""
-    ports: dict[str, int] = {}
-    """The local UDP port of a network's tunnel, by name; any port where none is given."""
-
-
-class MobileHost:
+class MobileHost(HostTunnels):
     """The machine. `rank` orders networks for the SIP channel (control decides how)."""
-
-    def __init__(
-        self,
-        settings: HostSettings,
-        association: AssociationClient,
-        state: HostState,
-        random: Callable[[int], bytes],
-        rank: Callable[[Sequence[Network]], list[Network]],
-    ) -> None:
-        self.settings = settings
-        self.association = association
-        self.lease: Lease | None = None
-        self.networks: dict[str, HostNetwork] = {}
-        self.channels = ChannelKeeper(settings.anchor)
-        self.sender = HandoverSender(random, state.move)
-        self.problem: str | None = None
-        """Why there is no association, in one line with the remedy."""
-        self.refused = False
-        """The anchor said no for good; only a new token or a restart helps."""
-        self._slots = Slots(state.slots)
-        self._rank = rank
-        self._healed = float("-inf")
-        self._registered: int | None = None
-        """The channel that the association was last accepted on."""
 
     # -- the machine's surface
 
@@ -150,6 +98,8 @@ class MobileHost:
             case Resumed():
                 self.channels.forget_failures()
                 commands = [event, *self.channels.leave()]
+                for held in self.networks.values():
+                    commands += self._set_up(held, now, anew=True)
             case _:
                 commands = self._from_data_path(event, now)
         return commands + self._keep_channel(now)
@@ -157,6 +107,7 @@ class MobileHost:
     def deadline(self) -> float | None:
         """Return the earliest of all timers (see the module's list)."""
         times = [self.association.deadline(), self.sender.deadline(), self.channels.retry_at(self._candidates())]
+        times.append(self.plain.deadline())
         times += [held.reopen_at for held in self.networks.values()]
         return min((time for time in times if time is not None), default=None)
 
@@ -165,6 +116,7 @@ class MobileHost:
         commands: list[HostCommand] = []
         commands += self._from_association(self.association.tick(now), now)
         commands += self._from_sender(self.sender.tick(now))
+        commands += self._from_plain(self.plain.tick(now), now)
         for held in self.networks.values():
             if held.reopen_at is not None and held.reopen_at <= now:
                 held.reopen_at = None
@@ -194,36 +146,27 @@ class MobileHost:
         if self.channels.network == name:
             commands += self.channels.leave()
         if held.tunnel is not None:
+            self.plain.stop(held.tunnel)
             commands += self._from_sender(self.sender.tunnel_lost(held.tunnel, now))
             commands.append(CloseTunnel(held.tunnel))
         return commands
 
-    def _open_tunnel(self, held: HostNetwork, now: float) -> list[HostCommand]:
-        if self.lease is None:
-            return []
-        network = held.network
-        remote = next((at for at in self.lease.endpoints if (":" in at.address) == (":" in network.address)), None)
-        held.tunnel = self.lease.tunnels[held.slot] if held.slot < len(self.lease.tunnels) else None
-        if remote is None or held.tunnel is None:
-            held.state = "blocked"
-            family = "IPv6" if ":" in network.address else "IPv4"
-            why = f"the anchor has no {family} address" if remote is None else "the anchor lent no tunnel for it"
-            return [PathOpened(network), PathBlocked(network.name, why)]
-        held.state = "testing"
-        order = OpenTunnel(
-            ME,
-            held.tunnel,
-            network.interface,
-            Endpoint(network.address, self.settings.ports.get(network.name, 0)),
-            remote,
-            self.settings.sealed,
-            self.settings.keep_alive or self.lease.keep_alive,
-        )
-        return [order, *self._from_sender(self.sender.tunnel_works(held.tunnel, now)), PathOpened(network)]
+    def _from_plain(self, commands: Sequence[PlainCommand], now: float) -> list[HostCommand]:
+        out: list[HostCommand] = []
+        for command in commands:
+            if isinstance(command, SendInner):
+                out.append(command)
+            elif isinstance(command, TunnelReady):
+                held = self.network_of(command.tunnel)
+                if held is not None and held.order is not None:
+                    out.append(replace(held.order, ready=True))
+                    out += self._from_sender(self.sender.tunnel_works(command.tunnel, now))
+            else:
+                out += self._blocked(command, now)
+        return out
 
-    def network_of(self, tunnel: TunnelId | None) -> HostNetwork | None:
-        """Return the network that a tunnel runs over now."""
-        return next((held for held in self.networks.values() if held.tunnel == tunnel), None) if tunnel else None
+    def _blocked(self, refused: TunnelRefused, now: float) -> list[HostCommand]:
+        return self._path(refused.tunnel, "blocked", lambda name: PathBlocked(name, refused.why), now)
 
     # -- what the data path says
 
@@ -265,13 +208,15 @@ class MobileHost:
         if state == "failed":
             held.reopen_at = now + REOPEN_AFTER
         if state == "works":
+            self.plain.stop(tunnel)
             return commands + self._from_sender(self.sender.tunnel_works(tunnel, now))
         if self._others_work(held):
             commands += self.channels.leave() if self.channels.network == held.network.name else []
         elif now - self._healed >= HEAL_EVERY:
             self._healed = now
             commands += self._associate(RefreshWanted(), now)
-        return commands + self._from_sender(self.sender.tunnel_lost(tunnel, now))
+        commands += self._from_sender(self.sender.tunnel_lost(tunnel, now))
+        return commands + (self._set_up(held, now) if state != "failed" else [])
 
     def _others_work(self, held: HostNetwork) -> bool:
         return any(other.state == "works" for other in self.networks.values() if other is not held)
@@ -281,7 +226,12 @@ class MobileHost:
             _, _, payload = ip.udp_parts(event.packet)
         except RemoteProtocolError:
             return []
-        return self._from_sender(self.sender.received(payload, now))
+        answered = self.plain.received(payload, now)
+        return (
+            self._from_sender(self.sender.received(payload, now))
+            if answered is None
+            else (self._from_plain(answered, now))
+        )
 
     # -- handover
 
@@ -298,19 +248,6 @@ class MobileHost:
         # The signal first: our own rows, when there are ten thousand, take their time, and it need not wait for them.
         commands += self._from_sender(self.sender.order(number, moves, now))
         return [*commands, MoveFlows(ME, number, tuple(moves))]
-
-    def _from_sender(self, commands: Sequence[SenderCommand]) -> list[HostCommand]:
-        out: list[HostCommand] = []
-        for command in commands:
-            if isinstance(command, HandoverDone):
-                held = self.network_of(TunnelId(int(command.network))) if command.network else None
-                name = held.network.name if held is not None else None
-                out.append(HandoverDone(command.number, name, command.seconds, command.counts))
-            elif isinstance(command, SendInner):
-                out.append(command)
-            elif self.channels.channel is not None and self.channels.channel == self._registered:
-                out.append(SendSip(self.channels.channel, command.data))
-        return out
 
     # -- association
 
@@ -351,6 +288,8 @@ class MobileHost:
                 case PassedOn(_, message):
                     out += self._from_sender(self.sender.received(bytes(message), now))
                 case SendSip() | CredentialIssued() | Left():
+                    if isinstance(command, CredentialIssued):
+                        self._proof.use_secret(command.secret)
                     out.append(command)
         return out
 
@@ -370,6 +309,7 @@ class MobileHost:
         if lease.secret is not None:
             commands.append(InstallSecret(ME, lease.secret))
         self.sender.lease(lease, self.association.settings.user)
+        self.plain.lease(lease, self.association.settings.user)
         self.channels.resolved([endpoint.address for endpoint in lease.endpoints])
         if self._registered != self.channels.channel:
             self._registered = self.channels.channel
@@ -382,10 +322,6 @@ class MobileHost:
         for held in sorted(self.networks.values(), key=lambda held: held.slot):
             commands += self._open_tunnel(held, now)
         return commands
-
-    def _remember(self) -> Remember:
-        vipa = self.lease.vipa if self.lease is not None else None
-        return Remember(HostState(self.sender.reserved, vipa, dict(self._slots.by_name)))
 
     # -- the SIP channel
 

@@ -6,19 +6,22 @@ A network keeps its slot for good, so that its tunnel's epochs go on where they 
 from collections.abc import Mapping, Set
 
 from sojourn.model import Network, TunnelId
+from sojourn.upmt.commands import OpenTunnel
 from sojourn.upmt.lease import SLOTS
 
 
 class HostNetwork:
     """One access network with its tunnel."""
 
-    __slots__ = ("network", "reopen_at", "slot", "state", "tunnel")
+    __slots__ = ("network", "order", "reopen_at", "slot", "state", "tunnel")
 
     def __init__(self, network: Network, slot: int) -> None:
         self.network = network
         self.slot = slot
         self.tunnel: TunnelId | None = None
         """Its tunnel, once there is a lease."""
+        self.order: OpenTunnel | None = None
+        """What opened that tunnel."""
         self.state = "down"
         """testing, works, silent, blocked, failed; down while there is no lease."""
         self.reopen_at: float | None = None
