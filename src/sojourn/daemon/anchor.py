@@ -102,6 +102,8 @@ class AnchorDaemon:
                 on_superseded=self._superseded,
             )
             self.data_path.submit([self.system.setup()])
+            if self.data_path.adopted is not None:
+                self.driver.feed(self.data_path.adopted)
             for command in self.machine.start(self.data_path.epochs_void):
                 self._execute(command)
             self.apply_forwards()
@@ -193,6 +195,7 @@ class AnchorDaemon:
     def _from_data_path(self, event: events.AnyEvent) -> None:
         match event:
             case events.State():
+                self.driver.feed(event)
                 waiting, self._states = self._states, []
                 for future in waiting:
                     if not future.done():

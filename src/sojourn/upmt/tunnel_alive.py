@@ -5,7 +5,7 @@ Host:    testing --answer--> up --silence--> silent --answer--> up
 Anchor:  up --data went out for 3 s, nothing came--> silent (the host is away) --anything comes--> up
 
 Silence is judged only while something is expected: data of ours, a stream that was coming in, or a
-probe is unanswered. Then probes go out at once, and the verdict falls max(200 ms, srtt + 4 rttvar)
+probe is unanswered. Then probes go out at once, and the verdict falls max(SILENCE_FLOOR, srtt + 4 rttvar)
 after the last packet (or after what was expected began), once enough probes are overdue. How many
 that takes depends on how many get lost anyway.
 """
