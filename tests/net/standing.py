@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from sojourn.api.client import Client
 from sojourn.api.messages import ApiError
 from sojourn.lab import namespaces
+from sojourn.lab.daemons import Daemons
 from sojourn.lab.processes import Child
 from sojourn.lab.topology import Lab, Topology
 from tests.net.conftest import PREFIX, check_rights, missing_feature
@@ -112,6 +114,42 @@ class Terminal:
         """Stop it cleanly and return its exit code."""
         assert self.child is not None
         return self.child.stop(PATIENCE)
+
+
+def hosts(daemons: Daemons) -> dict[str, dict[str, object]]:
+    """Return what the running anchor knows of each host, by name."""
+    return {str(row["name"]): row for row in Client(str(daemons.anchor_socket)).call("hosts")}
+
+
+def laptop(daemons: Daemons) -> Terminal:
+    """Return the lab's first host as a `Terminal`; not started."""
+    terminal = Terminal(daemons.lab, "host")
+    assert terminal.folder == daemons.host_folder
+    return terminal
+
+
+def kill_all(daemons: Daemons, role: str) -> None:
+    """Kill -9 every process of the program at a role."""
+    mine = processes_of(daemons.lab, role)
+    assert len(mine) >= 2, "control and data path at least"
+    namespaces.send_signal(mine, signal.SIGKILL)
+    child = daemons.host if role == "mh" else daemons.anchor
+    assert child is not None
+    child.kill()
+    eventually("all are gone", lambda: not processes_of(daemons.lab, role))
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def processes_of(lab: Lab, role: str) -> list[int]:
+    """Return the processes of the program at a role."""
+    return [pid for pid in namespaces.pids(lab.namespace(role)) if b"sojourn" in _command_line(pid)]
 
 
 class Sockets:

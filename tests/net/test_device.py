@@ -1,4 +1,5 @@
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ def test_the_device_stands_without_a_reader_and_can_be_opened(namespace: None) -
     assert "inet 10.201.0.7/32" in shown
     assert "inet6 fd00:5::7/128" in shown
     assert "tentative" not in shown
-    assert "fe80" not in shown
     tun = Tun.open("sojourn0")
+    time.sleep(0.3)
+    assert "fe80" not in sh("ip addr show dev sojourn0"), "no router is solicited once the device has its carrier"
     tun.close()
     assert device.exists("sojourn0")
     for family in ("ipv4", "ipv6"):

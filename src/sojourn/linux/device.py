@@ -17,7 +17,7 @@ from sojourn.linux.rules import kernel
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
 IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
-ADDRGENMODE_NONE = 1
+ADDR_GEN_MODE_NONE = "1"
 ARPHRD_NONE = 0xFFFE
 LINK_LOCAL_SCOPE = 253
 
@@ -38,7 +38,8 @@ async def create_tun(name: str, addresses: Sequence[str], mtu: int) -> None:
         # Whoever turned IPv6 off did so for the networks here; the tunnel has its own.
         _set_own(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "0")
         # A TUN device has no neighbours: a link-local address would only make router solicitations.
-        await ask.link("set", index=index, mtu=mtu, addrgenmode=ADDRGENMODE_NONE, state="up")
+        _set_own(f"/proc/sys/net/ipv6/conf/{name}/addr_gen_mode", ADDR_GEN_MODE_NONE)
+        await ask.link("set", index=index, mtu=mtu, state="up")
         await _set_addresses(ask, index, addresses)
 
 
