@@ -18,7 +18,7 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BASE := python3 python3-venv nftables iproute2 procps netbase
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd
-APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool
+APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool openssl ethtool
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
@@ -60,7 +60,7 @@ lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
 	$(PIP_COMPILE) $(UPGRADE) --extra dev --extra demo --all-build-deps -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove the environment and all that was made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out dist build
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: requirements-dev.txt pyproject.toml | $(VENV)/.python
