@@ -7,10 +7,10 @@ from sojourn.datapath.strangers import SOURCE_BURST
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import frame
 from sojourn.packet.ip import udp_packet
-from sojourn.upmt.commands import AddAssociation, OpenTunnel, Role, SendInner, SendOutside, SetDefault, Setup
+from sojourn.upmt.commands import AddAssociation, OpenTunnel, Resumed, Role, SendInner, SendOutside, SetDefault, Setup
 from sojourn.upmt.events import FlowSeen, InnerReceived, StrangerReceived, TunnelClosed, TunnelTested
 from tests.harness.fakenet import ANCHOR, VIPA, Pair, Wire
-from tests.harness.voice import CORRESPONDENT
+from tests.harness.voice import CORRESPONDENT, Voice
 
 A, B = TunnelId(0x10), TunnelId(0x11)
 HOST, OTHER = AssociationId(1), AssociationId(2)
@@ -79,7 +79,7 @@ def test_a_flood_of_signals_reaches_control_as_a_trickle() -> None:
     assert pair.anchor.forwarder.refused["rate"] == 1000 - SOURCE_BURST
 
 
-def test_until_a_tunnel_is_set_up_only_signals_pass_and_flows_wait() -> None:
+def test_until_a_tunnel_is_set_up_only_signals_leave_and_flows_wait() -> None:
     pair = pair_of()
     seen: list[bytes] = []
     pair.spy = lambda datagram, _source: seen.append(datagram)
@@ -88,12 +88,10 @@ def test_until_a_tunnel_is_set_up_only_signals_pass_and_flows_wait() -> None:
     pair.run(30)
     assert seen == [SIGNAL], "no probe, no data"
     answer = udp_packet(INSIDE, Endpoint(VIPA, 5060), b"200 OK")
-    from_outer = pair.host.forwarder.from_outer
-    from_outer(udp_packet(CORRESPONDENT, LOCAL, b"data"), ANCHOR, pair.now, A)
-    from_outer(answer, Endpoint("192.0.2.66", 1800), pair.now, A)
-    from_outer(answer, ANCHOR, pair.now, A)
+    pair.host.forwarder.from_outer(answer, Endpoint("192.0.2.66", 1800), pair.now, A)
+    pair.host.forwarder.from_outer(answer, ANCHOR, pair.now, A)
     assert pair.host_told(InnerReceived) == [InnerReceived(HOST, A, answer, ANCHOR)]
-    assert (pair.host.forwarder.refused["not-ready"], pair.host.forwarder.refused["no-tunnel"]) == (1, 1)
+    assert dict(pair.host.forwarder.refused) == {"no-tunnel": 1}, "from elsewhere than the anchor"
     pair.anchor.submit([opened(PUBLIC)])
     pair.host.submit([order(ready=True)])
     pair.run(0.1)
@@ -109,6 +107,41 @@ def test_a_control_that_adopts_a_tunnel_which_stands_does_not_interrupt_it() -> 
     pair.host.submit([order(ready=False)])
     assert pair.host.forwarder.tunnels[A].usable
     assert len(pair.host_told(TunnelTested)) == 2, "it is told that the tunnel works"
+
+
+def test_a_host_that_slept_sends_nothing_before_its_anchor_has_answered() -> None:
+    pair = pair_of()
+    pair.anchor.submit([opened(PUBLIC)])
+    pair.host.submit([order(ready=True), SetDefault(HOST, A)])
+    pair.run(1)
+    pair.wires[A].rebind()
+    pair.host.submit([Resumed(600.0)])
+    pair.host.forwarder.from_inner(udp_packet(LOCAL, CORRESPONDENT, b"waits"), pair.now)
+    pair.run(5)
+    assert pair.to_correspondent == [], "what was sent from the new address would be lost"
+    pair.anchor.submit([opened(Endpoint("198.51.100.1", 40002))])
+    pair.host.submit([order(ready=True)])
+    pair.run(0.1)
+    assert [packet for _, packet in pair.to_correspondent] == [udp_packet(LOCAL, CORRESPONDENT, b"waits")]
+
+
+def test_an_anchor_sends_what_waits_as_soon_as_the_tunnel_is_set_up() -> None:
+    pair = pair_of()
+    pair.anchor.submit([opened(PUBLIC)])
+    pair.host.submit([order(ready=True), SetDefault(HOST, A)])
+    voice = Voice(pair)
+    voice.say()
+    pair.run(1)
+    pair.wires[A].dead = True
+    for _ in range(100):
+        voice.listen()
+        pair.run(0.1)
+    assert not pair.anchor.forwarder.tunnels[A].usable, "the host is away"
+    pair.wires[A].dead = False
+    arrived = len(pair.to_host)
+    pair.anchor.submit([opened(PUBLIC)])
+    pair.run(0.02)
+    assert len(pair.to_host) == arrived + 1
 
 
 def test_a_plain_tunnel_follows_the_order_and_no_packet() -> None:

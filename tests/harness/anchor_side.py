@@ -21,7 +21,7 @@ from sojourn.upmt.anchor import (
     Trust,
 )
 from sojourn.upmt.candidates import stored
-from sojourn.upmt.commands import Role, SendInner, Setup
+from sojourn.upmt.commands import Role, SendInner, SendOutside, Setup
 from sojourn.upmt.leases import Leases, Terms
 from sojourn.upmt.records import Subscriber
 from sojourn.upmt.vipa import VipaPool
@@ -55,7 +55,10 @@ class AnchorSide:
         self.data_path.on_inner = lambda packet: self.arrived.append((world.net.now, packet))
         self.data_path.on_outer = self._send
         world.net.nodes.append(self.data_path)
-        setup = Setup(Role.ANCHOR, "sojourn0", 1420, inner_addresses=INNER, refused=(pool,), listen=(ANCHOR_TUNNELS,))
+        setup = Setup(
+            Role.ANCHOR, "sojourn0", 1420, inner_addresses=INNER, refused=(pool,), listen=(ANCHOR_TUNNELS,),
+            plain=world.plain,
+        )  # fmt: skip
         self.data_path.submit([setup])
         self.machine = self._machine()
         self._timer = Timer(world.net, lambda: self.machine.deadline(), self._tick)
@@ -65,7 +68,7 @@ class AnchorSide:
         registrar = Registrar(DigestServer(REALM, random(32)), self._limits)
         terms = Terms((ANCHOR_TUNNELS,), INNER)
         leases = Leases(VipaPool(self._pool), terms, random, self.records.values())
-        return Anchor(registrar, leases, self.records, random, UNIX_OFFSET)
+        return Anchor(registrar, leases, self.records, random, UNIX_OFFSET, plain=self.world.plain)
 
     def restart_control(self) -> None:
         """Kill control; its successor has the records, and adopts the data path. All connections break."""
@@ -113,6 +116,8 @@ class AnchorSide:
                 case SendInner() if not self.world.signal("anchor", command):
                     pass
                 case _:
+                    if isinstance(command, SendOutside):
+                        self.world.outside(command)
                     self.data_path.submit([command])
         self._timer.arm()
 

@@ -19,6 +19,7 @@ from sojourn.upmt.association import (
 from sojourn.upmt.commands import Resumed, Role, SendInner, Setup
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
+from sojourn.upmt.lease import Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
 from tests.harness.anchor_side import ANCHOR_SIP, ANCHOR_TUNNELS, SOCKET_DELAY
 from tests.harness.fakenet import Wire
@@ -59,12 +60,13 @@ class Laptop:
 
     def _machines(self) -> None:
         settings = AssociationSettings(
-            self.name, ANCHOR_SIP.address, self.tid, self.credential or self._secret, self.state.vipa
-        )
+            self.name, ANCHOR_SIP.address, self.tid, self.credential or self._secret, self.state.vipa,
+            offer=Offer(plain=self.world.plain),
+        )  # fmt: skip
         preferences = Preferences(self._order)
         self.decide = Decide(preferences)
         self.host = MobileHost(
-            HostSettings(ANCHOR_SIP),
+            HostSettings(ANCHOR_SIP, sealed=not self.world.plain),
             AssociationClient(settings, self.world.random),
             self.state,
             self.world.random,

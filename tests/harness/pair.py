@@ -12,7 +12,7 @@ from sojourn.sip.registrar import Limits
 from sojourn.upmt.anchor import (
     SipArrived,
 )
-from sojourn.upmt.commands import SendInner
+from sojourn.upmt.commands import SendInner, SendOutside
 from tests.harness.anchor_side import AnchorSide
 from tests.harness.fakenet import FakeNet, Wire
 from tests.harness.laptop import Laptop as Laptop
@@ -22,7 +22,11 @@ from tests.harness.transcript import Transcript, inner_line, sip_line
 class World:
     """One anchor, its hosts, and the net between them."""
 
-    def __init__(self, seed: int = 1, pool: str = "10.201.0.0/16", limits: Limits | None = None) -> None:
+    def __init__(
+        self, seed: int = 1, pool: str = "10.201.0.0/16", limits: Limits | None = None, *, plain: bool = False
+    ) -> None:
+        """`plain`: the anchor allows plain tunnels, and its hosts have no others."""
+        self.plain = plain
         self.net = FakeNet(seed)
         self.random = self.net.random.randbytes
         self.transcript = Transcript(self.net.clock)
@@ -66,6 +70,10 @@ class World:
             self.lose -= 1
             self.lost.append(command)
         return passes
+
+    def outside(self, command: SendOutside) -> None:
+        """Write what the anchor says outside of any tunnel into the transcript."""
+        self.transcript.say(f"anchor outside: {inner_line(command.packet, self.network_of)}")
 
     def sip(self, who: str, wire: Wire, data: bytes) -> None:
         """Write a message of a SIP connection into the transcript."""

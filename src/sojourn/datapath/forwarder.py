@@ -139,8 +139,6 @@ class Forwarder(Orders):
         if tunnel is None or tunnel.sealed or tunnel.outer != source or not datagram:
             self._from_stranger(datagram, source, now)
             return
-        if not tunnel.ready and not self._is_signal(datagram, parse(datagram)):
-            raise RemoteProtocolError("a plain tunnel that is not set up yet", reason="not-ready")
         self.associations[tunnel.association].last_heard = tunnel.id
         self._opened(tunnel, datagram, source, None, len(datagram), now, ecn)
 

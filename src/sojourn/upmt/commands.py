@@ -93,7 +93,7 @@ class OpenTunnel(Command, frozen=True):
     sealed: bool = True
     keep_alive: float = 25.0
     ready: bool = True
-    """Host, plain: False until signalling has set the tunnel up; nothing but signals passes till then."""
+    """Host, plain: False until signalling has set the tunnel up; nothing but signals is sent till then."""
 
 
 class CloseTunnel(Command, frozen=True):

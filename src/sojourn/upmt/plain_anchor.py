@@ -32,7 +32,8 @@ from sojourn.upmt.records import Subscriber
 NONCE_LIFE: Final = 3600.0
 """Seconds for which a host may sign with one nonce: a handover then costs no challenge."""
 SIGNAL_PORT: Final = 5060
-REMEDY: Final = 'set plain_tunnels = true in anchor.toml, or tunnels = "sealed" in host.toml'
+REMEDY: Final = "set plain_tunnels = true in anchor.toml, or tunnels = 'sealed' in host.toml"
+"""In TOML's other quotes: a SIP Warning stands between the usual ones."""
 
 
 class Way(Struct, frozen=True):

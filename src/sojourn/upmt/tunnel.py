@@ -60,10 +60,9 @@ class Tunnel(TunnelState):
     def open(self, remote: Endpoint, now: float, *, ready: bool = True) -> None:
         """Host: use the tunnel towards `remote`, over a network that is new to it, and test it at once.
 
-        `ready` False: a plain tunnel that signalling has to set up first. Anchor: take `remote` as
-        proved (a plain tunnel, or one restored).
+        `ready` False: a plain tunnel that signalling has to set up first; only control sends till then.
+        Anchor: take `remote` as proved (a plain tunnel, or one restored).
         """
-        self.ready = ready
         self._closed = not ready
         self.path.set(remote)
         self._new_path(now)
@@ -71,6 +70,8 @@ class Tunnel(TunnelState):
             self.live.begin(now)
         else:
             self._search.start(now)
+            if not self.sealed:
+                self._heard(now)  # it was just set up: the host is there
         self._changed(now)
 
     def restore(self, proved: Endpoint, now: float) -> None:
@@ -80,9 +81,17 @@ class Tunnel(TunnelState):
         self.open(proved, now)
 
     def retest(self, now: float) -> None:
-        """Forget what was measured and test anew: the machine slept."""
-        if self.outer is not None and not self._closed and isinstance(self.live, HostLiveness):
+        """Forget what was measured and test anew: the machine slept.
+
+        A plain tunnel may have to be set up anew: flows wait until the anchor has answered.
+        """
+        if self.outer is None or self._closed or not isinstance(self.live, HostLiveness):
+            return
+        if self.sealed:
             self.open(self.outer, now)
+        else:
+            self.live.fail(now)
+            self._changed(now)
 
     def close(self) -> list[TunnelCommand]:
         """Give the tunnel up; tell the peer."""

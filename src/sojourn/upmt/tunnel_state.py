@@ -71,8 +71,6 @@ class TunnelState:
         self.opener: Opener | None = None
         self.outer: Endpoint | None = None
         """Where packets go now."""
-        self.ready = True
-        """Host: False while a plain tunnel waits to be set up by signalling."""
         self.credit: int | None = None
         """Bytes that may still go to an unproved address; None = proved. The hot loop leaves such a tunnel alone."""
         self.inner_mtu = mtu
