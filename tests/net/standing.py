@@ -45,6 +45,14 @@ def standing(topology: Topology) -> Iterator[Lab]:
         lab.down()
 
 
+def name_the_anchor(lab: Lab, name: str) -> None:
+    """Let a name stand for both of the anchor's addresses, at the anchor and at the mobile host."""
+    site = lab.topology.anchor
+    for role in ("mh", "an"):
+        hosts = namespaces.ETC_NETNS / lab.namespace(role) / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost\n{site.address} {name}\n{site.address6} {name}\n")
+
+
 def eventually(what: str, is_so: Callable[[], object], patience: float = PATIENCE) -> None:
     """Wait until something is so; the test fails when it does not become so."""
     until = time.monotonic() + patience

@@ -17,6 +17,7 @@ import pytest
 from sojourn.api.client import Client
 from sojourn.lab.daemons import HOST_NAME, Daemons
 from sojourn.lab.topology import Lab
+from sojourn.store.sqlite import SqliteStore
 from tests.net.standing import PATIENCE, Sockets, Terminal, eventually, hosts, laptop, sojourn_at
 
 pytestmark = pytest.mark.net
@@ -211,6 +212,11 @@ def test_a_revoked_host_is_cut_off_and_may_join_anew(daemons: Daemons, sockets: 
     anchor(daemons, "revoke", HOST_NAME)
     assert hosts(daemons)[HOST_NAME]["state"] == "revoked"
     assert hosts(daemons)[HOST_NAME]["vipa"] is None
+    store = SqliteStore(str(daemons.anchor_folder / "anchor.db"))
+    record = store.load().subscribers[HOST_NAME]
+    store.close()
+    assert record.ha1 is None
+    assert record.ha1_once is None, "nothing is kept that proves a secret which was ended"
     correspondent, host = sockets.at("ch", port=6001), sockets.at("mh")
     correspondent.settimeout(0.5)
     terminal = laptop(daemons)

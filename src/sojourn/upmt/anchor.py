@@ -254,7 +254,7 @@ class Anchor:
         before = self.subscribers.get(subscriber.user)
         self.subscribers[subscriber.user] = subscriber
         if subscriber.revoked and before is not None and before.vipa is not None:
-            return self._end(replace(before, revoked=True))
+            return self._end(replace(before, revoked=True, ha1=subscriber.ha1, ha1_once=subscriber.ha1_once))
         return []
 
     def _end(self, subscriber: Subscriber) -> list[AnchorCommand]:
