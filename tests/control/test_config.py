@@ -53,10 +53,24 @@ def test_a_host_file_with_everything_is_understood() -> None:
     assert config.signalling.networks == ("home",)
 
 
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_sip_in_the_clear_goes_with_plain_tunnels_only(transport: str) -> None:
+    text = HOST + f'[signalling]\ntransport = "{transport}"\n'
+    config = parse_host('tunnels = "plain"\n' + text)
+    assert (config.signalling.transport, config.signalling.port) == (transport, 5060)
+    with pytest.raises(ConfigError) as caught:
+        parse_host(text)
+    assert str(caught.value) == (
+        f"host.toml: signalling.transport: SIP over {transport.upper()} is in the clear: it brings no secret for "
+        'sealed tunnels. Set tunnels = "plain", or transport = "tls".'
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "where"),
     [
         ('dns = "cloudflare"', "host.toml: dns"),
+        ('[signalling]\ntransport = "sctp"', "host.toml: signalling.transport"),
         ("port = 0", "host.toml: port"),
         ("keep_alive = 0.0", "host.toml: keep_alive"),
         ('[network."a b"]', "host.toml: network.a b"),

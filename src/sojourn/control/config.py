@@ -45,10 +45,14 @@ class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SignallingConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[signalling]`: which networks the SIP channel prefers."""
+    """`[signalling]`: which networks the SIP channel prefers, and what it is."""
 
     networks: tuple[Text, ...] = ()
     """Names or kinds, in order; empty = as `order`."""
+    transport: Literal["tls", "tcp", "udp"] = "tls"
+    """TCP and UDP are the paper's form, in the clear: for plain tunnels only."""
+    port: Port = SIP_PORT
+    """Where the anchor takes TCP and UDP (`sip_plain_port`); that of TLS is `port` above."""
 
 
 class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +76,7 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     dns: Literal["anchor", "network"] = "anchor"
     keep_alive: Annotated[float, Meta(ge=1, le=3600)] = 25.0
     tunnels: Literal["sealed", "plain"] = "sealed"
+    """Plain: the paper's IP in UDP, readable by anybody on the way; the anchor must allow it (`plain_tunnels`)."""
     signalling: SignallingConfig = SignallingConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
     policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
@@ -129,6 +134,7 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     A token keeps to those of the time when it was made."""
     tunnel_port: Port = TUNNEL_PORT
     plain_tunnels: bool = False
+    """Hosts that are configured for it get tunnels without encryption."""
     pool: Text = "10.201.0.0/16"
     pool6: Text | None = None
     uplink: Text = "auto"
@@ -172,6 +178,9 @@ def parse_host(text: str | bytes, file: str = "host.toml") -> HostConfig:
     config = decode(text, HostConfig, file)
     captures_of(config.capture, file)
     _host_name(config.anchor, f"{file}: anchor")
+    if config.signalling.transport != "tls" and config.tunnels == "sealed":
+        why = f"SIP over {config.signalling.transport.upper()} is in the clear: it brings no secret for sealed tunnels"
+        raise ConfigError(f"{file}: signalling.transport", why, 'Set tunnels = "plain", or transport = "tls".')
     for name in config.networks:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", name):
             raise ConfigError(f"{file}: network.{name}", "is not a usable name", "Use letters, digits, '.', '_', '-'.")

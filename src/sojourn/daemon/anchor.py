@@ -67,6 +67,7 @@ class AnchorDaemon:
             records.subscribers,
             os.urandom,
             time.time() - now(),  # noqa: TID251 - leases outlive this boot: their ends are dates
+            plain=self.config.plain_tunnels,
         )
         self.driver: Driver[AnchorEvent, AnchorCommand] = Driver(self.machine, self._execute)
         journal = Journal(directory.anchor_log)
@@ -173,6 +174,7 @@ class AnchorDaemon:
             _log.warning("these need a restart", keys=kept)
         self.config = self.system.config = config
         self.registrar.limits = _limits(config)
+        self.machine.plain.allowed = config.plain_tunnels
         await self.system.look()
         if self.data_path is not None:
             self.data_path.submit([self.system.setup()])

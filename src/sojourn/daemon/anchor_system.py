@@ -82,6 +82,7 @@ class AnchorSystem:
             refused=(*REFUSED, *own, *config.refuse, *(pool for pool in pools if pool is not None)),
             allowed=allowed,
             listen=tuple(Endpoint(address, config.tunnel_port) for address in config.listen),
+            plain=config.plain_tunnels,
         )
 
     async def up(self) -> None:

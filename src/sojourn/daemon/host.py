@@ -29,7 +29,7 @@ from sojourn.daemon.host_system import HostSystem
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
 from sojourn.linux.netlink import NetworkWatcher
-from sojourn.linux.sip_transport import TlsClient
+from sojourn.linux.sip_client import SipClient, sip_client
 from sojourn.model import Endpoint, Network
 from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
@@ -48,7 +48,7 @@ from sojourn.upmt.association import (
 from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup, Snapshot
 from sojourn.upmt.events_network import AnyNetworkFact, NetworkDown
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
-from sojourn.upmt.lease import Lease
+from sojourn.upmt.lease import Lease, Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
 
 EXPIRES = 3600
@@ -85,7 +85,7 @@ class HostDaemon:
         self.failed: BaseException | None = None
         self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
         self._tasks = Tasks(self._fail)
-        self._channels: dict[int, TlsClient] = {}
+        self._channels: dict[int, SipClient] = {}
         self._held: deque[AnyCommand] | None = deque()
         """Orders for the data path that wait until the device is there; None once it is."""
         self._states: list[asyncio.Future[events.State]] = []
@@ -317,8 +317,10 @@ class HostDaemon:
     def _open_channel(self, command: OpenChannel) -> None:
         channel = command.channel
 
+        transport = self.config.signalling.transport
+
         def opened(local: Endpoint) -> None:
-            self.driver.feed(ChannelOpened(channel, local, True))
+            self.driver.feed(ChannelOpened(channel, local, transport != "udp", transport.upper()))
 
         def closed(why: str) -> None:
             self._channels.pop(channel, None)
@@ -327,7 +329,8 @@ class HostDaemon:
         def received(data: bytes) -> None:
             self.driver.feed(SipReceived(channel, data))
 
-        client = TlsClient(
+        client = sip_client(
+            transport,
             command.anchor,
             spki=bytes.fromhex(self.config.spki),
             source=command.address,
@@ -346,13 +349,14 @@ class HostDaemon:
         preferences = Preferences(config.order)
         signalling = Preferences(config.signalling.networks or config.order)
         ports = {name: network.port for name, network in config.networks.items() if network.port is not None}
-        settings = HostSettings(
-            Endpoint(config.anchor, config.port), config.tunnels == "sealed", config.keep_alive, ports,
-        )  # fmt: skip
+        sealed, transport = config.tunnels == "sealed", config.signalling.transport
+        anchor = Endpoint(config.anchor, config.port if transport == "tls" else config.signalling.port)
+        stream = None if transport == "udp" else transport.upper()
+        settings = HostSettings(anchor, sealed, config.keep_alive, ports, stream)
         association = AssociationClient(
             AssociationSettings(
                 user=config.user, domain=config.anchor, tid=config.tid, secret=self._credentials.secret,
-                vipa=state.vipa, expires=EXPIRES,
+                vipa=state.vipa, expires=EXPIRES, offer=Offer(plain=not sealed),
             ),
             os.urandom,
         )  # fmt: skip

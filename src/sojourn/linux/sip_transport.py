@@ -1,9 +1,10 @@
-"""The host's SIP connection: TLS 1.3 to the anchor, from one address and interface, its key pinned.
+"""The host's SIP connection to the anchor, from one address and interface: TLS 1.3 with the anchor's key pinned.
 
 The anchor is known by the SHA-256 of its public key (SPKI), which came with the join token; names and
 dates in its certificate mean nothing here. Nothing is sent before the key was compared.
 Connecting and the handshake together have one time limit; what is unacknowledged for
-`USER_TIMEOUT` closes the connection. The anchor's side is linux/sip_listener.py.
+`USER_TIMEOUT` closes the connection. The paper's own forms are TCP in the clear, which is TLS without what makes it
+secure (`TcpClient`), and UDP (linux/sip_udp.py). The anchor's side is linux/sip_listener.py.
 """
 
 import asyncio
@@ -79,14 +80,33 @@ def endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
     return Endpoint(address[0].removeprefix("::ffff:") if "." in address[0] else address[0], address[1])
 
 
-class TlsClient(asyncio.Protocol):
+def bound_socket(kind: socket.SocketKind, source: str, interface: str | None, mark: int | None) -> socket.socket:
+    """Return a socket whose packets leave from `source` by `interface`; OSError when the address is not there."""
+    sock = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, kind)
+    try:
+        sock.setblocking(False)
+        if kind == socket.SOCK_STREAM:
+            tune(sock)
+        if interface is not None:
+            with contextlib.suppress(PermissionError):  # then the source address alone has to do
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        if mark is not None:
+            with contextlib.suppress(PermissionError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        sock.bind((source, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class TcpClient(asyncio.Protocol):
     """One connection. `run` opens it and returns when it is over; `on_close` is called once, with the reason."""
 
     def __init__(
         self,
         anchor: Endpoint,
         *,
-        spki: bytes,
         source: str,
         interface: str | None,
         on_open: Callable[[Endpoint], None],
@@ -100,7 +120,6 @@ class TlsClient(asyncio.Protocol):
         `mark` is set on the socket where permitted (linux/numbers.py).
         """
         self.anchor = anchor
-        self._spki = spki
         self._source = source
         self._interface = interface
         self._on_open = on_open
@@ -173,33 +192,23 @@ class TlsClient(asyncio.Protocol):
             raise self._refused
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
-        sock = self._socket()
+        sock = bound_socket(socket.SOCK_STREAM, self._source, self._interface, self._mark)
         try:
             found = await loop.getaddrinfo(
                 self.anchor.address, self.anchor.port, family=sock.family, type=socket.SOCK_STREAM
             )
             await loop.sock_connect(sock, found[0][4])
-            await loop.create_connection(lambda: self, sock=sock, ssl=client_context(), server_hostname="")
+            await self._speak(loop, sock)
         except BaseException:
             sock.close()
             raise
 
-    def _socket(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET6 if ":" in self._source else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            tune(sock)
-            if self._interface is not None:
-                with contextlib.suppress(PermissionError):  # then the source address alone has to do
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface.encode() + b"\0")
-            if self._mark is not None:
-                with contextlib.suppress(PermissionError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
-            sock.bind((self._source, 0))
-        except OSError:
-            sock.close()
-            raise
-        return sock
+    async def _speak(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        """Become the protocol of a socket that is connected."""
+        await loop.create_connection(lambda: self, sock=sock)
+
+    def _check(self, transport: asyncio.Transport) -> None:
+        """Make sure who is at the other end; WrongKey if it is somebody else."""
 
     def _where(self) -> str:
         return f"{self.anchor.address} port {self.anchor.port}"
@@ -212,12 +221,11 @@ class TlsClient(asyncio.Protocol):
     # asyncio.Protocol: the handshake is over when `connection_made` is called.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Compare the key before a byte is sent or read."""
+        """Make sure who is there before a byte is sent or read."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
         try:
-            check_key(tls.getpeercert(binary_form=True), self._spki, self.anchor)
+            self._check(transport)
         except WrongKey as error:
             self._refused = error
             transport.abort()
@@ -233,3 +241,34 @@ class TlsClient(asyncio.Protocol):
         """Note the end."""
         self._lost.set()
         self._end(f"connection to {self._where()} lost: {error}" if error is not None else self._why)
+
+
+class TlsClient(TcpClient):
+    """The same over TLS 1.3."""
+
+    def __init__(
+        self,
+        anchor: Endpoint,
+        *,
+        spki: bytes,
+        source: str,
+        interface: str | None,
+        on_open: Callable[[Endpoint], None],
+        on_message: Callable[[bytes], None],
+        on_close: Callable[[str], None],
+        mark: int | None = None,
+        open_timeout: float = OPEN_TIMEOUT,
+    ) -> None:
+        """`spki`: SHA-256 of the anchor's public key. The rest as for TcpClient."""
+        super().__init__(
+            anchor, source=source, interface=interface, on_open=on_open, on_message=on_message, on_close=on_close,
+            mark=mark, open_timeout=open_timeout,
+        )  # fmt: skip
+        self._spki = spki
+
+    async def _speak(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        await loop.create_connection(lambda: self, sock=sock, ssl=client_context(), server_hostname="")
+
+    def _check(self, transport: asyncio.Transport) -> None:
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        check_key(tls.getpeercert(binary_form=True), self._spki, self.anchor)
