@@ -195,3 +195,10 @@ def test_any_body_gets_orders_or_an_answer_or_a_refusal(data: bytes) -> None:
     except RemoteProtocolError:
         return
     assert bool(orders) is not bool(answer)
+
+
+@pytest.mark.parametrize("move", [-1, 1 << 53, 1 << 64, 10**30])
+def test_a_move_number_that_no_host_counts_to_is_refused(move: int) -> None:
+    orders, answer = AnchorSignals().received("k", SENDER, body(request(move, all=True)), 0.0)
+    assert orders == []
+    assert isinstance(answers(answer)[0], signals.Failure)

@@ -118,3 +118,8 @@ def test_an_index_of_zero_or_of_another_host_is_never_drawn() -> None:
     leases = Leases(pool, TERMS, lambda size: next(numbers).to_bytes(size), [taken])
     record, _ = leases.grant(Subscriber("a", "A"), None, 600.0, UNIX, aead=None)
     assert record.tunnels == (5, *range(7, 22))
+
+
+def test_a_lease_tells_the_highest_move_number_that_the_anchor_has_seen() -> None:
+    _, lease = lender().grant(Subscriber("a", "A", move=41), None, 600.0, UNIX)
+    assert lease.move == 41

@@ -74,7 +74,7 @@ def test_a_row_selects_what_it_was_written_for(select: Exactly | OnTunnel | Ever
 
 
 def test_a_row_that_selects_nothing_or_two_things_is_refused() -> None:
-    for row in (WireRow(), WireRow(all=True, on=3), WireRow(match=WireMatch("nft", "ip"))):
+    for row in (WireRow(), WireRow(all=True, on=3), WireRow(match=WireMatch("nft", "ip")), WireRow(on=1 << 70)):
         with pytest.raises(RemoteProtocolError):
             selector(row)
 

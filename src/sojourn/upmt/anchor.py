@@ -353,6 +353,9 @@ class Anchor:
             self.refused[error.reason] += 1
             return self._send(asked, refuse(request, error.status, f"Bad UPMT signal: {error}"))
         self._asked[key] = asked
+        number = max((order.number for order in orders), default=0)
+        if number > subscriber.move:  # stored with the next lease
+            self.subscribers[subscriber.user] = replace(subscriber, move=min(number, lease.MAX_MOVE - 1))
         return [*orders, *(self._answer(answer) if answer is not None else [])]
 
     def _answer(self, answer: Answer) -> list[AnchorCommand]:

@@ -15,6 +15,7 @@ from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.upmt import signals
 from sojourn.upmt.commands import Move, MoveFlows, Select
 from sojourn.upmt.events import FlowsMoved
+from sojourn.upmt.lease import MAX_MOVE
 
 PATIENCE = 3.0
 """Seconds that the data path may take; it answers in milliseconds unless it is being replaced."""
@@ -150,6 +151,8 @@ def _answer(signal: signals.AnySignal, sender: Sender) -> signals.AnySignal:
 
 
 def _order(request: signals.HandoverRequest, sender: Sender) -> MoveFlows:
+    if not 0 <= request.move < MAX_MOVE:
+        raise RemoteProtocolError("a move number out of range", reason="signal")
     moves: list[Move] = []
     for row in request.all_rows():
         select: Select = signals.selector(row)

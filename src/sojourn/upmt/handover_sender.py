@@ -102,6 +102,12 @@ class HandoverSender:
         is_new, self._stored = self.reserved > self._stored, self.reserved
         return self._number, is_new
 
+    def go_on_from(self, number: int) -> None:
+        """Use only numbers above one that the anchor has seen of this host."""
+        if number > self._number:
+            self._number = number
+            self.reserved = max(self.reserved, number)
+
     def measured(self, tunnel: TunnelId, srtt: float | None) -> None:
         """Note a tunnel's round trip time, in seconds."""
         if srtt is not None:

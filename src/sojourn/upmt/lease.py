@@ -21,6 +21,8 @@ SLOTS: Final = 16
 SECRET_BYTES: Final = 32
 MIN_MTU: Final = 576
 MAX_ENDPOINTS: Final = 8
+MAX_MOVE: Final = 1 << 53
+"""Move numbers stay below what every JSON reader takes for a whole number (RFC 8259 §6)."""
 
 
 class Lease(Struct, frozen=True):
@@ -42,6 +44,8 @@ class Lease(Struct, frozen=True):
     keep_alive: float = 25.0
     mtu: int = 1420
     """A first guess of the inner MTU; path MTU discovery finds the truth."""
+    move: int = 0
+    """The highest move number that the anchor has seen of this host: one that lost its memory goes on from there."""
 
 
 class Offer(Struct, frozen=True):
@@ -85,6 +89,7 @@ class _Body(Struct, omit_defaults=True):
     keep_alive: float = 25.0
     mtu: int = 1420
     credential: str | None = None
+    move: int = 0
 
 
 _AEADS: Final = {Aead.AES_256_GCM: "AES-256-GCM", Aead.CHACHA20_POLY1305: "ChaCha20-Poly1305"}
@@ -125,6 +130,7 @@ def encode(lease: Lease, credential: str | None = None) -> bytes:
         keep_alive=lease.keep_alive,
         mtu=lease.mtu,
         credential=credential,
+        move=lease.move,
     )
     return msgspec.json.encode(body)
 
@@ -144,6 +150,7 @@ def decode(data: bytes) -> tuple[Lease, str | None]:
             resolver=None if body.resolver is None else _address(body.resolver),
             keep_alive=body.keep_alive,
             mtu=body.mtu,
+            move=body.move,
         )
     except (ValueError, KeyError, RecursionError) as error:  # msgspec's and base64's are ValueErrors
         raise RemoteProtocolError(f"the lease cannot be read: {error}", reason="lease") from error
@@ -172,6 +179,7 @@ def _check(lease: Lease) -> None:
         0 < lease.expires <= 1 << 31
         and 1 <= lease.keep_alive <= 3600
         and MIN_MTU <= lease.mtu <= 65535
+        and 0 <= lease.move < MAX_MOVE
         and len(lease.tunnels) <= SLOTS
         and len(set(lease.tunnels)) == len(lease.tunnels)
         and all(0 < tunnel < 1 << 24 for tunnel in lease.tunnels)

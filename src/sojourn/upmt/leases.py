@@ -73,7 +73,7 @@ class Leases:
         terms = self._terms
         lease = Lease(
             vipa, vipa6, expires, secret, tunnels, terms.endpoints, terms.inner_addresses, terms.resolver,
-            terms.keep_alive, terms.mtu,
+            terms.keep_alive, terms.mtu, subscriber.move,
         )  # fmt: skip
         return renewed, lease
 

@@ -309,6 +309,7 @@ class MobileHost(HostTunnels):
         if lease.secret is not None:
             commands.append(InstallSecret(ME, lease.secret))
         self.sender.lease(lease, self.association.settings.user)
+        self.sender.go_on_from(lease.move)
         self.plain.lease(lease, self.association.settings.user)
         self.channels.resolved([endpoint.address for endpoint in lease.endpoints])
         if self._registered != self.channels.channel:

@@ -176,6 +176,8 @@ def selector(row: WireRow) -> Select:
             raise RemoteProtocolError(f"match syntax {row.match.syntax!r} is unknown; IPtables is", reason="signal")
         chosen.append(Matching(parse_match(row.match.match)))
     if row.on is not None:
+        if not 0 <= row.on < 1 << 24:
+            raise RemoteProtocolError(f"no tunnel has the ID {row.on}", reason="signal")
         chosen.append(OnTunnel(TunnelId(row.on)))
     if row.all:
         chosen.append(Everything())
