@@ -9,12 +9,10 @@ TTL: the tunnel is one hop of the host's own; anchor and core are routers.
 
 import contextlib
 import errno
-import hashlib
 import random
 import select
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +22,8 @@ from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import WIFI, Lab, Topology
 from tests.net import wire
 from tests.net.capture import Capture, compute_checksums
-from tests.net.standing import PATIENCE, Sockets, Terminal, eventually, own_prefix, sojourn_at, standing
+from tests.net.exchange import exchange
+from tests.net.standing import Sockets, Terminal, eventually, own_prefix, sojourn_at, standing
 
 pytestmark = pytest.mark.net
 
@@ -92,13 +91,6 @@ def drops(lab: Lab) -> int:
     return sum(int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "counter packets" in line)
 
 
-def read_all(connection: socket.socket) -> bytes:
-    received = bytearray()
-    while chunk := connection.recv(1 << 16):
-        received += chunk
-    return bytes(received)
-
-
 def received_by(capture: Capture, address: str, protocol: int) -> list[bytes]:
     """Return the captured packets that went to an address."""
     return [
@@ -110,32 +102,10 @@ def received_by(capture: Capture, address: str, protocol: int) -> list[bytes]:
 
 @FAMILIES
 def test_tcp_carries_megabytes_both_ways_and_every_checksum_is_right(lab: Lab, sockets: Sockets, six: bool) -> None:
-    upward, downward = random.Random(1).randbytes(3_000_001), random.Random(2).randbytes(2_000_003)
-    server = sockets.at("ch", socket.SOCK_STREAM, six=six, port=5001)
-    server.listen()
-    served: list[tuple[str, bytes]] = []
-
-    def serve() -> None:
-        connection, peer = server.accept()
-        with connection:
-            connection.settimeout(PATIENCE)
-            served.append((peer[0], read_all(connection)))
-            connection.sendall(downward)
-
-    thread = threading.Thread(target=serve)
-    client = sockets.at("mh", socket.SOCK_STREAM, six=six)
     with Capture(lab.namespace("ch"), "eth0") as tap:
-        thread.start()
-        client.connect((CORRESPONDENT[six], 5001))
-        client.sendall(upward)
-        client.shutdown(socket.SHUT_WR)
-        got = read_all(client)
-        thread.join(PATIENCE)
+        done = exchange(sockets, CORRESPONDENT[six], 5001)
         segments = received_by(tap, CORRESPONDENT[six], wire.TCP)
-    ((peer, sent),) = served
-    assert peer == ANCHOR[six]
-    assert hashlib.sha256(sent).digest() == hashlib.sha256(upward).digest()
-    assert hashlib.sha256(got).digest() == hashlib.sha256(downward).digest()
+    assert done == (ANCHOR[six], True)
     assert len(segments) > 100
     assert all(wire.is_right(segment) for segment in segments)
     assert {wire.ttl_of(segment) for segment in segments} == {64 - ROUTERS}
