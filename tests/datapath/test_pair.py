@@ -212,6 +212,15 @@ def test_tunnels_run_over_ipv6_as_well() -> None:
     assert pair.anchor.forwarder.tunnels[A].inner_mtu == 1428
 
 
+def test_a_narrow_path_is_not_taken_for_a_lossy_one() -> None:
+    pair = Pair(Wire("narrow", mtu=1400))
+    pair.open()
+    pair.run(5)
+    tunnel = pair.host.forwarder.tunnels[A]
+    assert tunnel.inner_mtu == 1400 - 52, "found by probes of which some were lost"
+    assert tunnel.losses.loss() == (0.0, 0.0)
+
+
 def test_an_idle_tunnel_costs_the_anchor_no_timer() -> None:
     pair = Pair(Wire("wifi"))
     pair.open()

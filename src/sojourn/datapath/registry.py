@@ -218,7 +218,7 @@ class Registry(ABC):
             overhead = OVERHEAD_BYTES
         plaintext = plaintext.ljust(command.pad_to - overhead, b"\0")
         datagram = tunnel.sealer.seal(plaintext) if tunnel.sealed and tunnel.sealer is not None else plaintext
-        tunnel.frame_sent(len(datagram), now)
+        tunnel.frame_sent(len(datagram), now, counts=command.fragment)
         self.io.send(tunnel, datagram, command.destination, fragment=command.fragment)
 
     def _new_tunnel(

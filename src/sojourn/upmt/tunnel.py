@@ -201,9 +201,12 @@ class Tunnel(TunnelState):
         self.live.shift(gap)
         self._rearm(now)
 
-    def frame_sent(self, size: int, now: float) -> None:
-        """Note that a control frame went out; the forwarder calls it once a frame."""
-        self.packets_out += 1
+    def frame_sent(self, size: int, now: float, *, counts: bool = True) -> None:
+        """Note that a control frame went out; the forwarder calls it once a frame.
+
+        `counts`: not so a path MTU probe. That many of those get lost is no property of the path's.
+        """
+        self.packets_out += counts
         self.bytes_out += size
         self.live.last_out = max(self.live.last_out, now)
         if self.keys is not None:
@@ -251,7 +254,7 @@ class Tunnel(TunnelState):
     def _probe(self, now: float, pad_to: int, mtu: bool = False) -> list[TunnelCommand]:
         if self.outer is None or not self.spend(pad_to or 64):
             return []
-        sequence = self.probes.new(now, self.packets_out + 1, pad_to if mtu else 0)
+        sequence = self.probes.new(now, self.packets_out + (not mtu), pad_to if mtu else 0)
         frame = Probe(self._opened(), sequence, _us(now))
         return [SendFrame(frame, self.outer, pad_to, fragment=not mtu)]
 
