@@ -27,6 +27,9 @@ FLUSH_TIMEOUT: Final = 1.0
 """Seconds that what was sent before `close` has to go out."""
 USER_TIMEOUT: Final = 20.0
 """Seconds for which sent data may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482)."""
+SEGMENT_BYTES: Final = 1220
+"""What IPv6's least MTU carries (TCP_MAXSEG, told to the anchor, too): there are paths that carry no more and
+tell nobody, and a handshake is larger."""
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 120, 15, 4
 MAX_WAITING_BYTES: Final = 8 << 20
 """What may wait to be sent on one connection."""
@@ -73,6 +76,7 @@ def tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT * 1000))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
 
 
 def endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
