@@ -24,6 +24,8 @@ ASSOCIATION_TIMEOUT = 20.0
 POLL = 0.05
 DATA_PATH = "sojourn.datapath.process"
 """The module by which a data-path process is known in /proc."""
+TUN_DEVICE = os.makedev(10, 200)
+"""/dev/net/tun (Linux, admin-guide/devices.txt)."""
 
 
 class Daemons:
@@ -168,6 +170,14 @@ def _is_data_path(pid: int) -> bool:
     try:
         if DATA_PATH.encode() not in (process / "cmdline").read_bytes():
             return False
-        return any(os.readlink(descriptor) == "/dev/net/tun" for descriptor in (process / "fd").iterdir())
+        return any(_is_tun(descriptor) for descriptor in (process / "fd").iterdir())
     except OSError:  # it ended meanwhile
+        return False
+
+
+def _is_tun(descriptor: Path) -> bool:
+    """Compare the device, not its path: that has another form under a changed root."""
+    try:
+        return descriptor.stat().st_rdev == TUN_DEVICE
+    except OSError:  # closed meanwhile
         return False
