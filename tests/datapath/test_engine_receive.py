@@ -57,17 +57,18 @@ class Bench:
             datagrams.append(self.sealer.seal(bytes(packet), hint))
         return datagrams
 
-    def take(self, datagrams: Sequence[bytes], ecn: int = 0) -> None:
-        """Hand datagrams over in batches as UDP_GRO makes them, and one by one to the twin."""
+    def take(self, datagrams: Sequence[bytes], ecn: int = 0, most: int = 64) -> None:
+        """Hand datagrams over in batches as UDP_GRO makes them (of `most`), and one by one to the twin."""
         mine = self.node(self.pair).forwarder
         source = source_at_host(mine.tunnels[TUNNEL])
-        for batch in batches(datagrams):
+        for batch in batches(datagrams, most):
             data = b"".join(batch)
             self.receiver.buffers[0][: len(data)] = data
             on = TUNNEL if self.inbound else None
             self.receiver.take(len(data), len(batch[0]), source, ecn, self.pair.now, on)
             for datagram in batch:
                 self.node(self.twin).forwarder.from_outer(datagram, source, self.twin.now, on, ecn)
+        self.receiver.flush()
 
     def expected(self) -> list[bytes]:
         return [packet for _, packet in (self.twin.to_host if self.inbound else self.twin.to_correspondent)]
@@ -88,15 +89,15 @@ class Bench:
                 assert (epoch.window.top, epoch.window.bitmap) == (equal.window.top, equal.window.bitmap)
 
 
-def batches(datagrams: Sequence[bytes]) -> list[list[bytes]]:
-    """Group as the kernel does: equal lengths, at most 64, a shorter one ends its batch."""
+def batches(datagrams: Sequence[bytes], most: int) -> list[list[bytes]]:
+    """Group as the kernel does: equal lengths, at most `most` (64), a shorter one ends its batch."""
     groups: list[list[bytes]] = []
     for datagram in datagrams:
         last = groups[-1] if groups else None
         if (
             last
             and len(last[-1]) == len(last[0]) >= len(datagram)
-            and len(last) < 64
+            and len(last) < most
             and sum(map(len, last)) + len(datagram) <= 65535
         ):
             last.append(datagram)
@@ -127,6 +128,46 @@ def test_a_train_is_written_as_the_super_packet_that_it_was(six: bool, tcp: bool
     assert len(bench.writes) == 1
     assert vnet.parse(bench.writes[0]).segment_bytes == 1300
     assert completed(bench.writes) == segments
+    bench.compare()
+
+
+@both
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "udp"])
+@pytest.mark.parametrize("inbound", [True, False], ids=["host", "anchor"])
+def test_a_super_packet_that_came_in_two_batches_is_written_whole(six: bool, tcp: bool, inbound: bool) -> None:
+    bench = Bench(inbound)
+    segments = train(six, tcp, 64000, 1300, up=not inbound, flags=ACK | PSH)
+    bench.take(bench.seal(segments), most=25)
+    assert len(segments) == 50
+    assert len(bench.writes) == 1
+    assert completed(bench.writes) == segments
+    bench.compare()
+
+
+def test_what_does_not_go_on_with_the_batch_before_is_written_by_itself() -> None:
+    bench = Bench()
+    one, other = train(False, True, 13000, 1300), train(False, True, 13000, 1300)
+    bench.take(bench.seal(one) + bench.seal(other), most=10)
+    assert len(bench.writes) == 2
+    assert completed(bench.writes) == one + other
+    bench.compare()
+
+
+def test_a_packet_lost_between_two_batches_is_not_bridged() -> None:
+    bench = Bench()
+    segments = train(False, True, 26000, 1300)
+    datagrams = bench.seal(segments)
+    del datagrams[10]
+    bench.take(datagrams, most=10)
+    assert completed(bench.writes) == segments[:10] + segments[11:]
+    bench.compare()
+
+
+def test_what_is_held_leaves_before_a_packet_that_goes_the_slow_way() -> None:
+    bench = Bench()
+    first, fin = train(False, True, 13000, 1300), train(False, True, 0, 1, flags=ACK | FIN)
+    bench.take(bench.seal(first) + bench.seal(fin), most=10)
+    assert completed(bench.writes) == first + fin
     bench.compare()
 
 
@@ -187,10 +228,10 @@ def accidents(draw: st.DrawFn) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("inbound", [True, False], ids=["host", "anchor"])
-@given(traffic(), accidents(), st.sampled_from([0, 0, 0, 1, 2, 3]))
+@given(traffic(), accidents(), st.sampled_from([0, 0, 0, 1, 2, 3]), st.sampled_from([64, 7, 3, 1]))
 @settings(max_examples=60, deadline=None)
 def test_the_fast_path_and_the_slow_path_agree_whatever_comes(
-    inbound: bool, comes: list[tuple[str, int]], happens: list[tuple[str, int]], ecn: int
+    inbound: bool, comes: list[tuple[str, int]], happens: list[tuple[str, int]], ecn: int, most: int
 ) -> None:
     bench = Bench(inbound)
     datagrams: list[bytes] = []
@@ -199,7 +240,7 @@ def test_the_fast_path_and_the_slow_path_agree_whatever_comes(
     for kind, index in happens:
         if datagrams:
             befall(datagrams, kind, index % len(datagrams))
-    bench.take(datagrams, ecn)
+    bench.take(datagrams, ecn, most)
     bench.compare()
 
 
@@ -243,6 +284,7 @@ def test_garbage_from_the_network_harms_nothing(data: bytes, segment: int) -> No
     bench.receiver.buffers[0][: len(data)] = data
     source = source_at_host(bench.pair.host.forwarder.tunnels[TUNNEL])
     bench.receiver.take(len(data), segment, source, 0, bench.pair.now, TUNNEL)
+    bench.receiver.flush()
     assert not bench.writes
 
 

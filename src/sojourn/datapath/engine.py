@@ -206,6 +206,7 @@ class Engine:
                     outlets.remember(known.id, source, outlet)
             if now > until:
                 break
+        receiver.flush()
         outlets.current = None
 
     # The forwarder's side (forwarder.Io).

@@ -5,6 +5,10 @@ into `slots`, and each run of packets that continue one another (hint C) is writ
 straight from there. What a hint claims is never trusted further than it can be checked: lengths are
 looked at, and only the first header of a run is used.
 
+A super-packet of 64 KiB does not fit into one message once it is sealed, and GRO may cut anywhere. So the last
+run of a batch is `held` if the next batch may go on with it: `flush` when nothing more is there. Each write that
+this saves saves an acknowledgement, too, all the way back.
+
 A batch stays here when all of it is ordinary: one epoch, the current one, of a `fast` tunnel, from its outer
 address, every counter new, every tag right, every packet TCP or UDP of a flow that is known on this tunnel,
 no SYN, FIN, RST or CWR. Until that is certain nothing has been changed and nothing written;
@@ -24,7 +28,7 @@ from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import Endpoint, TunnelId
 from sojourn.packet import vnet
 from sojourn.packet.checksum import Buffer, checksum, fold
-from sojourn.packet.gso import MAX_PACKET
+from sojourn.packet.gso import CHECKSUM_OFFSET, MAX_PACKET
 from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, REPLAY_WINDOW, SEALED, VERSION, ReceiveEpoch, Window
 from sojourn.paft import Mode, Row
 from sojourn.upmt.tunnel import Tunnel
@@ -37,6 +41,13 @@ SMALLEST: Final = OVERHEAD_BYTES + 1
 _KIND: Final = (SEALED | VERSION << 5) >> 5
 _HINTS: Final = PARTIAL | CONTINUES
 _COMPLETE: Final = bytes(V)
+_NO_SLOTS: Final = bytearray()
+_PARTIAL: Final = {
+    (at, protocol): vnet.LAYOUT.pack(vnet.NEEDS_CHECKSUM, vnet.NO_GSO, 0, 0, at, offset)
+    for at in (20, 40)
+    for protocol, offset in CHECKSUM_OFFSET.items()
+}
+"""The virtio header of a single packet with an open checksum."""
 _WINDOW_MASK: Final = (1 << REPLAY_WINDOW) - 1
 
 Write = Callable[[Sequence[Buffer]], None]
@@ -54,13 +65,40 @@ class _Shape(NamedTuple):
     """By bytes of IP and transport header: what follows it in each slot."""
 
 
-class _Run(NamedTuple):
-    """Packets that leave by one write."""
+class _Run:
+    """Packets of one flow that leave by one write."""
 
-    row: Row
-    packets: int
-    size: int
-    parts: Sequence[Buffer]
+    __slots__ = ("at", "begin", "head", "next", "packets", "parts", "payload", "push", "row", "size", "slots", "total")
+
+    def __init__(self, row: Row, packets: int, size: int, parts: list[Buffer]) -> None:
+        """`size`: bytes of all packets; `parts`: what to write after the header, which is made from what follows."""
+        self.row = row
+        self.packets = packets
+        self.size = size
+        self.parts = parts
+        self.head = 0
+        """Bytes of IP and transport header; 0: `parts` are complete, and nothing can be joined to them."""
+        self.at = 0
+        """Bytes of IP header."""
+        self.total = 0
+        """Bytes of the packet that is written."""
+        self.payload = 0
+        """Bytes of each packet's payload but the last one's."""
+        self.push = 0
+        self.begin = 0
+        """Where in `slots` its first header is."""
+        self.slots = _NO_SLOTS
+        self.next = -1
+        """The counter of the packet that may go on with it; -1: none may."""
+
+
+class _Slots:
+    """Where the datagrams of one batch are opened to."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(RECEIVE_BYTES)
+        self.view = memoryview(self.data)
+        self.shapes: dict[int, _Shape] = {}
 
 
 class Receiver:
@@ -75,9 +113,11 @@ class Receiver:
         self._in = memoryview(self._input)
         self.buffers: Sequence[memoryview] = [self._in]
         """Where the next receive puts its bytes."""
-        self._slots = bytearray(RECEIVE_BYTES)
-        self._out = memoryview(self._slots)
-        self._shapes: dict[int, _Shape] = {}
+        self._slots, self._others = _Slots(), _Slots()
+        """Two, because a run that is held stays where it is."""
+        self._held: _Run | None = None
+        self._held_in: tuple[ReceiveEpoch, int] | None = None
+        """Its epoch and the length of its datagrams."""
 
     def tunnel_id(self) -> TunnelId | None:
         """Return the tunnel index that the datagram in `buffers` claims, None where it is not sealed."""
@@ -90,9 +130,17 @@ class Receiver:
         """Take in `size` bytes of datagrams of `segment` bytes each; `tunnel` = whose socket they came on (host)."""
         if not size or self._fast(size, segment, source, ecn, now, tunnel):
             return
+        self.flush()
         for at in range(0, size, segment):
             datagram = bytes(self._in[at : min(at + segment, size)])
             self._forwarder.from_outer(datagram, source, now, tunnel, ecn)
+
+    def flush(self) -> None:
+        """Write what was held for more: nothing more is there for now."""
+        run = self._held
+        if run is not None:
+            self._held = self._held_in = None
+            self._emit(run)
 
     def _fast(self, size: int, segment: int, source: Endpoint, ecn: int, now: float, expected: TunnelId | None) -> bool:
         full, rest = divmod(size, segment)
@@ -110,7 +158,7 @@ class Receiver:
                 break
         else:
             return False
-        shape = self._shapes.get(segment) or self._shape(segment)
+        shape = self._slots.shapes.get(segment) or self._shape(segment)
         fields = (shape.headers.get(count) or _headers(shape, segment, count)).unpack_from(self._input)
         words, counters = fields[::2], fields[1::2]
         if any(other & ~_HINTS != word & ~_HINTS for other in set(words)):
@@ -127,7 +175,7 @@ class Receiver:
         tunnel.heard(now, count, size)
         for run in runs:
             _note(run.row, run.packets, run.size, now)
-            self._write(run.parts)
+        self._leave(runs, (epoch, segment), counters[0] if words[0] & CONTINUES else -2)
         if not self._inbound:
             association = self._forwarder.associations.get(tunnel.association)
             if association is not None:
@@ -144,7 +192,7 @@ class Receiver:
             if rest:
                 at = full * segment
                 body, end = at + HEADER_BYTES, at + rest - OVERHEAD_BYTES
-                decrypt(nonces[-1], self._in[body:size], self._in[at:body], self._out[at:end])
+                decrypt(nonces[-1], self._in[body:size], self._in[at:body], self._slots.view[at:end])
         except InvalidTag:
             return False
         return True
@@ -172,6 +220,8 @@ class Receiver:
                 return None
             runs.append(run)
             begin = end
+        if runs[-1].head and tail == length:
+            runs[-1].next = counters[-1] + 1
         return runs
 
     def _run(
@@ -186,7 +236,7 @@ class Receiver:
         partial: bool,
     ) -> _Run | None:
         """Return the packets in slots `begin` to `end` as one; all are `length` bytes long, the last one `tail`."""
-        slots, o = self._slots, begin * segment
+        slots, o = self._slots.data, begin * segment
         found = ordinary(slots, o, length, self._inbound)
         if found is None:
             return None
@@ -205,49 +255,64 @@ class Receiver:
         total = (length - head) * (packets - 1) + tail
         if head > length or total > MAX_PACKET or (packets > 1 and not head < tail <= length):
             return None
-        if packets == 1 and not partial:
-            return _Run(row, 1, length, (_COMPLETE, self._out[o : o + length]))
-        parts: list[Buffer] = [self._header(o, at, head, total, packets, length - head, flags & PSH)]
-        payloads = shape.payloads.get(head) or self._payloads(shape, segment, head)
-        parts += payloads[begin : end - 1]
-        o = (end - 1) * segment
-        parts.append(self._out[o + head : o + tail])
-        return _Run(row, packets, total + (packets - 1) * head, parts)
+        if packets == 1 and (not partial or head == length):
+            virtio = _COMPLETE
+            if partial:
+                virtio = _PARTIAL[at, protocol]
+                WORD.pack_into(slots, o + at + CHECKSUM_OFFSET[protocol], _pseudo(slots, o, at, protocol, length))
+            return _Run(row, 1, length, [virtio, self._slots.view[o : o + length]])
+        parts: list[Buffer] = []
+        if packets > 1:
+            parts += (shape.payloads.get(head) or self._payloads(shape, segment, head))[begin : end - 1]
+        last = (end - 1) * segment
+        parts.append(self._slots.view[last + head : last + tail])
+        run = _Run(row, packets, total + (packets - 1) * head, parts)
+        run.head, run.at, run.total, run.payload = head, at, total, length - head
+        run.push, run.begin, run.slots = flags & PSH, o, slots
+        return run
 
-    def _header(self, o: int, at: int, head: int, total: int, packets: int, payload: int, push: int) -> bytearray:
-        """Return virtio, IP and transport header for a packet of `total` bytes with the header in slot `o`."""
-        header = bytearray(V) + self._slots[o : o + head]
-        tcp = header[V + (9 if at == 20 else 6)] == TCP
-        if at == 20:
-            kind, addresses, protocol = vnet.GSO_TCP4, header[V + 12 : V + 20], header[V + 9]
-            WORD.pack_into(header, V + 2, total)
-            header[V + 10 : V + 12] = b"\0\0"
-            WORD.pack_into(header, V + 10, checksum(header[V : V + 20]))
-        else:
-            kind, addresses, protocol = vnet.GSO_TCP6, header[V + 8 : V + 40], header[V + 6]
-            WORD.pack_into(header, V + 4, total - 40)
-        field = 16 if tcp else 6
-        WORD.pack_into(header, V + at + field, fold(int.from_bytes(addresses) + protocol + total - at))
-        if tcp:
-            header[V + at + 13] |= push
-        else:
-            kind = vnet.GSO_UDP
-            WORD.pack_into(header, V + at + 4, total - at)
-        many = packets > 1
-        vnet.LAYOUT.pack_into(
-            header, 0, vnet.NEEDS_CHECKSUM, kind if many else vnet.NO_GSO, head, payload if many else 0, at, field
-        )
-        return header
+    def _leave(self, runs: list[_Run], kind: tuple[ReceiveEpoch, int], continues: int) -> None:
+        """Write the runs of one batch, but for the last if the next batch may go on with it.
+
+        `continues`: the counter of the first packet, if that claims to go on with the packet before it.
+        """
+        held, first = self._held, runs[0]
+        if held is not None:
+            joins = (
+                held.next == continues
+                and self._held_in == kind
+                and held.row is first.row
+                and held.head == first.head
+                and held.total + first.total - first.head <= MAX_PACKET
+            )
+            if joins:
+                held.parts += first.parts
+                held.packets += first.packets
+                held.total += first.total - first.head
+                held.push = first.push
+                del runs[0]  # and the joined run leaves now: there is no third place for another batch
+            self.flush()
+        last = runs[-1] if runs else None
+        if last is not None and last.next >= 0:
+            runs.pop()
+            self._held, self._held_in = last, kind
+            self._slots, self._others = self._others, self._slots
+        for run in runs:
+            self._emit(run)
+
+    def _emit(self, run: _Run) -> None:
+        self._write([_header(run), *run.parts] if run.head else run.parts)
 
     def _shape(self, segment: int) -> _Shape:
-        if len(self._shapes) >= MAX_SHAPES:
-            self._shapes.clear()
+        slots = self._slots
+        if len(slots.shapes) >= MAX_SHAPES:
+            slots.shapes.clear()
         begins = range(0, RECEIVE_BYTES - segment + 1, segment)[:MAX_COUNT]
         text = segment - OVERHEAD_BYTES
-        shape = self._shapes[segment] = _Shape(
+        shape = slots.shapes[segment] = _Shape(
             [self._in[at : at + HEADER_BYTES] for at in begins],
             [self._in[at + HEADER_BYTES : at + segment] for at in begins],
-            [self._out[at : at + text] for at in begins],
+            [slots.view[at : at + text] for at in begins],
             {},
             {},
         )
@@ -255,9 +320,41 @@ class Receiver:
 
     def _payloads(self, shape: _Shape, segment: int, head: int) -> list[memoryview]:
         text = segment - OVERHEAD_BYTES
-        views = [self._out[at * segment + head : at * segment + text] for at in range(len(shape.opened))]
+        views = [self._slots.view[at * segment + head : at * segment + text] for at in range(len(shape.opened))]
         shape.payloads[head] = views
         return views
+
+
+def _header(run: _Run) -> bytearray:
+    """Return virtio, IP and transport header for a run."""
+    at, head, total, begin = run.at, run.head, run.total, run.begin
+    header = bytearray(V) + run.slots[begin : begin + head]
+    if at == 20:
+        protocol, kind = header[V + 9], vnet.GSO_TCP4
+        WORD.pack_into(header, V + 2, total)
+        header[V + 10 : V + 12] = b"\0\0"
+        WORD.pack_into(header, V + 10, checksum(header[V : V + 20]))
+    else:
+        protocol, kind = header[V + 6], vnet.GSO_TCP6
+        WORD.pack_into(header, V + 4, total - 40)
+    field = CHECKSUM_OFFSET[protocol]
+    WORD.pack_into(header, V + at + field, _pseudo(header, V, at, protocol, total))
+    if protocol == TCP:
+        header[V + at + 13] |= run.push
+    else:
+        kind = vnet.GSO_UDP
+        WORD.pack_into(header, V + at + 4, total - at)
+    if run.packets > 1:
+        vnet.LAYOUT.pack_into(header, 0, vnet.NEEDS_CHECKSUM, kind, head, run.payload, at, field)
+    else:
+        vnet.LAYOUT.pack_into(header, 0, vnet.NEEDS_CHECKSUM, vnet.NO_GSO, head, 0, at, field)
+    return header
+
+
+def _pseudo(data: bytearray, o: int, at: int, protocol: int, length: int) -> int:
+    """Return what an open checksum field holds in a packet of `length` bytes at `o`."""
+    addresses = data[o + 12 : o + 20] if at == 20 else data[o + 8 : o + 40]
+    return fold(int.from_bytes(addresses) + protocol + length - at)
 
 
 def _note(row: Row, packets: int, size: int, now: float) -> None:
