@@ -77,7 +77,7 @@ def test_a_successor_gets_the_last_word_on_each_thing_and_no_other() -> None:
         SETUP, added(host), secret(host, 1), secret(host, 2), secret(host, 3), opened(host, tunnel), moved_there,
         opened(host, TUNNELS[1]), commands.CloseTunnel(TUNNELS[1]), commands.SetDefault(host, None),
         commands.SetDefault(host, tunnel), commands.Report(), commands.Snapshot(), commands.Resumed(3.0),
-        commands.SendInner(tunnel, b"x"),
+        commands.SendInner(tunnel, b"x"), commands.SendOutside(Endpoint("192.0.2.9", 4), b"x"),
     )  # fmt: skip
     assert mirror.replay(NOW) == [
         SETUP, added(host), secret(host, 2), secret(host, 3), moved_there, commands.SetDefault(host, tunnel),
@@ -96,7 +96,8 @@ def test_a_host_that_was_removed_leaves_nothing() -> None:
 def test_orders_that_are_not_done_are_given_again_as_they_were() -> None:
     mirror = fold(SETUP, added(HOSTS[0]), seen(HOSTS[0], 1))
     order = moved(HOSTS[0], 3, commands.OnTunnel(TUNNELS[0]), TUNNELS[1])
-    for command in (order, commands.SendInner(TUNNELS[0], b"x"), commands.CloseTunnel(TUNNELS[0]), commands.Snapshot()):
+    passing = commands.SendInner(TUNNELS[0], b"x"), commands.SendOutside(Endpoint("192.0.2.9", 4), b"x")
+    for command in (order, *passing, commands.CloseTunnel(TUNNELS[0]), commands.Snapshot()):
         mirror.sent(command, NOW)
     replay = mirror.replay(NOW)
     assert replay[-3:] == [order, commands.CloseTunnel(TUNNELS[0]), commands.Snapshot()]

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sojourn.datapath.outlets import KEPT_PER_TUNNEL, KNOWN_SOURCES, Outlet, Outlets
+from sojourn.datapath.outlets import KEPT_PER_TUNNEL, KNOWN_SOURCES, KNOWN_STRANGERS, Outlet, Outlets
 from sojourn.linux.udp import UdpSocket
 from sojourn.model import Endpoint, TunnelId
 

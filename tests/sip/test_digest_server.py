@@ -90,6 +90,13 @@ def test_a_nonce_is_stale_after_its_life_or_from_another_source_or_another_proce
     assert DigestServer("sojourn", b"other" * 8).verify(asked, HERE, 11, of) is Failure.STALE
 
 
+def test_a_server_may_let_its_nonces_live_longer() -> None:
+    anchor = server(nonce_life=3600.0)
+    host = Client(anchor, 10)
+    assert isinstance(anchor.verify(host.ask(), HERE, 10 + 3599, of), Proved)
+    assert anchor.verify(host.ask(), HERE, 10 + 3601, of) is Failure.STALE
+
+
 def test_two_hosts_behind_one_nat_get_nonces_of_their_own_in_the_same_instant() -> None:
     anchor = server()
     one, other = Client(anchor, 5).ask(), Client(anchor, 5).ask()

@@ -56,6 +56,16 @@ def test_a_refresh_keeps_the_address_and_the_tunnels_and_gives_a_new_secret() ->
     assert second.lease_until == UNIX + 1000.0
 
 
+def test_a_lease_without_a_secret_erases_those_of_before_and_keeps_their_number() -> None:
+    leases = lender()
+    sealed, _ = leases.grant(Subscriber("a", "A"), None, 600.0, UNIX)
+    plain, lease = leases.grant(sealed, None, 600.0, UNIX, None)
+    assert (lease.secret, [secret.key for secret in plain.secrets]) == (None, [b""])
+    _, lease = leases.grant(plain, None, 600.0, UNIX)
+    assert lease.secret is not None
+    assert lease.secret.generation == 2, "no epoch is used twice"
+
+
 def test_a_secret_that_was_never_used_gives_way_and_its_number_is_never_used_again() -> None:
     leases = lender()
     record = Subscriber("a", "A")

@@ -13,7 +13,7 @@ from typing import Final
 
 from sojourn.datapath.wire import Done, HoldDescriptor, StateRows, TakeDescriptor, ToControl, ToProcess, encode, frame
 from sojourn.linux.descriptors import send_with
-from sojourn.upmt.events import FlowEnded, FlowMoved, FlowSeen, InnerReceived, State, TunnelMeasured
+from sojourn.upmt.events import FlowEnded, FlowMoved, FlowSeen, InnerReceived, State, StrangerReceived, TunnelMeasured
 
 SOFT_LIMIT: Final = 8192
 """Messages from which on those about flows are dropped."""
@@ -122,4 +122,6 @@ class Outbox:
 
 
 def _cost(message: Message) -> int:
-    return 1 + len(message.packet) // _BYTES_PER_UNIT if isinstance(message, InnerReceived) else 1
+    if isinstance(message, InnerReceived | StrangerReceived):
+        return 1 + len(message.packet) // _BYTES_PER_UNIT
+    return 1
