@@ -73,3 +73,27 @@ def test_sources_are_remembered_within_bounds_however_many_there_are(sockets: tu
         assert outlets.endpoint(sockets[0], ("192.0.2.1", port)) == Endpoint("192.0.2.1", port)
     assert len(outlets._sources) <= KNOWN_SOURCES
     assert outlets.endpoint(sockets[1], ("fe80::1%eth0", 5, 0, 2)) == Endpoint("fe80::1", 5)
+
+
+def test_a_stranger_and_the_tunnel_he_is_given_are_answered_from_where_he_asked(
+    sockets: tuple[UdpSocket, UdpSocket],
+) -> None:
+    outlets = anchor(sockets)
+    asked = Outlet(sockets[0], (PEER.address, PEER.port), VIA)
+    outlets.current = PEER, asked
+    outlets.keep_way_back(PEER)
+    outlets.keep_way_back(PEER6)
+    outlets.current = None
+    assert outlets.find(None, PEER) == outlets.find(TUNNEL, PEER) == asked
+    assert outlets.find(None, PEER6) == Outlet(sockets[1], (PEER6.address, PEER6.port)), "was not the sender just now"
+
+
+def test_strangers_are_forgotten_oldest_first(sockets: tuple[UdpSocket, UdpSocket]) -> None:
+    outlets = anchor(sockets)
+    for port in range(1, KNOWN_STRANGERS + 2):
+        peer = Endpoint("192.0.2.9", port)
+        outlets.current = peer, Outlet(sockets[0], (peer.address, port), VIA)
+        outlets.keep_way_back(peer)
+    outlets.current = None
+    ways = [outlets.find(None, Endpoint("192.0.2.9", port)) for port in (1, 2)]
+    assert [way is not None and way.via for way in ways] == [None, VIA]
