@@ -10,7 +10,8 @@ from bench._peers import PEERS, sojourn_plain
 INNER = 28 + 900
 SNIFF = """
 import socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("mh0", 0)); s.settimeout(3); print("ready", flush=True)
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("mh0", 0)); s.settimeout(3)
+print("ready", flush=True)
 for n in range(2000):
     frame = s.recv(4096)
     if frame[12:14] == b"\\x08\\x00" and frame[23] == 17 and 900 < len(frame) < 1100:
