@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.api.client import Client
 from sojourn.lab.daemons import Daemons
-from sojourn.lab.topology import Lab
+from sojourn.lab.topology import CELLULAR, WIFI, Lab, Topology
 from sojourn.upmt.plain_anchor import REMEDY
 from tests.net.capture import Capture
+from tests.net.conftest import MakeLab
 from tests.net.exchange import Exchanged, exchange
 from tests.net.standing import Sockets, eventually
 from tests.net.wire import address_of, payload_of, protocol_of, udp4
@@ -30,14 +32,19 @@ TUNNELS = (AN, 1800)
 UDP_IN_IPV4 = 20 + 8
 
 
-@pytest.fixture
-def configured(lab: Lab) -> Daemons:
-    """Return daemons that are configured for plain tunnels, both of them, and not started."""
+def configure(lab: Lab, address: str | None = None) -> Daemons:
+    """Configure both daemons for plain tunnels."""
     daemons = Daemons(lab)
-    daemons.set_up()
+    daemons.set_up(address=address)
     daemons.configure("an", plain_tunnels="true")
     daemons.configure("mh", tunnels='"plain"')
     return daemons
+
+
+@pytest.fixture
+def configured(lab: Lab) -> Daemons:
+    """Return daemons that are configured for plain tunnels, both of them, and not started."""
+    return configure(lab)
 
 
 @pytest.fixture
@@ -110,6 +117,18 @@ def test_a_tcp_transfer_survives_handovers_to_and_fro(plain: Daemons, sockets: S
     assert results == [Exchanged(AN, True)]
     assert min(used) > 50, "segments passed on both networks"
     assert plain.status()["pending_handovers"] == 0
+
+
+def test_ipv6_outside_carries_both_inside(make_lab: MakeLab, prefix: str) -> None:
+    access = tuple(replace(network, ipv4=False, ipv6=True) for network in (WIFI, CELLULAR))
+    lab = make_lab(Topology(prefix=prefix, access=access, ipv6=True))
+    daemons = configure(lab, address=lab.topology.anchor.address6)
+    daemons.start()
+    for network in ("wifi-6", "cellular-6"):
+        daemons.hand_over(network)
+        for address in (CH, lab.topology.correspondent.address6):
+            assert " 3 received" in lab.run("mh", "ping", "-q", "-c", "3", "-i", "0.05", "-W", "2", address)
+    assert all(address.startswith("2001:db8:1") for address in outer_addresses(daemons).values())
 
 
 def test_a_pulled_link_moves_everything(plain: Daemons) -> None:

@@ -99,7 +99,7 @@ class Anchor:
             case SipArrived():
                 return self._sip(event, now)
             case events.InnerReceived(association, tunnel, packet, source):
-                if source is not None:
+                if source is not None and association in self._by_id:
                     self.outer[tunnel] = source
                 return self._inner(association, tunnel, packet, source, now)
             case events.StrangerReceived(association, packet, source):
