@@ -139,6 +139,11 @@ def test_exposed_ports_become_port_forwards() -> None:
             '[[expose]]\nhost = "a"\nport = "tcp/1"\nas = 9\n[[expose]]\nhost = "b"\nport = "tcp/1"\nas = 9',
             "anchor.toml: expose.as",
         ),
+        ('[[expose]]\nhost = "a"\nport = "udp/9"\nas = 1800', "anchor.toml: expose.as"),
+        (
+            'sip_plain = true\n[[expose]]\nhost = "a"\nport = "tcp/22"\nas = 5060',
+            "anchor.toml: expose.as",
+        ),
     ],
 )
 def test_a_wrong_line_in_anchor_toml_is_named(line: str, where: str) -> None:

@@ -156,6 +156,12 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """The `[[expose]]` entries as the store and the NAT know them."""
         return tuple(_forward(entry) for entry in self.expose)
 
+    @property
+    def own_ports(self) -> frozenset[tuple[int, int]]:
+        """Protocol and number of the ports that hosts reach this anchor at, and that cannot lead elsewhere."""
+        plain = {(TCP, self.sip_plain_port), (UDP, self.sip_plain_port)} if self.sip_plain else set()
+        return frozenset({(TCP, self.sip_port), (UDP, self.tunnel_port), *plain})
+
 
 def _forward(entry: Expose) -> PortForward:
     protocol, port = parse_service(entry.port)
@@ -229,6 +235,8 @@ def _exposed(config: AnchorConfig, file: str) -> None:
             raise ConfigError(f"{file}: expose.port", str(error), "Correct it.") from error
         if (protocol, entry.public) in taken:
             raise ConfigError(f"{file}: expose.as", f"port {entry.public} is given twice", "Choose another one.")
+        if (protocol, entry.public) in config.own_ports:
+            raise ConfigError(f"{file}: expose.as", f"port {entry.public} is the anchor's own", "Choose another one.")
         taken.add((protocol, entry.public))
 
 

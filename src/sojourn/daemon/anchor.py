@@ -233,7 +233,10 @@ class AnchorDaemon:
                 self._sip.trust(origin, source)
             case Keep(subscriber):
                 self.store.put(subscriber)
-                self.apply_forwards()
+                try:
+                    self.apply_forwards()
+                except OSError as error:  # nft: no reason to turn hosts away
+                    _log.error("port forwards stay as they were", error=str(error))
             case Associated():
                 self.log.add(
                     time.time(),  # noqa: TID251 - a date for people

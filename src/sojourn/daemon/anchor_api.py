@@ -75,8 +75,8 @@ class AnchorApi:
     async def expose(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Let a port of the anchor lead to a host's."""
         user = self._host(arguments.get("host"))
-        protocol, port, public = self._service(arguments), int(arguments["port"]), int(arguments["public_port"])
-        if (protocol, public) in ((TCP, self._daemon.config.sip_port), (UDP, self._daemon.config.tunnel_port)):
+        protocol, port, public = self._service(arguments), _port(arguments, "port"), _port(arguments, "public_port")
+        if (protocol, public) in self._daemon.config.own_ports:
             raise ApiError(f"port {public} is the anchor's own", "Choose another --as PORT.", ErrorKind.USAGE)
         forward = PortForward(protocol, public, user, port)
         self._daemon.store.put_forward(forward)
@@ -93,7 +93,7 @@ class AnchorApi:
     async def expose_remove(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Close a port forward."""
         daemon = self._daemon
-        protocol, public = self._service(arguments), int(arguments["public_port"])
+        protocol, public = self._service(arguments), _port(arguments, "public_port")
         if (protocol, public) not in daemon.forwards:
             raise ApiError(f"port {public} leads nowhere", "`sojourn expose list` shows what does.", ErrorKind.USAGE)
         daemon.store.remove_forward(protocol, public)
@@ -140,6 +140,13 @@ class AnchorApi:
             return _PROTOCOLS[str(arguments.get("protocol"))]
         except KeyError as error:
             raise ApiError("only tcp and udp have ports", "Write it like tcp/22.", ErrorKind.USAGE) from error
+
+
+def _port(arguments: Arguments, name: str) -> int:
+    value = arguments.get(name)
+    if not isinstance(value, int) or not 1 <= value <= 65535:
+        raise ApiError(f"{name} is no port: {str(value)[:40]}", "Ports are numbers from 1 to 65535.", ErrorKind.USAGE)
+    return value
 
 
 def _exposed(forward: PortForward) -> dict[str, Any]:
