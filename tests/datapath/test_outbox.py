@@ -127,6 +127,20 @@ def test_packets_count_by_their_size() -> None:
     assert outbox.overflowed
 
 
+def test_signals_of_mobile_hosts_never_make_an_overflow(ends: Ends) -> None:
+    outbox = Outbox(soft_limit=5, hard_limit=10)
+    for _ in range(100):
+        outbox.put(events.InnerReceived(HOST, TUNNEL, bytes(300)))
+        outbox.put(events.StrangerReceived(HOST, bytes(300), Endpoint("203.0.113.9", 4)))
+    assert not outbox.overflowed
+    outbox.put(silent(1))
+    assert outbox.flush(ends[0])
+    received = [message for frame in read(ends[1]) for message in frame]
+    assert received[-1] == silent(1)
+    assert 0 < len(received) < 10
+    assert outbox.take_dropped() == 0, "the peer sends signals again: no State is due"
+
+
 def test_a_newer_state_takes_the_place_of_an_older_one(ends: Ends) -> None:
     outbox = Outbox()
     for message in (state(1), wire.StateRows((), last=True), silent(1), state(2), wire.StateRows((), last=True)):

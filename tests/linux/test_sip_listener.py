@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.linux.sip_listener import Limits, server_context
+from sojourn.linux.sip_listener import Limits, place_of, server_context
 from sojourn.model import Endpoint
 from tests.linux.sip_ends import HOST, Anchor, Client, anchor, until
 from tests.sip.test_message import plain_request
@@ -135,6 +135,12 @@ def test_one_source_has_so_many_strangers_and_no_more(tmp_path: Path) -> None:
                 open_writer.close()
 
     asyncio.run(run())
+
+
+def test_all_addresses_of_one_ipv6_customer_are_one_source() -> None:
+    assert place_of("2001:db8:0:1::1") == place_of("2001:db8:0:1:ffff:ffff:ffff:ffff")
+    assert place_of("2001:db8:0:1::1") != place_of("2001:db8:0:2::1")
+    assert place_of("192.0.2.1") != place_of("192.0.2.2")
 
 
 def test_when_it_is_crowded_the_oldest_stranger_goes(tmp_path: Path) -> None:

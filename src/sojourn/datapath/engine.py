@@ -196,18 +196,25 @@ class Engine:
             source = outlets.endpoint(sock, received.source)
             outlet = Outlet(sock, received.source, received.via)
             outlets.current = source, outlet
-            claimed = receiver.tunnel_id() if tunnel is None else None
+            index = receiver.tunnel_id() if tunnel is None else None
+            claimed = self._claimed(index, source) if tunnel is None else None
+            heard = claimed.packets_in if claimed is not None else 0
             now = self._clock()
             receiver.take(received.size, received.segment, source, received.ecn, now, tunnel)
             if tunnel is None:
-                known = (self.forwarder.tunnels.get(claimed) if claimed is not None
-                         else self.forwarder.plain_by_source.get(source))  # fmt: skip
-                if known is not None and known.outer == source:
-                    outlets.remember(known.id, source, outlet)
+                claimed = claimed or self._claimed(index, source)
+                # Anybody can write any source on a datagram: only an authentic one shows the way back.
+                if claimed is not None and claimed.outer == source and claimed.packets_in != heard:
+                    outlets.remember(claimed.id, source, outlet)
             if now > until:
                 break
         receiver.flush()
         outlets.current = None
+
+    def _claimed(self, index: TunnelId | None, source: Endpoint) -> Tunnel | None:
+        """Return the tunnel that a datagram at an anchor claims to come in."""
+        forwarder = self.forwarder
+        return forwarder.tunnels.get(index) if index is not None else forwarder.plain_by_source.get(source)
 
     # The forwarder's side (forwarder.Io).
 

@@ -1,6 +1,6 @@
 """What waits to be sent over the private socket, bounded: the packet loop never waits for control.
 
-Events of one loop turn leave as one frame. When control does not read, events about flows are
+Events of one loop turn leave as one frame. When control does not read, signals and events about flows are
 dropped first; once it reads again it is told how many (`take_dropped`), and gets a State. When even
 the rest grows too long, control is not alive and the connection is to be cut (`overflowed`).
 """
@@ -45,6 +45,8 @@ class Outbox:
         ):
             self._dropped += 1
             return
+        if isinstance(message, InnerReceived | StrangerReceived) and self._size >= self._soft:
+            return  # SIP sends it again; and no mobile host is to make us cut control off
         if isinstance(message, State):
             self._forget_states()
         if isinstance(message, Done) and self._queue and isinstance(last := self._queue[-1][0], Done):

@@ -18,6 +18,7 @@ import socket
 import ssl
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, cast
 
@@ -184,6 +185,11 @@ class _UdpPort(asyncio.DatagramProtocol):
         return known
 
 
+def place_of(address: str) -> str:
+    """Return what counts as one source of connections: whoever has an IPv6 address has its /64."""
+    return address if ":" not in address else IPv6Address(address).packed[:8].hex()
+
+
 class SipListener:
     """All SIP ports of one anchor. Bind them with `tls`, `tcp` and `udp`, then `run`."""
 
@@ -319,7 +325,8 @@ class SipListener:
     def _full(self, source: Endpoint) -> bool:
         """Make room for a new stranger, by dropping the oldest one if need be; say whether there is none."""
         strangers = [one for one in self._connections.values() if not one.trusted]
-        here = [one for one in strangers if one.source.address == source.address]
+        place = place_of(source.address)
+        here = [one for one in strangers if place_of(one.source.address) == place]
         if len(here) >= self.limits.strangers_per_source or len(self._connections) >= self.limits.connections:
             return True
         if len(strangers) >= self.limits.strangers:
