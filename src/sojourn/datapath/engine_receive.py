@@ -17,6 +17,7 @@ else the whole batch goes to `Forwarder.from_outer`, datagram by datagram, which
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice, pairwise, repeat
 from struct import Struct as Layout
 from typing import Final, NamedTuple
 
@@ -168,13 +169,16 @@ class Receiver:
             return False
         if not self._open(shape, epoch, counters, size, segment):
             return False
-        runs = self._runs(shape, tunnel, words, counters, segment, size - (count - 1) * segment - OVERHEAD_BYTES)
+        last_length = size - (count - 1) * segment - OVERHEAD_BYTES
+        runs = self._runs(shape, tunnel, words, _begins(words, counters, consecutive), segment, last_length)
         if runs is None:
             return False
         _mark(epoch.window, counters, consecutive)
         tunnel.heard(now, count, size)
         for run in runs:
             _note(run.row, run.packets, run.size, now)
+        if last_length == segment - OVERHEAD_BYTES and runs[-1].head:
+            runs[-1].next = counters[-1] + 1
         self._leave(runs, (epoch, segment), counters[0] if words[0] & CONTINUES else -2)
         if not self._inbound:
             association = self._forwarder.associations.get(tunnel.association)
@@ -185,14 +189,14 @@ class Receiver:
     def _open(self, shape: _Shape, epoch: ReceiveEpoch, counters: tuple[int, ...], size: int, segment: int) -> bool:
         """Open all datagrams into their slots; say whether all were authentic."""
         decrypt, iv = epoch.cipher.aead.decrypt_into, epoch.cipher.iv
-        nonces = [(iv ^ counter).to_bytes(12) for counter in counters]
+        nonces = map(int.to_bytes, map(iv.__xor__, counters), repeat(12))
         full, rest = divmod(size, segment)
         try:
-            deque(map(decrypt, nonces, shape.sealed[:full], shape.aads, shape.opened), 0)
+            deque(map(decrypt, islice(nonces, full), shape.sealed, shape.aads, shape.opened), 0)
             if rest:
                 at = full * segment
                 body, end = at + HEADER_BYTES, at + rest - OVERHEAD_BYTES
-                decrypt(nonces[-1], self._in[body:size], self._in[at:body], self._slots.view[at:end])
+                decrypt(next(nonces), self._in[body:size], self._in[at:body], self._slots.view[at:end])
         except InvalidTag:
             return False
         return True
@@ -202,26 +206,20 @@ class Receiver:
         shape: _Shape,
         tunnel: Tunnel,
         words: tuple[int, ...],
-        counters: tuple[int, ...],
+        begins: list[int],
         segment: int,
         last_length: int,
     ) -> list[_Run] | None:
-        """Return what is to be written, None if there is anything among it that is not ordinary."""
+        """Return what is to be written, from `begins`; None if there is anything among it that is not ordinary."""
         runs: list[_Run] = []
-        count, begin, length = len(words), 0, segment - OVERHEAD_BYTES
-        while begin < count:
-            end = begin + 1
-            while end < count and words[end] & CONTINUES and counters[end] == counters[end - 1] + 1:
-                end += 1
+        count, length = len(words), segment - OVERHEAD_BYTES
+        for begin, end in zip(begins, (*begins[1:], count), strict=True):
             first = length if begin < count - 1 else last_length
             tail = length if end < count else last_length
             run = self._run(shape, tunnel, segment, begin, end, first, tail, bool(words[begin] & PARTIAL))
             if run is None:
                 return None
             runs.append(run)
-            begin = end
-        if runs[-1].head and tail == length:
-            runs[-1].next = counters[-1] + 1
         return runs
 
     def _run(
@@ -367,6 +365,15 @@ def _headers(shape: _Shape, segment: int, count: int) -> Layout:
     """Return the layout that reads first word and counter of `count` datagrams at once."""
     layout = shape.headers[count] = Layout(">" + f"II{segment - 8}x" * (count - 1) + "II")
     return layout
+
+
+def _begins(words: tuple[int, ...], counters: tuple[int, ...], consecutive: bool) -> list[int]:
+    """Return which packets do not continue the one before them in this batch."""
+    if consecutive:
+        begins = [at for at, word in enumerate(words) if not word & CONTINUES]
+        return begins if begins and not begins[0] else [0, *begins]
+    gaps = (before + 1 != after for before, after in pairwise(counters))
+    return [0, *(at for at, gap in enumerate(gaps, 1) if gap or not words[at] & CONTINUES)]
 
 
 def _mark(window: Window, counters: tuple[int, ...], consecutive: bool) -> None:

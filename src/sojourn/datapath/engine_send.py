@@ -8,7 +8,9 @@ Only what is quite ordinary stays here: a row on a `fast` tunnel, TCP or UDP dir
 no fragment, no SYN, FIN, RST or CWR. All else goes to `Forwarder.from_inner` one packet at a time,
 cut by packet/gso.py, which is also the oracle that the tests hold this file against.
 
-Nothing is sent out of order: the `pending` singles leave before anything else does.
+A message has room for fewer sealed segments than a super-packet holds, and every message costs both ends.
+So it stays `pending` until it is full, ends with a shorter datagram, or nothing more is there to be read: what
+is left of one super-packet travels with the next one. Nothing is sent out of order.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,12 +79,12 @@ class Sender:
         self._count = self._width = self._end = self._ecn = 0
 
     def take(self, size: int, now: float) -> None:
-        """Send what a read of `size` bytes has put into `buffers`; single packets leave with the next `flush`."""
+        """Send what a read of `size` bytes has put into `buffers`; some of it may leave with the next `flush`."""
         if not self._fast(size, now):
             self._slow(size, now)
 
     def flush(self, now: float) -> None:
-        """Send the single packets that are waiting for more of their kind."""
+        """Send the datagrams that are waiting for more of their kind."""
         tunnel, count, end = self._pending, self._count, self._end
         if tunnel is not None:
             self._pending = None
@@ -177,7 +179,6 @@ class Sender:
             or sealer.counter + count > PACKETS_PER_EPOCH
         ):
             return False
-        self.flush(now)
         shape = self._shapes.get((head, segment, at)) or self._shape(head, segment, at)
         final = data[V : V + head]
         header = bytearray(final)
@@ -186,9 +187,8 @@ class Sender:
             _fit(header, at, protocol, head + segment)
             if protocol == TCP:
                 header[at + 13] &= ~PSH
-        self._seal(shape, header, final, count, size, at if protocol == TCP else 0, sealer, tunnel, ecn)
+        self._seal(shape, header, final, count, size, at if protocol == TCP else 0, sealer, tunnel, ecn, now)
         _note(row, count, payload + count * head, now)
-        tunnel.sent(now, count, payload + count * (head + OVERHEAD_BYTES))
         return True
 
     def _seal(
@@ -202,8 +202,9 @@ class Sender:
         sealer: Sealer,
         tunnel: Tunnel,
         ecn: int,
+        now: float,
     ) -> None:
-        """Seal `count` segments, all but the last under `header`, and send them message by message.
+        """Seal `count` segments, all but the last under `header`, and send each message that is full.
 
         `tcp_at` is where a TCP header begins, 0 for UDP.
         """
@@ -212,15 +213,19 @@ class Sender:
         pack_header, pack_long = HEADER_LAYOUT.pack_into, LONG.pack_into
         word = sealer.first_word | PARTIAL
         step = len(shape.texts[0]) - len(header)
-        most = -(-count // -(-count // most))  # messages of about equal length
         sequence = LONG.unpack_from(header, tcp_at + 4)[0]
-        for done in range(0, count, most):
-            many = min(count - done, most)
+        done = 0
+        while done < count:
+            if self._pending is not tunnel or self._width != width or self._ecn != ecn or self._count >= most:
+                self.flush(now)
+                self._pending, self._width, self._ecn = tunnel, width, ecn
+            slot = self._count
+            many = min(count - done, most - slot)
             is_last = done + many == count
             whole = done + many - is_last
             for place, field, text, offset, aad, sealed in zip(
                 shape.heads[done:whole], shape.sequences[done:whole], shape.texts[done:whole],
-                shape.offsets, shape.aads, shape.sealed, strict=False,
+                shape.offsets[slot:], shape.aads[slot:], shape.sealed[slot:], strict=False,
             ):  # fmt: skip
                 data[place] = header
                 if tcp_at:
@@ -230,19 +235,22 @@ class Sender:
                 encrypt((iv ^ counter).to_bytes(12), text, aad, sealed)
                 counter += 1
                 word |= CONTINUES
-            end = many * width
+            done += many
+            self._count = slot + many
+            self._end = self._count * width
             if is_last:
-                place, offset = shape.heads[whole], (many - 1) * width
+                place, offset = shape.heads[whole], self._end - width
                 data[place] = final
                 if tcp_at:
                     pack_long(data, shape.sequences[whole], sequence)
                 pack_header(output, offset, word, counter)
                 text = self._in[place.start : size]
-                body, end = offset + HEADER_BYTES, offset + OVERHEAD_BYTES + len(text)
-                encrypt((iv ^ counter).to_bytes(12), text, self._out[offset:body], self._out[body:end])
+                body, self._end = offset + HEADER_BYTES, offset + OVERHEAD_BYTES + len(text)
+                encrypt((iv ^ counter).to_bytes(12), text, self._out[offset:body], self._out[body : self._end])
                 counter += 1
             sealer.counter = counter
-            self._transmit(tunnel, self._out[:end], width, many, ecn)
+            if self._count == most or self._end < self._count * width:
+                self.flush(now)
 
     def _shape(self, head: int, segment: int, at: int) -> _Shape:
         if len(self._shapes) >= MAX_SHAPES:

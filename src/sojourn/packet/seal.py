@@ -256,9 +256,11 @@ class Opener:
 
     def top(self) -> int:
         """Return the highest counter opened in the current epoch, -1 for none."""
-        return max(
-            (held.window.top for held in self.epochs[self.current & 7] if held.epoch == self.current), default=-1
-        )
+        top = -1
+        for held in self.epochs[self.current & 7]:  # once a batch: no generator
+            if held.epoch == self.current and held.window.top > top:
+                top = held.window.top
+        return top
 
     def refresh(self) -> None:
         """Make ready the keys that the present state calls for, and drop the others.
