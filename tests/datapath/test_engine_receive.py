@@ -153,6 +153,17 @@ def test_what_does_not_go_on_with_the_batch_before_is_written_by_itself() -> Non
     bench.compare()
 
 
+def test_batches_of_one_length_may_be_of_any_size() -> None:
+    bench = Bench()
+    segments: list[bytes] = []
+    for most in (1, 3, 40, 2):
+        more = train(False, True, 52000, 1300)
+        bench.take(bench.seal(more), most=most)
+        segments += more
+    assert completed(bench.writes) == segments
+    bench.compare()
+
+
 def test_a_packet_lost_between_two_batches_is_not_bridged() -> None:
     bench = Bench()
     segments = train(False, True, 26000, 1300)

@@ -35,7 +35,7 @@ from sojourn.paft import Mode, Row
 from sojourn.upmt.tunnel import Tunnel
 
 RECEIVE_BYTES: Final = 65536
-MAX_SHAPES: Final = 64
+MAX_SHAPES: Final = 256
 MAX_COUNT: Final = 512
 """A batch of more datagrams than this is left to the slow path; the kernel makes batches of 64."""
 SMALLEST: Final = OVERHEAD_BYTES + 1
@@ -159,7 +159,9 @@ class Receiver:
                 break
         else:
             return False
-        shape = self._slots.shapes.get(segment) or self._shape(segment)
+        shape = self._slots.shapes.get(segment)
+        if shape is None or len(shape.opened) < count:
+            shape = self._shape(segment, count)
         fields = (shape.headers.get(count) or _headers(shape, segment, count)).unpack_from(self._input)
         words, counters = fields[::2], fields[1::2]
         if any(other & ~_HINTS != word & ~_HINTS for other in set(words)):
@@ -301,11 +303,12 @@ class Receiver:
     def _emit(self, run: _Run) -> None:
         self._write([_header(run), *run.parts] if run.head else run.parts)
 
-    def _shape(self, segment: int) -> _Shape:
+    def _shape(self, segment: int, count: int) -> _Shape:
+        """Make a shape for `count` datagrams at least, but not for all that there is room for: lengths vary."""
         slots = self._slots
         if len(slots.shapes) >= MAX_SHAPES:
             slots.shapes.clear()
-        begins = range(0, RECEIVE_BYTES - segment + 1, segment)[:MAX_COUNT]
+        begins = [number * segment for number in range(1 << (count - 1).bit_length())]
         text = segment - OVERHEAD_BYTES
         shape = slots.shapes[segment] = _Shape(
             [self._in[at : at + HEADER_BYTES] for at in begins],
