@@ -68,7 +68,7 @@ def has_tso(lab: Lab, role: str, device: str) -> bool:
 
 def largest(tap: Capture, source: str) -> int:
     """Return the size of the largest UDP packet from an address: a message of many segments is one packet here."""
-    packets = tap.read(0.1)
+    packets = [packet for packet in tap.read(0.1) if wire.protocol_of(packet) == wire.UDP]
     return max(len(packet) for packet in packets if wire.address_of(packet, source=True) == source)
 
 
