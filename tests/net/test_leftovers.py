@@ -4,6 +4,7 @@ mh --- nat0, nat1 --- core --- an 45.0.0.1
                        \\---- ch 86.0.0.1
 """
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 from sojourn.lab import namespaces
 from sojourn.lab.daemons import HOST_NAME, Daemons
 from sojourn.lab.topology import Lab
+from tests.net import wire
+from tests.net.capture import Capture
 from tests.net.standing import PATIENCE, Sockets, eventually, hosts, kill_all, laptop, processes_of, sojourn_at
 
 pytestmark = pytest.mark.net
@@ -240,3 +243,43 @@ def test_a_host_that_was_killed_is_stopped_cleanly_by_its_successor(
     assert users_own_is_there(daemons.lab)
     daemons.stop()
     assert_same(before, daemons.lab)
+
+
+def test_a_host_says_goodbye_over_the_network_that_is_left(daemons: Daemons) -> None:
+    daemons.start()
+    daemons.lab.links["wifi"].set_carrier(False)
+    laptop(daemons).until("the other one is in use", lambda status: "cellular" in {
+        row["name"] for row in status["networks"] if row["default"]})  # fmt: skip
+    assert daemons.host is not None
+    assert daemons.host.stop(PATIENCE) == 0
+    assert hosts(daemons)[HOST_NAME]["vipa"] is None
+
+
+def test_with_the_kill_switch_nothing_leaves_bare_not_even_when_all_was_killed(
+    daemons: Daemons, sockets: Sockets
+) -> None:
+    lab = daemons.lab
+    daemons.configure("mh", kill_switch="true")
+    daemons.start()
+    assert "1 received" in lab.run("mh", "ping", "-c", "1", "-W", "10", CORRESPONDENT)
+    with contextlib.ExitStack() as stack:
+        taps = [stack.enter_context(Capture(lab.namespace("mh"), name)) for name in lab.links]
+        kill_all(daemons, "mh")
+        client, caller = sockets.at("mh"), sockets.at("mh", socket.SOCK_STREAM)
+        caller.settimeout(0.5)
+        for _ in range(5):
+            with contextlib.suppress(OSError):
+                client.sendto(b"a secret", (CORRESPONDENT, 6003))
+        with pytest.raises(OSError):
+            caller.connect((CORRESPONDENT, 6003))
+        namespaces.ip(lab.namespace("mh"), ["link del sojourn0"])  # whatever took the device away
+        with contextlib.suppress(OSError):
+            client.sendto(b"a secret", (CORRESPONDENT, 6003))
+        with pytest.raises(OSError):
+            sockets.at("mh", socket.SOCK_STREAM).connect((CORRESPONDENT, 6003))
+        for tap in taps:
+            bare = [p for p in tap.read(0.2) if wire.address_of(p, source=False) == CORRESPONDENT]
+            assert bare == []
+    done = sojourn_at(lab, "mh", "cleanup", "--config-dir", str(daemons.host_folder), "--socket", "/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "1 received" in lab.run("mh", "ping", "-c", "1", "-W", "10", CORRESPONDENT), "the owner's own way is back"
