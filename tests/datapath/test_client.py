@@ -34,6 +34,7 @@ import socket, sys, time
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
+print("ready", flush=True)
 connection, _ = listener.accept()
 connection.sendall(bytes((0, 0, 0, 1, 0xC0)))
 time.sleep(60)
@@ -253,8 +254,10 @@ async def test_a_program_that_ends_at_once_is_one_clear_error(bench: Bench) -> N
 
 @with_bench
 async def test_a_listener_that_speaks_otherwise_is_ended_and_replaced(bench: Bench) -> None:
-    impostor = await asyncio.create_subprocess_exec(sys.executable, "-c", IMPOSTOR, str(bench.path))
-    await bench.until(lambda: bench.path.exists())
+    arguments = (sys.executable, "-c", IMPOSTOR, str(bench.path))
+    impostor = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    assert impostor.stdout is not None
+    assert await impostor.stdout.readline() == b"ready\n"  # its file is there before it listens
     client = await bench.start()
     assert client.adopted is None
     assert client.pid != impostor.pid
