@@ -6,7 +6,6 @@ control socket, SIGHUP                   ──┼── Anchor (machine) ─┼
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -23,6 +22,7 @@ from sojourn.control.subscribers import algorithms
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
+from sojourn.daemon.inquiry import Inquiry
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError, SojournError
 from sojourn.linux.sip_listener import SipListener
@@ -36,13 +36,12 @@ from sojourn.store.journal import Journal
 from sojourn.store.sqlite import SqliteStore
 from sojourn.upmt import events
 from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, SipArrived, Trust
-from sojourn.upmt.commands import AnyCommand, Report, Resumed, Snapshot
+from sojourn.upmt.commands import AnyCommand, Report, Resumed
 from sojourn.upmt.leases import Leases, Terms
 from sojourn.upmt.records import PortForward
 from sojourn.upmt.vipa import VipaPool
 
 REPORT_EVERY = 10.0
-MEASURE_PATIENCE = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -73,15 +72,13 @@ class AnchorDaemon:
         journal = Journal(directory.anchor_log)
         self.log = RoamingLog(journal.write)
         self.log.restore(journal.lines())
-        self.counters: events.Counters | None = None
-        self.counted = asyncio.Event()
+        self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
         self.stopping = asyncio.Event()
         self.failed: BaseException | None = None
         self._server = Server(socket_path, {"role": "anchor", "config_dir": str(directory.path)})
         self._tasks = Tasks(self._fail)
         self._sip = SipListener(self._arrived, lambda _origin: None)
-        self._states: list[asyncio.Future[events.State]] = []
 
     # -- life
 
@@ -195,32 +192,9 @@ class AnchorDaemon:
         self._submit(Resumed(slept))
 
     def _from_data_path(self, event: events.AnyEvent) -> None:
-        match event:
-            case events.State():
-                self.driver.feed(event)
-                waiting, self._states = self._states, []
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(event)
-            case events.Counters():
-                self.counters = event
-                self.counted.set()
-            case _:
-                self.driver.feed(event)
-
-    async def measure(self) -> None:
-        """Have the data path tell its counters; without it, the last ones stand."""
-        self.counted.clear()
-        self._submit(Report())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.counted.wait(), MEASURE_PATIENCE)
-
-    async def snapshot(self) -> events.State:
-        """Return what the data path's table holds now."""
-        future: asyncio.Future[events.State] = asyncio.get_running_loop().create_future()
-        self._states.append(future)
-        self._submit(Snapshot())
-        return await asyncio.wait_for(future, 5.0)
+        self.inquiry.see(event)
+        if not isinstance(event, events.Counters):
+            self.driver.feed(event)
 
     # -- what is ordered
 

@@ -36,8 +36,8 @@ class AnchorApi:
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say who is associated."""
-        await self._daemon.measure()
-        daemon, counters = self._daemon, self._daemon.counters
+        await self._daemon.inquiry.measure()
+        daemon, counters = self._daemon, self._daemon.inquiry.counters
         return {
             "version": 1,
             "state": "running",
@@ -54,7 +54,7 @@ class AnchorApi:
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List all flows, with the tunnel of each as its network."""
-        state = await self._daemon.snapshot()
+        state = await self._daemon.inquiry.snapshot()
         return [flow_row(row, str(row.tunnel) if row.tunnel is not None else None) for row in state.rows]
 
     async def token(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.host_api import register
 from sojourn.daemon.host_system import HostSystem
+from sojourn.daemon.inquiry import Inquiry
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
 from sojourn.linux.netlink import NetworkWatcher
@@ -45,7 +46,7 @@ from sojourn.upmt.association import (
     SendSip,
     SipReceived,
 )
-from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup, Snapshot
+from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup
 from sojourn.upmt.events_network import AnyNetworkFact, NetworkDown
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease, Offer
@@ -58,7 +59,6 @@ LEAVE_PATIENCE = 2.0
 FORGET_AFTER = 60.0
 """Seconds for which the routes and rules of a network that left are kept."""
 REPORT_EVERY = 5.0
-MEASURE_PATIENCE = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -78,8 +78,7 @@ class HostDaemon:
         self.log = RoamingLog(journal.write)
         self.log.restore(journal.lines())
         self.measured: dict[int, events.TunnelMeasured] = {}
-        self.counters: events.Counters | None = None
-        self.counted = asyncio.Event()
+        self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
         self.stopping = asyncio.Event()
         self.failed: BaseException | None = None
@@ -88,7 +87,6 @@ class HostDaemon:
         self._channels: dict[int, SipClient] = {}
         self._held: deque[AnyCommand] | None = deque()
         """Orders for the data path that wait until the device is there; None once it is."""
-        self._states: list[asyncio.Future[events.State]] = []
         self._moves: list[asyncio.Future[events.FlowsMoved]] = []
         self._left = asyncio.Event()
         self._forgetting: dict[str, asyncio.TimerHandle] = {}
@@ -212,35 +210,14 @@ class HostDaemon:
 
     def _from_data_path(self, event: events.AnyEvent) -> None:
         match event:
-            case events.State():
-                waiting, self._states = self._states, []
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(event)
-                return
-            case events.Counters():
-                self.counters = event
-                self.counted.set()
+            case events.State() | events.Counters():
+                self.inquiry.see(event)
                 return
             case events.FlowsMoved() if self._moves:
                 self._moves.pop(0).set_result(event)
             case events.TunnelMeasured():
                 self.measured[event.tunnel] = event
         self.driver.feed(event)
-
-    async def measure(self) -> None:
-        """Have the data path tell its counters and measurements; without it, the last ones stand."""
-        self.counted.clear()
-        self._submit(Report())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.counted.wait(), MEASURE_PATIENCE)
-
-    async def snapshot(self) -> events.State:
-        """Return what the data path's table holds now."""
-        future: asyncio.Future[events.State] = asyncio.get_running_loop().create_future()
-        self._states.append(future)
-        self._submit(Snapshot())
-        return await asyncio.wait_for(future, 5.0)
 
     # -- what is ordered
 

@@ -47,7 +47,7 @@ class HostApi:
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say whether we are associated, and how the networks are."""
-        await self._daemon.measure()
+        await self._daemon.inquiry.measure()
         host = self._daemon.control.host
         lease, config = host.lease, self._daemon.config
         networks = self._networks()
@@ -64,21 +64,21 @@ class HostApi:
             "reason": host.problem,
             "capturing": self._daemon.system.capturing,
             "networks": networks,
-            "flows": self._daemon.counters.flows if self._daemon.counters else 0,
+            "flows": self._daemon.inquiry.counters.flows if self._daemon.inquiry.counters else 0,
             "pending_handovers": host.sender.pending(),
-            "refused": self._daemon.counters.refused if self._daemon.counters else {},
+            "refused": self._daemon.inquiry.counters.refused if self._daemon.inquiry.counters else {},
         }
 
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the networks."""
-        await self._daemon.measure()
+        await self._daemon.inquiry.measure()
         return self._networks()
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the flows."""
         if self._daemon.control.host.lease is None:
             return []
-        return [self._flow(row) for row in (await self._daemon.snapshot()).rows]
+        return [self._flow(row) for row in (await self._daemon.inquiry.snapshot()).rows]
 
     async def apps(self, arguments: Arguments, peer: Peer) -> list[dict[str, Any]]:
         """List applications with their flows summed up."""
@@ -188,7 +188,7 @@ class HostApi:
                 raise ApiError(str(error), "Write it like '-p tcp --dport 22'.", ErrorKind.USAGE) from error
         if (wanted := arguments.get("flow")) is not None:
             ids = {str(one) for one in wanted} if isinstance(wanted, list) else {str(wanted)}
-            flows = [row.flow for row in (await self._daemon.snapshot()).rows if flow_id(row.flow) in ids]
+            flows = [row.flow for row in (await self._daemon.inquiry.snapshot()).rows if flow_id(row.flow) in ids]
             if not flows:
                 raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
             return HandoverWanted(str(target), tuple(flows))

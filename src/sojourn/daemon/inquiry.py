@@ -1,0 +1,48 @@
+"""Questions that a daemon asks its data path: what it counts, and what its table holds."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from sojourn.upmt.commands import AnyCommand, Report, Snapshot
+from sojourn.upmt.events import AnyEvent, Counters, State
+
+MEASURE_PATIENCE = 0.5
+SNAPSHOT_PATIENCE = 5.0
+
+
+class Inquiry:
+    """Asks by commands, and is shown every event, because the answers are among them."""
+
+    def __init__(self, submit: Callable[[AnyCommand], None]) -> None:
+        self.counters: Counters | None = None
+        """What the data path told last."""
+        self._submit = submit
+        self._counted = asyncio.Event()
+        self._waiting: list[asyncio.Future[State]] = []
+
+    def see(self, event: AnyEvent) -> None:
+        """Take note of an event, if it is an answer."""
+        match event:
+            case State():
+                waiting, self._waiting = self._waiting, []
+                for future in waiting:
+                    if not future.done():
+                        future.set_result(event)
+            case Counters():
+                self.counters = event
+                self._counted.set()
+
+    async def measure(self) -> None:
+        """Have counters and measurements told anew; without an answer, the last ones stand."""
+        self._counted.clear()
+        self._submit(Report())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._counted.wait(), MEASURE_PATIENCE)
+
+    async def snapshot(self) -> State:
+        """Return what the table holds now; TimeoutError when the data path does not answer."""
+        future: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._submit(Snapshot())
+        return await asyncio.wait_for(future, SNAPSHOT_PATIENCE)
