@@ -15,10 +15,15 @@ PIP_INSTALL := $(PY) -m pip install --quiet --no-deps
 PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
-APT_BASE := python3 python3-venv nftables iproute2 procps netbase
+# What compiles the C core and the BPF objects; a machine that gets a wheel needs none of it.
+APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
+APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd
 APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool openssl ethtool
+
+# A change of any of these compiles anew.
+COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojourn/bpf/*.[ch])
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
@@ -35,7 +40,7 @@ test: lint unit net ## All checks and tests, some minutes (CI runs this)
 lint: $(VENV)/.installed ## Style, types, and a test file for every source file
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/mypy src tests bench scripts
+	$(VENV)/bin/mypy src tests bench scripts hatch_build.py
 	$(PY) scripts/pairs.py
 
 unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real daemons
@@ -62,10 +67,11 @@ lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
 clean: ## Remove the environment and all that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out dist build
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f src/sojourn/datapath/_core.abi3.so src/sojourn/bpf/*.bpf.o
 
-$(VENV)/.installed: requirements-dev.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.installed: requirements-dev.txt pyproject.toml $(COMPILED) | $(VENV)/.python
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
-	$(PIP_INSTALL) --no-build-isolation -e .
+	SOJOURN_BUILD=required $(PIP_INSTALL) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.python: | $(VENV)/.apt-base
