@@ -22,6 +22,9 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """Of a host, a user or a network: it stands in SIP headers and on command lines."""
 Text = Annotated[str, Meta(min_length=1, max_length=255)]
 
+SIZE = r"^[0-9]{1,15}(\.[0-9]{1,3})? ?([kKMGT](i?B)?|B)?$"
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
 DEFAULT_ORDER = ("ethernet", "wifi", "cellular", "*")
 SIP_TLS_PORT = 5061
 SIP_PORT = 5060
@@ -35,13 +38,36 @@ class NetworkConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     interface: Text | None = None
     """The interface that this name stands for; without it the name is the interface's."""
-    cost: Literal["free", "metered"] = "free"
+    cost: Literal["free", "metered"] | None = None
+    """None = as NetworkManager says, where there is one; else free."""
+    trusted: bool = False
+    """The owner vouches for it (`security = "trusted"` in policies)."""
+    cap: Annotated[str, Meta(pattern=SIZE)] | None = None
+    """What may be used in a month, both ways: "5GB", "500 MB", "2GiB"."""
+    cap_day: Annotated[int, Meta(ge=1, le=31)] = 1
+    """The day on which a month begins; where a month is shorter, its last."""
     kind: Literal["ethernet", "wifi", "cellular", "other"] | None = None
     use: bool = True
     """False: no tunnel is ever opened on it."""
     keep_alive: Annotated[float, Meta(ge=1, le=3600)] | None = None
     port: Port | None = None
     """UDP port that the tunnel over this network is sent from, for firewalls that must know it; None = any."""
+
+    @property
+    def cap_bytes(self) -> int | None:
+        """The cap in bytes (its form was checked when the file was read)."""
+        return None if self.cap is None else bytes_of(self.cap)
+
+
+class PortalConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[portal]`: how captive portals are found."""
+
+    url: Annotated[str, Meta(pattern=r"^(http://[!-~]+)?$", max_length=255)] = (
+        "http://connectivitycheck.gstatic.com/generate_204"
+    )
+    """Asked over each new network by plain HTTP, which is what portals answer in another's name; empty = never."""
+    expect: Annotated[str, Meta(pattern=r"^(204|200( .+)?)$", max_length=255)] = "204"
+    """The status of the true answer; after "200" text that its body holds, as "200 success"."""
 
 
 class SignallingConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +104,7 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tunnels: Literal["sealed", "plain"] = "sealed"
     """Plain: the paper's IP in UDP, readable by anybody on the way; the anchor must allow it (`plain_tunnels`)."""
     signalling: SignallingConfig = SignallingConfig()
+    portal: PortalConfig = PortalConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
     policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
     """`[[policy]]` tables as they are: the policy language is another package's."""
@@ -177,6 +204,13 @@ def parse_service(text: str) -> tuple[int, int]:
     if not 1 <= int(number[:6]) <= 65535:
         raise ValueError(f"{text!r} has no valid port: 1 to 65535")
     return protocol, int(number)
+
+
+def bytes_of(size: str) -> int:
+    """Return what "5GB" (decimal, as operators count) or "5GiB" says, in bytes. It fits `SIZE`."""
+    number, unit = re.findall(r"^([0-9.]+) ?(.*)$", size)[0]
+    base = 1024 if "i" in unit else 1000
+    return int(float(number) * base ** _UNITS[unit.rstrip("B").rstrip("i").upper()])
 
 
 def parse_host(text: str | bytes, file: str = "host.toml") -> HostConfig:

@@ -1,0 +1,108 @@
+"""What policies, and people, are told of a network: kernel, NetworkManager, owner and counters in one place.
+
+`Network` (model.py) is what tunnels need. `NetworkFacts` is what decides whether a flow should be
+there. The owner's word (`[network.NAME]`) goes before NetworkManager's, that before a guess.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from sojourn.control.config import NetworkConfig
+from sojourn.model import Network
+from sojourn.upmt.events_network import Description
+
+UNKNOWN = Description()
+
+
+class NetworkFacts(Struct, frozen=True):
+    """One network as rules see it. None = nobody says, and a condition on it is then not met."""
+
+    name: str
+    interface: str
+    kind: str
+    """ethernet, wifi, cellular, other."""
+    label: str | None = None
+    """The name that people know, e.g. the NetworkManager connection's."""
+    metered: bool = False
+    signal: float | None = None
+    """0 to 1."""
+    cost: str = "free"
+    """The owner's word, else "metered" where the network says so."""
+    security: tuple[str, ...] = ()
+    """Which of "trusted" (the owner's word), "encrypted" and "open" (the air's) hold. A cable says nothing."""
+    technology: str | None = None
+    operator: str | None = None
+    roaming: bool | None = None
+    captive: bool = False
+    """Behind a portal that is not open yet: `Decide` puts nothing there."""
+    used: int = 0
+    """Bytes in this month, both ways, as the operator counts them (outer packets)."""
+    cap: int | None = None
+    """Bytes that the owner allows in a month."""
+
+    @property
+    def over_cap(self) -> bool:
+        """Say whether the month's allowance is used up."""
+        return self.cap is not None and self.used >= self.cap
+
+    @property
+    def used_fraction(self) -> float | None:
+        """Return how much of the allowance is used (above 1 when it is exceeded); None without a cap."""
+        return None if self.cap is None else self.used / self.cap
+
+
+class NetworkBook:
+    """What was said of networks, and the facts that follow. Facts of a network are made when asked for."""
+
+    def __init__(self, configured: Mapping[str, NetworkConfig]) -> None:
+        self.configured = configured
+        self.captive: set[str] = set()
+        """Names of networks behind a closed portal."""
+        self.used: Mapping[str, int] = {}
+        """Bytes in this month by name."""
+        self._described: dict[str, Description] = {}
+
+    def describe(self, interface: str, description: Description) -> bool:
+        """Note what is known of an interface, and say whether that is news."""
+        changed = self._described.get(interface, UNKNOWN) != description
+        if description == UNKNOWN:
+            self._described.pop(interface, None)
+        else:
+            self._described[interface] = description
+        return changed
+
+    def description(self, interface: str) -> Description:
+        """Return what is known of an interface."""
+        return self._described.get(interface, UNKNOWN)
+
+    def facts(self, network: Network) -> NetworkFacts:
+        """Return all that is known of a network now."""
+        said = self.configured.get(network.name.removesuffix("-6")) or NetworkConfig()
+        told = self.description(network.interface)
+        metered = said.cost == "metered" if said.cost is not None else bool(told.metered)
+        trusted = ("trusted",) if said.trusted else ()
+        return NetworkFacts(
+            name=network.name,
+            interface=network.interface,
+            kind=said.kind or told.kind or network.kind,
+            label=told.label,
+            metered=metered,
+            cost="metered" if metered else "free",
+            signal=told.signal,
+            security=(*trusted, told.security) if told.security is not None else trusted,
+            technology=told.technology,
+            operator=told.operator,
+            roaming=told.roaming,
+            captive=network.name in self.captive,
+            used=self.used.get(network.name, 0),
+            cap=said.cap_bytes,
+        )
+
+    def named(self, word: str, networks: Iterable[Network]) -> str | None:
+        """Return the name of the network that `word` means: its name, else a label that only one has."""
+        present = list(networks)
+        if any(network.name == word for network in present):
+            return word
+        found = [network.name for network in present if self.description(network.interface).label == word]
+        return found[0] if len(found) == 1 else None
