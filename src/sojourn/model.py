@@ -48,6 +48,30 @@ class Network(Struct, frozen=True):
     metered: bool = False
 
 
+class Origin(Struct, frozen=True):
+    """The program that made a flow, as the kernel saw it when it was executed. Empty text = not known.
+
+    Nothing of it is read from /proc after the fact: by then the process may be gone, or another one.
+    """
+
+    owner: int
+    """A number of the execution that made the flow: never used twice while the machine runs."""
+    executable: str = ""
+    """Path of the program, as its own mount namespace has it; of a script, the interpreter's."""
+    script: str = ""
+    """Path of the script, where one was executed (`#!`)."""
+    command: str = ""
+    """Command name, 15 bytes at most."""
+    pid: int = 0
+    uid: int = 0
+    cgroup: str = ""
+    """Path below the cgroup2 mount, as "/system.slice/ssh.service"."""
+    name: str = ""
+    """What it is called for certain: by `sojourn run --app NAME`, or the flatpak's or snap's own id."""
+    exact: bool = True
+    """False: found by looking at a socket that is older than the daemon, or without BPF."""
+
+
 class NetworkState(StrEnum):
     """What `sojourn status` says of a network."""
 

@@ -12,7 +12,7 @@ is *learned* from an authenticated packet only follows, and never undoes a reque
 from collections.abc import Callable, Iterator
 from enum import IntEnum, StrEnum
 
-from sojourn.model import AssociationId, TunnelId
+from sojourn.model import AssociationId, Origin, TunnelId
 
 FlowKey = bytes
 
@@ -43,8 +43,8 @@ class Row:
     """One flow's place. Mutable: a data path counts in it as packets pass."""
 
     __slots__ = (
-        "association", "bytes_in", "bytes_out", "closing", "copies", "created", "kept", "last_used",
-        "left", "left_at", "mode", "move", "packets_in", "packets_out", "tunnel",
+        "association", "blocked", "bytes_in", "bytes_out", "closing", "copies", "created", "kept", "label", "last_used",
+        "left", "left_at", "mode", "move", "origin", "packets_in", "packets_out", "tunnel",
     )  # fmt: skip
 
     def __init__(self, association: AssociationId, tunnel: TunnelId | None, now: float, move: int = 0) -> None:
@@ -54,6 +54,12 @@ class Row:
         self.copies: tuple[TunnelId, ...] = ()
         """Further paths that get a copy of each packet (mode COPIES)."""
         self.mode = Mode.ONE
+        self.blocked = False
+        """Its packets are refused at once."""
+        self.label = ""
+        """The rule that covers the flow (policy/rules.py)."""
+        self.origin: Origin | None = None
+        """Host: who made it, where that is known."""
         self.move = move
         """The number of the request that put the row where it is; 0 when none did."""
         self.left: TunnelId | None = None

@@ -2,9 +2,9 @@
 
 from sojourn.control.decide import Decide
 from sojourn.model import TCP, Endpoint, Flow, Network
+from sojourn.policy.match import parse
 from sojourn.upmt.commands import Everything, Exactly
 from sojourn.upmt.host_events import Handover, PathOpened, PathSilent, PathTested, PlanRow
-from sojourn.upmt.match import parse
 
 WIRE = Network("wire", "eth0", "10.0.1.2", "10.0.1.1", "ethernet")
 WIFI = Network("home", "wlan0", "10.0.2.2", "10.0.2.1", "wifi")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sojourn.control.capture import Capture, CaptureEntry, captures_of
 from sojourn.errors import ConfigError
-from sojourn.upmt import match
+from sojourn.policy import match
 
 REST_DIRECT = Capture(match.Match(), "direct")
 

@@ -18,7 +18,7 @@ from sojourn.control.config import (
 )
 from sojourn.errors import ConfigError
 from sojourn.model import TCP, UDP
-from sojourn.upmt import match
+from sojourn.policy import match
 from sojourn.upmt.records import PortForward
 
 HOST = f'anchor = "192.0.2.1"\nspki = "{"ab" * 32}"\nuser = "laptop"\ntid = "0123456789abcdef"\n'
@@ -42,7 +42,7 @@ def test_a_host_file_with_everything_is_understood() -> None:
         '[[policy]]\napplication = "zoom"\n'
     )
     config = parse_host(text)
-    assert config.networks["home"] == NetworkConfig(interface="eth0")
+    assert config.networks["home"] == NetworkConfig(interface="eth0", cost="free")
     assert config.networks["wwan0"].cost == "metered"
     assert config.captures == (
         Capture(match.parse("-d 192.0.2.0/24"), "direct"),
@@ -193,3 +193,31 @@ def test_any_value_at_any_key_is_a_configuration_or_a_config_error(key: str, val
 def test_a_network_s_tunnel_may_have_a_fixed_port() -> None:
     config = parse_host(HOST + "[network.if0]\nport = 1500\n[network.if1]\n", "host.toml")
     assert [network.port for network in config.networks.values()] == [1500, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5GB", 5_000_000_000), ("500 MB", 500_000_000), ("2GiB", 2 << 30), ("1.5k", 1500), ("7", 7), ("7B", 7)],
+)
+def test_a_cap_is_read_as_operators_write_it(text: str, size: int) -> None:
+    config = parse_host(HOST + f'[network.wwan0]\ncap = "{text}"\ncap_day = 15\n')
+    assert config.networks["wwan0"].cap_bytes == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "5 apples", "-1GB", "5GBB", "1e9"])
+def test_a_cap_that_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_host(HOST + f'[network.wwan0]\ncap = "{text}"\n')
+
+
+def test_the_portal_probe_may_be_another_or_none() -> None:
+    assert parse_host(HOST).portal.url.startswith("http://")
+    assert parse_host(HOST + '[portal]\nurl = ""\n').portal.url == ""
+    probe = parse_host(HOST + '[portal]\nurl = "http://192.0.2.1/x"\nexpect = "204"\n').portal
+    assert (probe.url, probe.expect) == ("http://192.0.2.1/x", "204")
+
+
+@pytest.mark.parametrize("line", ['url = "https://example.org/"', 'url = "http://a b/"', 'expect = "302"'])
+def test_a_portal_probe_that_cannot_work_is_refused(line: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_host(HOST + f"[portal]\n{line}\n")

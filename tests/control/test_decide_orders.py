@@ -1,6 +1,7 @@
 """The decision under the user's orders: what goes apart, what follows, and what comes back."""
 
 from sojourn.control.decide import GRACE, MAX_MATCHED, Decide, Preferences
+from sojourn.policy.match import parse
 from sojourn.upmt.commands import Everything, Matching
 from sojourn.upmt.host_events import (
     FlowGone,
@@ -12,7 +13,6 @@ from sojourn.upmt.host_events import (
     PathTested,
     PlanRow,
 )
-from sojourn.upmt.match import parse
 from tests.control.networks import HTTP, PHONE, SSH, WEB, WIFI, WIRE, everything, flows, silent, works
 
 

@@ -6,13 +6,13 @@ from sojourn.control.decide import GRACE, Decide, Preferences
 from sojourn.control.host_control import ControlCommand, Entry, HostControl
 from sojourn.model import TunnelId
 from sojourn.packet import ip
+from sojourn.policy.match import parse
 from sojourn.sip import message
 from sojourn.upmt import events, signals
 from sojourn.upmt.association import ChannelClosed
 from sojourn.upmt.commands import CloseTunnel, Everything, Exactly, Matching, Move, MoveFlows, OpenTunnel, SendInner
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted
-from sojourn.upmt.match import parse
 from sojourn.upmt.mobile_host import ME, REOPEN_AFTER
 from tests.harness.one_host import FLOW, PHONE, WIFI, Host, opened, opening
 

@@ -14,8 +14,8 @@ from sojourn.datapath.mirror import Mirror
 from sojourn.linux.descriptors import Descriptors
 from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.seal import Secret
+from sojourn.policy.match import parse
 from sojourn.upmt import commands, events
-from sojourn.upmt.match import parse
 from tests.harness.engine_double import EngineDouble, flow_number
 
 HOSTS = (AssociationId(1), AssociationId(2))

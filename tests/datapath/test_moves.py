@@ -9,8 +9,8 @@ from sojourn.datapath.moves import Mover, compile_match
 from sojourn.model import TCP, UDP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of
 from sojourn.paft import MoveResult, Paft, Row
+from sojourn.policy.match import Match, Term, covers, parse
 from sojourn.upmt.commands import Everything, Exactly, Matching, Move, OnTunnel, Select
-from sojourn.upmt.match import Match, Term, covers, parse
 
 A, B, FOREIGN = TunnelId(1), TunnelId(2), TunnelId(3)
 ONE, TWO = AssociationId(1), AssociationId(2)

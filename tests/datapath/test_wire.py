@@ -12,8 +12,8 @@ from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Aead, Secret
 from sojourn.paft import MoveResult
+from sojourn.policy.match import parse
 from sojourn.upmt import commands, events
-from sojourn.upmt.match import parse
 from tests.harness.engine_double import flow_number
 
 HOST = AssociationId(1)

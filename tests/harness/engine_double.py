@@ -20,8 +20,8 @@ from sojourn.datapath.epochs import EpochStore
 from sojourn.linux.descriptors import Descriptors, tunnel_name
 from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.paft import Mode, MoveResult, Paft, Row
+from sojourn.policy.match import covers
 from sojourn.upmt import commands, events
-from sojourn.upmt.match import covers
 
 
 class BooksKept(Struct):

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.packet.ip import udp_parts
+from sojourn.policy.match import write
 from sojourn.sip import message
 from sojourn.upmt import signals
 from sojourn.upmt.commands import Everything, Exactly, Matching, OnTunnel
-from sojourn.upmt.match import write
 
 
 class Transcript:

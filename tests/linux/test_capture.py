@@ -15,7 +15,7 @@ from sojourn.linux.capture import (
 from sojourn.linux.interfaces import INET, INET6, MAIN_TABLE
 from sojourn.linux.numbers import CAPTURE_TABLE, is_our_priority
 from sojourn.linux.rules import Do, Rule
-from sojourn.upmt.match import parse
+from sojourn.policy.match import parse
 
 LAN_FIRST = Rule(family=INET, priority=5321, do=Do.LOOKUP, target=MAIN_TABLE, only_specific=True, protocol=6)
 

@@ -30,7 +30,7 @@ from sojourn.linux.tun import Tun
 from sojourn.model import Endpoint, Network
 from sojourn.packet import vnet
 from sojourn.packet.ip import udp_packet, udp_parts
-from sojourn.upmt.match import parse
+from sojourn.policy.match import parse
 from tests.linux.fresh import fresh_namespace, kernel_state, named_namespace, sh
 
 VIPA, VIPA6, DEVICE = "10.201.0.7", "fd00:5::7", "sojourn0"

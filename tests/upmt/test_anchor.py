@@ -8,6 +8,7 @@ from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import ip
 from sojourn.packet.seal import Secret
 from sojourn.paft import MoveResult
+from sojourn.policy.match import parse
 from sojourn.sip import message
 from sojourn.sip.digest_client import DigestClient
 from sojourn.sip.server import Send
@@ -35,7 +36,6 @@ from sojourn.upmt.commands import (
     RemoveAssociation,
     SendInner,
 )
-from sojourn.upmt.match import parse
 from sojourn.upmt.records import Subscriber
 from tests.harness.registering import INNER, UNIX, Counting, Phone, anchor, answers, subscriber
 from tests.sip.test_message import M1, M3

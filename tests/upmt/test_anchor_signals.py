@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
+from sojourn.policy.match import parse
 from sojourn.upmt import signals
 from sojourn.upmt.anchor_signals import MAX_WAITING, PATIENCE, AnchorSignals, Answer, Sender
 from sojourn.upmt.commands import Everything, Exactly, Matching, Move, MoveFlows, OnTunnel
 from sojourn.upmt.events import FlowsMoved
-from sojourn.upmt.match import parse
 
 HOST = AssociationId(7)
 A, B, C = TunnelId(0xA), TunnelId(0xB), TunnelId(0xC)

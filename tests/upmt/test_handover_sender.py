@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sojourn.model import TCP, Endpoint, Flow, TunnelId
 from sojourn.packet import ip
 from sojourn.packet.seal import Secret
+from sojourn.policy.match import parse
 from sojourn.sip import message
 from sojourn.upmt import signals
 from sojourn.upmt.commands import Everything, Exactly, Matching, Move, SendInner
@@ -18,7 +19,6 @@ from sojourn.upmt.handover_sender import (
 )
 from sojourn.upmt.host_events import HandoverDone
 from sojourn.upmt.lease import Lease
-from sojourn.upmt.match import parse
 
 WIFI, PHONE = TunnelId(0xA), TunnelId(0xB)
 VIPA, ANCHOR = Endpoint("10.201.0.2", 5060), Endpoint("10.201.0.1", 5060)

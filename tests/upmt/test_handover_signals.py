@@ -6,7 +6,7 @@ Host and anchor whole, as in test_handover.py.
 import pytest
 
 from sojourn.model import UDP, Endpoint, Flow
-from sojourn.upmt.match import parse
+from sojourn.policy.match import parse
 from tests.harness.call import Call
 from tests.harness.scene import CELLULAR_RTT, WIFI_RTT, associated, calls, told
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
+from sojourn.policy.match import parse
 from sojourn.upmt.commands import Everything, Exactly, Matching, OnTunnel
-from sojourn.upmt.match import parse
 from sojourn.upmt.signals import (
     AnySignal,
     Failure,

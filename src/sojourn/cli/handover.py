@@ -6,7 +6,7 @@ from sojourn.api.messages import HOST_SOCKET
 from sojourn.cli import output
 from sojourn.cli.options import client, json_option, socket_option
 from sojourn.errors import RemoteProtocolError
-from sojourn.upmt import match
+from sojourn.policy import match
 
 
 @click.command()

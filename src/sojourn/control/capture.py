@@ -1,7 +1,7 @@
 """What traffic goes into the tunnels: the `[[capture]]` rules of host.toml.
 
 A rule is written in TOML keys or in iptables syntax; both go through the parser that
-HandoverRequest uses (upmt/match.py). The first rule that covers a flow decides. A flow that
+HandoverRequest uses (policy/match.py). The first rule that covers a flow decides. A flow that
 none covers is captured, unless some rule has `action = "tunnel"`: who lists what goes into
 the tunnels wants nothing else there.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from sojourn.errors import ConfigError, RemoteProtocolError
-from sojourn.upmt.match import Match, parse
+from sojourn.policy.match import Match, parse
 
 Action = Literal["tunnel", "direct"]
 Word = Annotated[str, Meta(min_length=1, max_length=128)]

@@ -15,6 +15,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from sojourn.model import Flow, Network
+from sojourn.policy.match import Match
 from sojourn.upmt.commands import Everything, Exactly, Matching
 from sojourn.upmt.host_events import (
     FlowGone,
@@ -30,7 +31,6 @@ from sojourn.upmt.host_events import (
     PathTested,
     PlanRow,
 )
-from sojourn.upmt.match import Match
 
 # Ours. Going back costs nothing but patience; flapping costs packets.
 SETTLE_NEW = 1.0

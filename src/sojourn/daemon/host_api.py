@@ -10,9 +10,9 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.daemon.flow_rows import flow_id, flow_row
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import NetworkState
+from sojourn.policy.match import parse as parse_match
 from sojourn.upmt.commands import RowState
 from sojourn.upmt.host_events import HandoverWanted
-from sojourn.upmt.match import parse as parse_match
 from sojourn.upmt.mobile_host import HostNetwork
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
 from sojourn.paft import MAX_ROWS_PER_ASSOCIATION
+from sojourn.policy.match import covers
 from sojourn.upmt.commands import (
     AddAssociation,
     AnyCommand,
@@ -46,7 +47,6 @@ from sojourn.upmt.events import (
     State,
     TunnelMoved,
 )
-from sojourn.upmt.match import covers
 
 ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""

@@ -11,8 +11,8 @@ from ipaddress import ip_network
 from sojourn.model import AssociationId, Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of
 from sojourn.paft import FlowKey, MoveResult, Paft, Row
-from sojourn.upmt.commands import Everything, Exactly, Matching, Move, OnTunnel
-from sojourn.upmt.match import Match, Term
+from sojourn.policy.match import Match, Term
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, OnTunnel
 
 KeyTest = Callable[[FlowKey], bool]
 
@@ -88,13 +88,16 @@ class Mover:
             return {MoveResult.UNKNOWN: 1}, ()
         return self._all(self._selected(move.select), move.tunnel, number, now), ()
 
-    def _selected(self, select: OnTunnel | Everything | Matching) -> Iterable[tuple[FlowKey, Row]]:
+    def _selected(self, select: OnTunnel | Everything | Matching | Labelled) -> Iterable[tuple[FlowKey, Row]]:
         association, rows = self._association, self._paft.rows.items()
         if isinstance(select, OnTunnel):
             tunnel = select.tunnel
             return [item for item in rows if item[1].tunnel == tunnel and item[1].association == association]
         if isinstance(select, Everything):
             return [item for item in rows if item[1].association == association]
+        if isinstance(select, Labelled):
+            label = select.label
+            return [item for item in rows if item[1].label == label and item[1].association == association]
         test = compile_match(select.match)
         return [item for item in rows if item[1].association == association and test(item[0])]
 

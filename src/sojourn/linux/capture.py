@@ -37,7 +37,7 @@ from sojourn.linux.interfaces import INET, INET6, MAIN_TABLE
 from sojourn.linux.numbers import CAPTURE_TABLE, LAST_PRIORITY
 from sojourn.linux.rules import Do, Rule
 from sojourn.model import ICMP, ICMPV6
-from sojourn.upmt.match import Match, Term
+from sojourn.policy.match import Match, Term
 
 INNER = 5300
 FROM_SUBNET, FROM_SPECIFIC, FROM_GATEWAY = 5301, 5302, 5303

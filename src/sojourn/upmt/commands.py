@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.model import AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.packet.seal import Secret
-from sojourn.upmt.match import Match
+from sojourn.policy.match import Match
+from sojourn.policy.rules import Rule
 
 
 class Role(StrEnum):
@@ -131,7 +132,16 @@ class Matching(Struct, frozen=True, tag=True):
     match: Match
 
 
-Select = OnTunnel | Everything | Exactly | Matching
+class Labelled(Struct, frozen=True, tag=True):
+    """All flows, present and to come, that one rule covers (policy/rules.py; DEFAULT = no rule).
+
+    At an anchor: the flows that requests of the host have given this label.
+    """
+
+    label: str
+
+
+Select = OnTunnel | Everything | Exactly | Matching | Labelled
 
 
 class Move(Struct, frozen=True):
@@ -139,6 +149,36 @@ class Move(Struct, frozen=True):
 
     select: Select
     tunnel: TunnelId | None
+    copies: tuple[TunnelId, ...] = ()
+    """Further tunnels that get a copy of each packet."""
+    block: bool = False
+    """Host: refuse their packets at once (ICMP, RST)."""
+
+
+class Placed(Struct, frozen=True):
+    """A rule, and where flows that it covers go."""
+
+    rule: Rule
+    tunnel: TunnelId | None
+    copies: tuple[TunnelId, ...] = ()
+    block: bool = False
+
+
+class SetRules(Command, frozen=True):
+    """Host: the rules in order, all of them. A new flow goes where the first that covers it says.
+
+    Rows that exist get their labels anew, but are not moved by this (`MoveFlows` does that).
+    A flow that no rule covers follows `SetDefault`.
+    """
+
+    association: AssociationId
+    rules: tuple[Placed, ...]
+
+
+class DescribeOrigin(Command, frozen=True):
+    """Host: the answer to `OriginUnknown`; flows that waited for it are placed now."""
+
+    origin: Origin
 
 
 class MoveFlows(Command, frozen=True):
@@ -190,6 +230,10 @@ class RowState(Struct, frozen=True):
     bytes_in: int
     bytes_out: int
     age: float
+    origin: Origin | None = None
+    label: str = ""
+    copies: tuple[TunnelId, ...] = ()
+    blocked: bool = False
 
 
 class Restore(Command, frozen=True):
@@ -201,5 +245,5 @@ class Restore(Command, frozen=True):
 
 AnyCommand = (
     Setup | AddAssociation | RemoveAssociation | InstallSecret | OpenTunnel | CloseTunnel | SetDefault
-    | MoveFlows | SendInner | SendOutside | Report | Snapshot | Resumed | Restore
+    | MoveFlows | SetRules | DescribeOrigin | SendInner | SendOutside | Report | Snapshot | Resumed | Restore
 )  # fmt: skip

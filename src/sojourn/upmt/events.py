@@ -2,9 +2,9 @@
 
 from msgspec import Struct
 
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.model import AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.paft import MoveResult
-from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RowState, SetDefault, Setup
+from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RowState, SetDefault, SetRules, Setup
 
 
 class Event(Struct, frozen=True, tag=True):
@@ -86,6 +86,16 @@ class FlowSeen(Event, frozen=True):
     association: AssociationId
     flow: Flow
     tunnel: TunnelId | None
+    origin: Origin | None = None
+    """Host: who made it, where that is known."""
+    label: str = ""
+    """The rule that covers it (`SetRules`)."""
+
+
+class OriginUnknown(Event, frozen=True):
+    """Host: a flow waits, because its owner's name needs a look that the data path may not take (`DescribeOrigin`)."""
+
+    origin: Origin
 
 
 class FlowMoved(Event, frozen=True):
@@ -166,9 +176,10 @@ class State(Event, frozen=True):
     rows: tuple[RowState, ...]
     outer: dict[TunnelId, Endpoint] = {}
     """Anchor: where each tunnel's host was last."""
+    rules: tuple[SetRules, ...] = ()
 
 
 AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
-    | TunnelClosed | FlowSeen | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | StrangerReceived
+    | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | StrangerReceived
     | SecretNeeded | SecretInUse | Counters | State
 )  # fmt: skip

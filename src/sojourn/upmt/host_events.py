@@ -7,6 +7,8 @@
 from msgspec import Struct
 
 from sojourn.model import Endpoint, Flow, Network
+from sojourn.policy.match import Match
+from sojourn.policy.rules import Rule
 from sojourn.upmt import events
 from sojourn.upmt.association_events import (
     ChannelClosed,
@@ -21,7 +23,6 @@ from sojourn.upmt.association_events import (
 from sojourn.upmt.commands import AnyCommand, Resumed, Select
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.lease import Lease
-from sojourn.upmt.match import Match
 
 
 class PathOpened(Struct, frozen=True, tag=True):
@@ -87,6 +88,18 @@ class PlanRow(Struct, frozen=True):
 
     select: Select
     network: str | None
+    copies: tuple[str, ...] = ()
+    """Further networks that get a copy of each packet."""
+    block: bool = False
+
+
+class RuleRow(Struct, frozen=True):
+    """A rule, and the network for new flows that it covers; None = they wait."""
+
+    rule: Rule
+    network: str | None
+    copies: tuple[str, ...] = ()
+    block: bool = False
 
 
 class Handover(Struct, frozen=True, tag=True):
@@ -95,6 +108,8 @@ class Handover(Struct, frozen=True, tag=True):
     plan: tuple[PlanRow, ...]
     reason: str
     came_from: str | None = None
+    rules: tuple[RuleRow, ...] | None = None
+    """All rules with their places, where these changed: for flows to come. An order without any plan is possible."""
 
 
 class HandoverWanted(Struct, frozen=True, tag=True):

@@ -12,13 +12,15 @@ from msgspec import Struct
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
-from sojourn.upmt.commands import Everything, Exactly, Matching, OnTunnel, Select
-from sojourn.upmt.match import parse as parse_match
-from sojourn.upmt.match import write as write_match
+from sojourn.policy.match import parse as parse_match
+from sojourn.policy.match import write as write_match
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, OnTunnel, Select
 
 CONTENT_TYPE = "application/json"
 CONTENT_TYPES = frozenset({CONTENT_TYPE, "application/text"})
 """The second one is the paper's own (Fig. 9)."""
+MAX_LABEL = 64
+"""Characters of an application label."""
 MAX_SIGNALS = 64
 MAX_FLOWS = 65536
 
@@ -68,6 +70,8 @@ class WireRow(Struct, frozen=True, omit_defaults=True):
     """All flows that this tunnel carries now."""
     all: bool = False
     """Every flow of the host, and those to come."""
+    application: str | None = None
+    """Every flow that a request gave this label. Beside `flows` it is the label that these get."""
     tunnel_ids: tuple[TunnelChoice, ...] = msgspec.field(default=(), name="tunnelID")
 
 
@@ -181,8 +185,10 @@ def selector(row: WireRow) -> Select:
         chosen.append(OnTunnel(TunnelId(row.on)))
     if row.all:
         chosen.append(Everything())
+    if row.application is not None and row.flows is None:
+        chosen.append(Labelled(row.application[:MAX_LABEL]))
     if len(chosen) != 1:
-        raise RemoteProtocolError("a row selects by exactly one of flows, match, on, all", reason="signal")
+        raise RemoteProtocolError("a row selects by exactly one of flows, match, on, all, application", reason="signal")
     return chosen[0]
 
 
@@ -204,6 +210,8 @@ def row_of(select: Select, tunnel: TunnelId | None) -> WireRow:
             return WireRow(on=old, tunnel_ids=tunnel_ids)
         case Matching(match):
             return WireRow(match=WireMatch("IPtables", write_match(match)), tunnel_ids=tunnel_ids)
+        case Labelled(label):
+            return WireRow(application=label, tunnel_ids=tunnel_ids)
         case Everything():
             return WireRow(all=True, tunnel_ids=tunnel_ids)
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, Flow
-from sojourn.upmt.match import Match, Term, covers, parse, write
+from sojourn.policy.match import Match, Term, covers, parse, write
 
 WEB = Flow(6, Endpoint("10.201.0.2", 40000), Endpoint("160.80.81.1", 80))
 
