@@ -36,7 +36,7 @@ from sojourn.upmt.events import AnyEvent, State, TunnelBlocked, TunnelFailed, Tu
 from tests.net.control_end import Note
 from tests.net.engine_lab import REPO, run, within
 
-pytestmark = pytest.mark.net
+pytestmark = [pytest.mark.net, pytest.mark.timed]
 
 HOST, ANCHOR = f"sjd-{os.getpid()}-h", f"sjd-{os.getpid()}-a"
 ME, TUNNEL = AssociationId(1), TunnelId(0x00BEEF)

@@ -11,7 +11,7 @@ import pytest
 from sojourn.lab import scenarios
 from sojourn.lab.scenarios import SCENARIOS, Scenario
 
-pytestmark = pytest.mark.net
+pytestmark = [pytest.mark.net, pytest.mark.timed]
 
 LASTING = {
     "both-lost-and-back": scenarios.both_lost_and_back(8.0),
