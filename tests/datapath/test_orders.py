@@ -11,6 +11,7 @@ from sojourn.upmt.commands import (
     AnyCommand,
     Everything,
     InstallSecret,
+    Measure,
     Move,
     MoveFlows,
     OnTunnel,
@@ -132,13 +133,31 @@ def test_a_report_gives_counters_and_one_measurement_a_tunnel() -> None:
     assert pair.host_told(TunnelMeasured)[before].srtt == pytest.approx(0.02)
 
 
-def test_an_active_tunnel_is_reported_on_about_once_a_second_and_an_idle_one_is_not() -> None:
+def test_an_active_tunnel_is_reported_on_about_five_times_a_second_and_an_idle_one_is_not() -> None:
     pair, _ = pair_at_work()
     before = len(pair.host_told(TunnelMeasured))
     pair.run(20)
-    active = [event.tunnel for event in pair.host_told(TunnelMeasured)[before:]]
-    assert 18 <= len(active) <= 22
-    assert set(active) == {A}
+    active = pair.host_told(TunnelMeasured)[before:]
+    assert 95 <= len(active) <= 105
+    assert {event.tunnel for event in active} == {A}
+    assert active[0].counts is not None
+    assert active[-1].counts is not None
+    sent, arrived, they_sent, came = (new - old for new, old in zip(active[-1].counts, active[0].counts, strict=True))
+    assert 0 <= arrived - sent <= 4, "nothing was lost; probes of the path's MTU are counted on arrival only"
+    assert 0 <= came - they_sent <= 4
+    assert sent > 1000
+
+
+def test_an_idle_tunnel_is_measured_for_as_long_as_control_wants_to_know() -> None:
+    pair, _ = pair_at_work()
+    before = len(pair.host_told(TunnelMeasured))
+    pair.host.submit([Measure(B, 2.0), Measure(TunnelId(99), 2.0)])
+    pair.run(20)
+    watched = [event for event in pair.host_told(TunnelMeasured)[before:] if event.tunnel == B]
+    assert 9 <= len(watched) <= 12
+    assert watched[-1].counts is not None
+    assert watched[0].counts is not None
+    assert watched[-1].counts[1] - watched[0].counts[1] >= 8, "its packets arrived"
 
 
 def test_an_older_order_moves_neither_rows_nor_the_default() -> None:

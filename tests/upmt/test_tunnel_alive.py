@@ -60,7 +60,7 @@ def test_data_that_is_answered_in_time_costs_no_probe_but_the_regular_measuremen
     live = host()
     live.data_out(1.0)
     live.data_in(1.02)
-    assert len(ticks(live, 1.9)) <= 1  # One measurement a second.
+    assert len(ticks(live, 1.9)) <= 6  # Some five measurements a second.
 
 
 def test_data_without_an_answer_is_asked_about_after_30_ms_and_silence_told_within_200_ms() -> None:

@@ -24,6 +24,7 @@ from sojourn.upmt.commands import (
     Exactly,
     InstallSecret,
     Matching,
+    Measure,
     MoveFlows,
     OnTunnel,
     OpenTunnel,
@@ -274,7 +275,7 @@ class Mirror:
 
     def _again(self, before: int, rows: bool = True) -> list[AnyCommand]:
         """Return the journal, to be sent again after `before` other orders."""
-        passing = SendInner | SendOutside | Resumed
+        passing = SendInner | SendOutside | Resumed | Measure
         if not rows:
             passing |= MoveFlows
         self._journal = deque(command for command in self._journal if not isinstance(command, passing))

@@ -17,6 +17,7 @@ from sojourn.upmt.commands import (
     CloseTunnel,
     Everything,
     InstallSecret,
+    Measure,
     MoveFlows,
     OpenTunnel,
     RemoveAssociation,
@@ -65,6 +66,9 @@ class Orders(Registry):
                 self.io.send_outside(command.packet, command.destination)
             case Report():
                 self._report()
+            case Measure(number, seconds):
+                if (watched := self.tunnels.get(number)) is not None:
+                    watched.watch(seconds, now)
             case Snapshot():
                 self.emit(self.state(now))
             case Resumed():

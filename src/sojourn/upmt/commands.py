@@ -208,6 +208,13 @@ class Report(Command, frozen=True):
     """Ask for `Counters` and one `TunnelMeasured` a tunnel, now."""
 
 
+class Measure(Command, frozen=True):
+    """Host: probe this tunnel for some seconds as if data passed, and report likewise (`TunnelMeasured`)."""
+
+    tunnel: TunnelId
+    seconds: float
+
+
 class Snapshot(Command, frozen=True):
     """Ask for everything that a new owner must know: answered by `State`."""
 
@@ -245,5 +252,5 @@ class Restore(Command, frozen=True):
 
 AnyCommand = (
     Setup | AddAssociation | RemoveAssociation | InstallSecret | OpenTunnel | CloseTunnel | SetDefault
-    | MoveFlows | SetRules | DescribeOrigin | SendInner | SendOutside | Report | Snapshot | Resumed | Restore
+    | MoveFlows | SetRules | DescribeOrigin | SendInner | SendOutside | Report | Measure | Snapshot | Resumed | Restore
 )  # fmt: skip

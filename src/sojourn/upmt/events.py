@@ -72,6 +72,9 @@ class TunnelMeasured(Event, frozen=True):
     packets_out: int
     outer: Endpoint | None = None
     silent: bool = False
+    counts: tuple[int, int, int, int] | None = None
+    """Packets up to the newest answer, since the path was opened or ever: (we sent, they received, they sent,
+    we received). The two ends may have started at different times: only differences mean anything."""
 
 
 class TunnelClosed(Event, frozen=True):

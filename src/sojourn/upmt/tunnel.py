@@ -80,6 +80,11 @@ class Tunnel(TunnelState):
             self._after_keys(self.keys.begin(now))
         self.open(proved, now)
 
+    def watch(self, seconds: float, now: float) -> None:
+        """Probe and report for so long as if data passed."""
+        self.live.watch(now + seconds, now)
+        self._changed(now)
+
     def retest(self, now: float) -> None:
         """Forget what was measured and test anew: the machine slept.
 
@@ -243,7 +248,8 @@ class Tunnel(TunnelState):
             pad = test and isinstance(self.live, HostLiveness) and self.live.asked_for_test() % 3 != 0
             commands += self._probe(now, BASE_DATAGRAM if pad else 0)
             if wants is Wants.MEASURE:
-                commands.append(Tell(self.measured()))
+                commands += [Tell(self.measured())] if self._report else []  # the last one was not answered
+                self._report = True
         if self.live.life is not before:
             if self.live.life is Life.BLOCKED:
                 commands.append(Tell(TunnelBlocked(self.id, "no answer from the anchor: UDP seems to be blocked")))
@@ -293,7 +299,8 @@ class Tunnel(TunnelState):
         before = self.live.answered(now)
         self._failed = False
         if self.role is Role.ANCHOR or before is Life.UP:
-            return []  # The anchor's recovery is told by _heard, whatever it was that came.
+            told, self._report = self._report, False
+            return [Tell(self.measured())] if told else []  # The anchor's recovery is told by _heard.
         if before is Life.SILENT:
             return [Tell(TunnelRecovered(self.id))]
         self._search.start(now)

@@ -77,11 +77,17 @@ class Liveness:
         """Since when something has been expected."""
         self._ask_at = NEVER
         self._measure_at = LONG_AGO
+        self._watched_until = LONG_AGO
         self._spacing = FIRST_TESTS
 
     def active(self, now: float) -> bool:
-        """Say whether data passed in the last seconds."""
-        return now - max(self.data_in_at, self.data_out_at) < ACTIVE_FOR
+        """Say whether data passed in the last seconds, or control wants to know as much as if it had."""
+        return now - max(self.data_in_at, self.data_out_at) < ACTIVE_FOR or now < self._watched_until
+
+    def watch(self, until: float, now: float) -> None:
+        """Measure until then, whether data passes or not."""
+        self._watched_until = max(until, self._watched_until)
+        self._sooner(self._measure_due(now))
 
     def _sooner(self, at: float) -> None:
         if at < self.due:

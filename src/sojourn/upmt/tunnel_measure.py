@@ -100,6 +100,13 @@ class LossWindow:
         while now - samples[0].at > LOSS_WINDOW and len(samples) > 2:
             samples.popleft()
 
+    def counts(self) -> tuple[int, int, int, int] | None:
+        """Return (we sent, they received, they sent, we received) up to the newest answer."""
+        if not self._samples:
+            return None
+        newest = self._samples[-1]
+        return newest.we_sent, newest.they_received, newest.they_sent, newest.we_received
+
     def clear(self) -> None:
         """Forget everything: the counts start anew, or the path is another."""
         self._samples.clear()

@@ -106,6 +106,8 @@ class TunnelState:
         self._told_epoch_at = float("-inf")
         self._closed = False
         self._failed = False
+        self._report = False
+        """What is measured is to be told with the next answer."""
 
     def spend(self, size: int) -> bool:
         """Say whether `size` bytes may go to the outer address now; charge them where it is unproved."""
@@ -119,7 +121,7 @@ class TunnelState:
         return TunnelMeasured(
             self.id, self.rtt.srtt, self.rtt.rttvar, self.jitter.value, loss_out, loss_in, self.inner_mtu,
             self.bytes_in, self.bytes_out, self.packets_in, self.packets_out, self.outer,
-            self.live.life is Life.SILENT,
+            self.live.life is Life.SILENT, self.losses.counts(),
         )  # fmt: skip
 
     def deadline(self) -> float:
