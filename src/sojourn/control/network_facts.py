@@ -60,7 +60,7 @@ class NetworkBook:
         self.captive: set[str] = set()
         """Names of networks behind a closed portal."""
         self.used: Mapping[str, int] = {}
-        """Bytes in this month by name."""
+        """Bytes in this month by name; IPv6 of an interface ("NAME-6") counts as its network's."""
         self._described: dict[str, Description] = {}
 
     def describe(self, interface: str, description: Description) -> bool:
@@ -78,7 +78,8 @@ class NetworkBook:
 
     def facts(self, network: Network) -> NetworkFacts:
         """Return all that is known of a network now."""
-        said = self.configured.get(network.name.removesuffix("-6")) or NetworkConfig()
+        name = network.name.removesuffix("-6")
+        said = self.configured.get(name) or NetworkConfig()
         told = self.description(network.interface)
         metered = said.cost == "metered" if said.cost is not None else bool(told.metered)
         trusted = ("trusted",) if said.trusted else ()
@@ -95,7 +96,7 @@ class NetworkBook:
             operator=told.operator,
             roaming=told.roaming,
             captive=network.name in self.captive,
-            used=self.used.get(network.name, 0),
+            used=self.used.get(name, 0),
             cap=said.cap_bytes,
         )
 
