@@ -5,6 +5,7 @@ mh --- nat0, nat1 --- core --- an 45.0.0.1
 """
 
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,20 @@ def anchor_stopped(daemons: Daemons) -> None:
     daemons.start_anchor()
 
 
+def anchor_made_way(daemons: Daemons) -> None:
+    assert daemons.anchor is not None
+    daemons.anchor.signal(signal.SIGUSR2)
+    assert daemons.anchor.wait(PATIENCE) == 0
+    daemons.start_anchor()
+
+
+def anchor_replaced(daemons: Daemons) -> None:
+    before = daemons.anchor
+    assert before is not None
+    daemons.start_anchor("--replace")
+    assert before.wait(PATIENCE) == 0
+
+
 def anchor_control_killed(daemons: Daemons) -> None:
     daemons.kill_anchor()
     daemons.start_anchor()
@@ -61,6 +76,20 @@ def anchor_data_path_killed(daemons: Daemons) -> None:
 def anchor_killed_altogether(daemons: Daemons) -> None:
     kill_all(daemons, "an")
     daemons.start_anchor()
+
+
+def host_made_way(daemons: Daemons) -> None:
+    assert daemons.host is not None
+    daemons.host.signal(signal.SIGUSR2)
+    assert daemons.host.wait(PATIENCE) == 0
+    daemons.start_host()
+
+
+def host_replaced(daemons: Daemons) -> None:
+    before = daemons.host
+    assert before is not None
+    daemons.start_host("--replace")
+    assert before.wait(PATIENCE) == 0
 
 
 def host_control_killed(daemons: Daemons) -> None:
@@ -88,8 +117,9 @@ def _data_path(daemons: Daemons, role: str) -> int | None:
 
 
 @pytest.mark.parametrize("what", [
-    anchor_stopped, anchor_control_killed, anchor_data_path_killed, anchor_killed_altogether,
-    host_control_killed, host_data_path_killed, host_killed_altogether,
+    anchor_stopped, anchor_made_way, anchor_replaced,
+    anchor_control_killed, anchor_data_path_killed, anchor_killed_altogether,
+    host_made_way, host_replaced, host_control_killed, host_data_path_killed, host_killed_altogether,
 ], ids=lambda what: what.__name__.replace("_", " "))  # fmt: skip
 def test_lease_and_connections_outlive_a_restart(
     daemons: Daemons, sockets: Sockets, what: Callable[[Daemons], None]

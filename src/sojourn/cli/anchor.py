@@ -23,16 +23,17 @@ from sojourn.store.sqlite import SqliteStore
 @click.group(invoke_without_command=True)
 @config_option
 @socket_option
+@click.option("--replace", is_flag=True, help="Take over from the anchor that runs here; no flow breaks.")
 @click.pass_context
-def anchor(context: click.Context, config_dir: str, socket: str | None) -> int:
-    """Run the anchor in the foreground, until SIGTERM; or do what the subcommand says."""
+def anchor(context: click.Context, config_dir: str, socket: str | None, replace: bool) -> int:
+    """Run the anchor in the foreground, until SIGTERM (SIGUSR2: make way); or do what the subcommand says."""
     context.meta["config_dir"], context.meta["socket"] = config_dir, socket
     if context.invoked_subcommand is not None:
         return 0
     ConfigDir(config_dir).anchor()  # a bad configuration is told before anything is imported or started
     from sojourn.daemon.anchor import run
 
-    code: int = run(config_dir, socket_path(socket, ANCHOR_SOCKET))
+    code: int = run(config_dir, socket_path(socket, ANCHOR_SOCKET), replace=replace)
     return code
 
 

@@ -22,9 +22,12 @@ from sojourn.control.subscribers import algorithms
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
+from sojourn.daemon.ending import Ending, explained
 from sojourn.daemon.inquiry import Inquiry
+from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError, SojournError
+from sojourn.linux import device
 from sojourn.linux.sip_listener import SipListener
 from sojourn.model import Endpoint
 from sojourn.sip.digest_server import DigestServer
@@ -74,51 +77,58 @@ class AnchorDaemon:
         self.log.restore(journal.lines())
         self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
-        self.stopping = asyncio.Event()
-        self.failed: BaseException | None = None
+        self.ending = Ending()
         self._server = Server(socket_path, {"role": "anchor", "config_dir": str(directory.path)})
-        self._tasks = Tasks(self._fail)
+        self._tasks = Tasks(self.ending.fail)
+        self._stood = False
+        """A predecessor's device was there when we started: flows may depend on it."""
+        self._ready = False
         self._sip = SipListener(self._arrived, lambda _origin: None)
 
     # -- life
 
     async def run(self) -> int:
-        """Work until told to stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.start(self.reload(), "reload"))
+        """Work until told to end."""
+        self.ending.listen()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_soon)
         register(self._server, self)
         await self._server.start()
         try:
-            await self.system.up()
-            self.data_path = await DataPathClient.start(
-                self.directory.path / "anchor.datapath",
-                emit=self._from_data_path,
-                epochs=self.directory.anchor_epochs,
-                log=_log,
-                on_superseded=self._superseded,
-            )
-            self.data_path.submit([self.system.setup()])
-            if self.data_path.adopted is not None:
-                self.driver.feed(self.data_path.adopted)
-            for command in self.machine.start(self.data_path.epochs_void):
-                self._execute(command)
-            self.apply_forwards()
-            self._listen()
-            self._tasks.start(self._sip.run(), "SIP")
-            sys.stderr.write("sojourn anchor: ready\n")
-            self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
-            self._tasks.start(self._report(), "report")
-            await self.stopping.wait()
+            self._stood = device.exists(self.config.device)
+            if await self.ending.unless_told(self._set_up()):
+                self._ready = True
+                sys.stderr.write("sojourn anchor: ready\n")
+                self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
+                self._tasks.start(self._report(), "report")
+                await self.ending.wait()
         except BaseException as error:
-            self.failed = self.failed or error
+            self.ending.fail(error)
             raise
         finally:
             await self._close()
-        if self.failed is not None:
-            raise self.failed
+        if self.ending.failed is not None:
+            raise self.ending.failed
         return 0
+
+    async def _set_up(self) -> None:
+        # With its port forwards from the start: without them a caller would be refused meanwhile.
+        self.system.forwards = self._forwards()
+        await self.system.up()
+        self.data_path = await DataPathClient.start(
+            self.directory.path / "anchor.datapath",
+            emit=self._from_data_path,
+            epochs=self.directory.anchor_epochs,
+            log=_log,
+            on_superseded=self._superseded,
+        )
+        self.data_path.submit([self.system.setup()])
+        if self.data_path.adopted is not None:
+            self.driver.feed(self.data_path.adopted)
+        for command in self.machine.start(self.data_path.epochs_void):
+            self._execute(command)
+        self.apply_forwards()
+        self._listen()
+        self._tasks.start(self._sip.run(), "SIP")
 
     def _listen(self) -> None:
         """Bind the SIP ports. A family that this machine lacks is passed over, a port that is taken is not."""
@@ -140,23 +150,39 @@ class AnchorDaemon:
 
     def _superseded(self) -> None:
         """Another control has adopted our data path: end, and touch nothing that is now its own."""
-        self._fail(SojournError("another `sojourn anchor` has taken over here; this one ends"))
-
-    def _fail(self, error: BaseException) -> None:
-        self.failed = error
-        self.stopping.set()
+        self.ending.fail(SojournError("another `sojourn anchor` has taken over here; this one ends"))
 
     async def _close(self) -> None:
         self.driver.close()
         await self._tasks.close()
         self._sip.close()
-        clean = self.failed is None
+        stays = self._stays()
         if self.data_path is not None:
-            await self.data_path.close(stop=clean)
-        if clean:  # else the flows go on for a minute: whoever starts next adopts them
+            ours = self.data_path.adopted is None and not self._ready
+            await self.data_path.close(stop=ours or not stays)
+        if not stays:
+            self._warn_of_flows()
             await self.system.down()
         await self._server.close()
         self.store.close()
+
+    def _stays(self) -> bool:
+        """Say whether what flows stand on is left for the next start: a successor's, or one after a failure.
+
+        A start that failed leaves what it has found, and nothing of its own.
+        """
+        return self._stood if self.ending.failed is not None and not self._ready else not self.ending.clean
+
+    def _warn_of_flows(self) -> None:
+        unix = time.time()  # noqa: TID251 - leases end at a date
+        known = self.machine.subscribers.values()
+        there = sum(one.vipa is not None and (one.lease_until or 0.0) > unix for one in known)
+        if there and self._ready:
+            fix = "restart by SIGUSR2, `systemctl restart` or `sojourn anchor --replace`, which keep them"
+            _log.warning("stopped: the flows of these hosts end here", hosts=there, to_keep_them=fix)
+
+    def _reload_soon(self) -> None:
+        self._tasks.start(self.reload(), "reload")
 
     async def reload(self) -> None:
         """Read anchor.toml again (SIGHUP). What cannot change while hosts are associated stays as it is."""
@@ -229,11 +255,13 @@ class AnchorDaemon:
 
     def apply_forwards(self) -> None:
         """Make the NAT's port forwards fit the records, the configuration and the present leases."""
+        self.system.forwards = self._forwards()
+        self.system.apply()
+
+    def _forwards(self) -> list[tuple[PortForward, str]]:
         wanted = {(f.protocol, f.public_port): f for f in self.config.forwards} | self.forwards
         vipas = {user: subscriber.vipa for user, subscriber in self.machine.subscribers.items()}
-        self.system.forward(
-            [(forward, vipa) for forward in wanted.values() if (vipa := vipas.get(forward.user)) is not None]
-        )
+        return [(forward, vipa) for forward in wanted.values() if (vipa := vipas.get(forward.user)) is not None]
 
     def _terms(self) -> Terms:
         config, pool = self.config, VipaPool(self.config.pool, self.config.pool6)
@@ -246,8 +274,11 @@ def _limits(config: AnchorConfig) -> Limits:
     return Limits(config.expires.minimum, config.expires.default, config.expires.maximum)
 
 
-def run(config_dir: str, socket_path: str) -> int:
-    """Run an anchor in the foreground until SIGTERM or SIGINT; return the exit code."""
+def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:
+    """Run an anchor in the foreground until it is told to end; return the exit code.
+
+    `replace`: take over from the one that runs in this directory, without a break.
+    """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 
@@ -255,6 +286,7 @@ def run(config_dir: str, socket_path: str) -> int:
         return await AnchorDaemon(ConfigDir(config_dir), socket_path).run()
 
     try:
-        return asyncio.run(main())
+        with tenure(ConfigDir(config_dir).path, "anchor", replace=replace):
+            return asyncio.run(main())
     except OSError as error:
-        raise SojournError(f"{error}. Run it as root; `sojourn doctor` says what else is missing") from error
+        raise explained(error) from error

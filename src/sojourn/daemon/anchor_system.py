@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sojourn.control.config import AnchorConfig
+from sojourn.errors import ConfigError
 from sojourn.linux import device, nft, sysctl
 from sojourn.linux.routes import AnchorRouting
 from sojourn.linux.uplink import Uplink, find_uplink, own_addresses
@@ -32,10 +33,12 @@ class AnchorSystem:
         self._pool = VipaPool(config.pool, config.pool6)
         self._routing = AnchorRouting()
         self._forwarding = sysctl.Forwarding()
-        self._forwards: tuple[nft.PortForward, ...] = ()
+        self.forwards: Sequence[tuple[PortForward, str]] = ()
+        """Ports of the anchor, and the Vipas that they lead to; `apply` after a change."""
         self._applied: nft.AnchorRules | None = None
         self._uplink = Uplink("lo")
         self._own: list[str] = []
+        self._outer: list[str] | None = None
 
     @property
     def mtu(self) -> int:
@@ -44,12 +47,9 @@ class AnchorSystem:
 
     def outer_addresses(self) -> list[str]:
         """Return where hosts reach this anchor: the configured address, or what its name stands for."""
-        address = self.config.address
-        try:
-            return [str(ipaddress.ip_address(address))]
-        except ValueError:
-            found = socket.getaddrinfo(address, None, proto=socket.IPPROTO_UDP)
-            return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if self._outer is None:
+            self._outer = resolved(self.config.address)
+        return self._outer
 
     def resolver(self) -> str | None:
         """Return the DNS server for hosts: the configured one, or this machine's own unless it is a local stub."""
@@ -95,7 +95,7 @@ class AnchorSystem:
         await self._routing.up(config.device, config.pool, config.pool6)
         await self.look()
         self._forwarding.up(self._uplink.interface)
-        self._apply()
+        self.apply()
 
     async def look(self) -> None:
         """Note this machine's addresses and its way out, as they are now."""
@@ -110,20 +110,31 @@ class AnchorSystem:
         await self._routing.down()
         await device.delete(self.config.device)
 
-    def forward(self, forwards: Sequence[tuple[PortForward, str]]) -> None:
-        """Let these ports of the anchor lead to these Vipas."""
-        self._forwards = tuple(
-            nft.PortForward("tcp" if forward.protocol == TCP else "udp", forward.port, vipa, forward.public_port)
-            for forward, vipa in forwards
-        )
-        self._apply()
-
-    def _apply(self) -> None:
+    def apply(self) -> None:
+        """Make the NAT's table fit, in one transaction; flows keep their translations."""
         config, uplink = self.config, self._uplink
+        forwards = tuple(
+            nft.PortForward("tcp" if forward.protocol == TCP else "udp", forward.port, vipa, forward.public_port)
+            for forward, vipa in self.forwards
+        )
         rules = nft.AnchorRules(
             config.device, config.pool, uplink.interface, config.pool6,
-            snat=uplink.address, snat6=uplink.address6, forwards=self._forwards, isolate=config.isolate,
+            snat=uplink.address, snat6=uplink.address6, forwards=forwards, isolate=config.isolate,
         )  # fmt: skip
         if rules != self._applied:
             nft.set_anchor(rules)
             self._applied = rules
+
+
+def resolved(address: str) -> list[str]:
+    """Return the addresses that `address` of anchor.toml stands for. Raises ConfigError where no server knows it."""
+    try:
+        return [str(ipaddress.ip_address(address))]
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(address, None, proto=socket.IPPROTO_UDP)
+    except OSError as error:
+        fix = "Check the name servers in /etc/resolv.conf; or write the address itself."
+        raise ConfigError("anchor.toml: address", f"{address} cannot be resolved ({error.strerror})", fix) from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 from collections import deque
@@ -24,9 +23,11 @@ from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
+from sojourn.daemon.ending import Ending, explained
 from sojourn.daemon.host_api import register
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.inquiry import Inquiry
+from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
 from sojourn.linux.netlink import NetworkWatcher
@@ -80,10 +81,10 @@ class HostDaemon:
         self.measured: dict[int, events.TunnelMeasured] = {}
         self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
-        self.stopping = asyncio.Event()
-        self.failed: BaseException | None = None
+        self.ending = Ending()
+        self._ready = False
         self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
-        self._tasks = Tasks(self._fail)
+        self._tasks = Tasks(self.ending.fail)
         self._channels: dict[int, SipClient] = {}
         self._held: deque[AnyCommand] | None = deque()
         """Orders for the data path that wait until the device is there; None once it is."""
@@ -96,43 +97,41 @@ class HostDaemon:
     # -- life
 
     async def run(self) -> int:
-        """Work until told to stop."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
+        """Work until told to end."""
+        self.ending.listen()
         register(self._server, self)
         await self._server.start()
         try:
-            self.data_path = await DataPathClient.start(
-                self.directory.path / "host.datapath",
-                emit=self._from_data_path,
-                epochs=self.directory.host_epochs,
-                log=_log,
-                on_superseded=self._superseded,
-            )
-            sys.stderr.write("sojourn host: ready\n")
-            self._tasks.start(self._watch_networks(), "networks")
-            self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
-            self._tasks.start(self._report(), "report")
-            await self.stopping.wait()
-            if self.failed is None:
-                await self._leave()
+            if await self.ending.unless_told(self._start_data_path()):
+                self._ready = True
+                sys.stderr.write("sojourn host: ready\n")
+                self._tasks.start(self._watch_networks(), "networks")
+                self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
+                self._tasks.start(self._report(), "report")
+                await self.ending.wait()
+                if self.ending.clean:
+                    await self._leave()
         except BaseException as error:
-            self.failed = self.failed or error
+            self.ending.fail(error)
             raise
         finally:
             await self._close()
-        if self.failed is not None:
-            raise self.failed
+        if self.ending.failed is not None:
+            raise self.ending.failed
         return 0
+
+    async def _start_data_path(self) -> None:
+        self.data_path = await DataPathClient.start(
+            self.directory.path / "host.datapath",
+            emit=self._from_data_path,
+            epochs=self.directory.host_epochs,
+            log=_log,
+            on_superseded=self._superseded,
+        )
 
     def _superseded(self) -> None:
         """Another control has adopted our data path: end, and touch nothing that is now its own."""
-        self._fail(SojournError("another `sojourn host` has taken over here; this one ends"))
-
-    def _fail(self, error: BaseException) -> None:
-        self.failed = error
-        self.stopping.set()
+        self.ending.fail(SojournError("another `sojourn host` has taken over here; this one ends"))
 
     async def _leave(self) -> None:
         """Give the Vipa back, if the anchor can be told."""
@@ -147,10 +146,10 @@ class HostDaemon:
         await self._tasks.close()
         for channel in list(self._channels.values()):
             channel.close()
-        clean = self.failed is None
+        clean = self.ending.clean
         if self.data_path is not None:
             await self.data_path.close(stop=clean)
-        if clean:  # else the flows go on for a minute: whoever starts next adopts them
+        if clean:  # else the flows go on for a minute: whoever starts next adopts them (daemon/ending.py)
             await self.system.down()
         await self._server.close()
 
@@ -353,8 +352,11 @@ class HostDaemon:
         os.replace(temporary, self._state_file)
 
 
-def run(config_dir: str, socket_path: str) -> int:
-    """Run a mobile host in the foreground until SIGTERM or SIGINT; return the exit code."""
+def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:
+    """Run a mobile host in the foreground until it is told to end; return the exit code.
+
+    `replace`: take over from the one that runs in this directory, without a break.
+    """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 
@@ -362,6 +364,7 @@ def run(config_dir: str, socket_path: str) -> int:
         return await HostDaemon(ConfigDir(config_dir), socket_path).run()
 
     try:
-        return asyncio.run(main())
+        with tenure(ConfigDir(config_dir).path, "host", replace=replace):
+            return asyncio.run(main())
     except OSError as error:
-        raise SojournError(f"{error}. Run it as root; `sojourn doctor` says what else is missing") from error
+        raise explained(error) from error

@@ -5,7 +5,6 @@ that a socket file without a locked lock is a dead process's and is replaced.
 """
 
 import contextlib
-import fcntl
 import os
 import socket
 import struct
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sojourn.errors import SojournError
+from sojourn.linux import lock as locks
 
 LOCK_PATIENCE: Final = 2.0
 """Seconds to wait for a process that is just ending."""
@@ -42,25 +42,15 @@ class PrivateListener:
         """Stop to listen and remove both files."""
         self.socket.close()
         self.path.unlink(missing_ok=True)
-        self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
+        locks.release(self._lock_path, self._lock)
 
     def _take_lock(self, patience: float) -> int:
         until = time.monotonic() + patience
-        while True:
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                if time.monotonic() > until:
-                    raise SojournError(f"{self.path}: another data path is running here") from None
-                time.sleep(0.01)
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(lock).st_ino == self._lock_path.stat().st_ino:
-                    return lock
-            os.close(lock)  # its owner removed it between our open and our lock
+        while (lock := locks.take(self._lock_path)) is None:
+            if time.monotonic() > until:
+                raise SojournError(f"{self.path}: another data path is running here")
+            time.sleep(0.01)
+        return lock
 
 
 def remove_stale(path: Path) -> None:

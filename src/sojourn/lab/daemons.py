@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,17 @@ class Daemons:
             return self.host_folder / "host.toml"
         return self.anchor_folder / "anchor.toml"
 
-    def start_anchor(self) -> None:
+    def start_anchor(self, *options: str) -> None:
         """Start the anchor and wait until it is ready."""
-        self.anchor = self._start(topology.ANCHOR, "anchor", self.anchor_folder, self.anchor_socket)
+        self.anchor = self._start(topology.ANCHOR, "anchor", self.anchor_folder, self.anchor_socket, options)
 
-    def start_host(self) -> None:
+    def start_host(self, *options: str) -> None:
         """Start the mobile host and wait until it is ready (not until it is associated)."""
-        self.host = self._start(topology.MOBILE_HOST, "host", self.host_folder, self.host_socket)
+        self.host = self._start(topology.MOBILE_HOST, "host", self.host_folder, self.host_socket, options)
 
-    def _start(self, role: str, noun: str, folder: Path, socket: Path) -> Child:
+    def _start(self, role: str, noun: str, folder: Path, socket: Path, options: Sequence[str]) -> Child:
         child = self.lab.start(role, noun, [
-            sys.executable, "-m", "sojourn", noun, "--config-dir", str(folder), "--socket", str(socket),
+            sys.executable, "-m", "sojourn", noun, "--config-dir", str(folder), "--socket", str(socket), *options,
         ])  # fmt: skip
         child.wait_for("ready", READY_TIMEOUT)
         return child

@@ -185,6 +185,15 @@ def anchor_killed() -> Scenario:
     ), Limits(gap_ms=1500.0))  # fmt: skip
 
 
+def anchor_restarted() -> Scenario:
+    """Restart the anchor as its operator does, in both ways there are."""
+    return Scenario("anchor-restarted", "the anchor makes way for a new one, and is replaced by another", 9.0, (
+        Event(2.0, "anchor makes way", lambda stage: stage.anchor_makes_way()),
+        Event(3.0, "anchor started again", lambda stage: stage.restart_anchor()),
+        Event(6.0, "another one takes over", lambda stage: stage.restart_anchor("--replace")),
+    ), Limits(gap_ms=PULLED_MS, lost=0), traffic=("voice", "echo", "ssh", "download"))  # fmt: skip
+
+
 def datapath_killed() -> Scenario:
     """Kill -9 the host's data path, then its control process."""
     return Scenario("datapath-killed", "kill -9 of either process of the host", 11.0, (
@@ -245,8 +254,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "planned": planned, "link-pulled": link_pulled, "silent-death": silent_death, "address-changed": address_changed,
     "gateway-changed": gateway_changed, "nat-rebinding": nat_rebinding,
     "new-network-after-none": new_network_after_none, "both-lost-and-back": both_lost_and_back, "lossy": lossy,
-    "suspend": suspend, "anchor-killed": anchor_killed, "datapath-killed": datapath_killed,
-    "unequal-delay": unequal_delay, "called": called, "demo": demo,
+    "suspend": suspend, "anchor-killed": anchor_killed, "anchor-restarted": anchor_restarted,
+    "datapath-killed": datapath_killed, "unequal-delay": unequal_delay, "called": called, "demo": demo,
 }  # fmt: skip
 """By name; the makers' arguments are what a caller may vary."""
 LASTING: dict[str, Callable[[float], Scenario]] = {

@@ -17,6 +17,8 @@ from sojourn.lab.processes import now
 from sojourn.lab.topology import Lab
 
 UP, SILENT, GONE, LOSSY = "up", "silent", "gone", "lossy"
+MAKE_WAY = 10.0
+"""Seconds that a daemon which is replaced may take to end."""
 HOST, ASLEEP = "host", "asleep"
 """The host's own condition stands among those of the networks."""
 
@@ -192,10 +194,16 @@ class Stage:
         if self.daemons is not None:
             self.daemons.kill_anchor()
 
-    def restart_anchor(self) -> None:
+    def restart_anchor(self, *options: str) -> None:
         """Start the anchor again, and wait until it is ready."""
         if self.daemons is not None:
-            self.daemons.start_anchor()
+            self.daemons.start_anchor(*options)
+
+    def anchor_makes_way(self) -> None:
+        """End the anchor as a service manager does before it starts another one (SIGUSR2)."""
+        if self.daemons is not None and self.daemons.anchor is not None:
+            self.daemons.anchor.signal(signal.SIGUSR2)
+            self.daemons.anchor.wait(MAKE_WAY)
 
     def kill_host(self) -> None:
         """Kill -9 the host's control process."""
