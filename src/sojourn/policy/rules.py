@@ -21,21 +21,25 @@ class Subject(Struct, frozen=True):
     """
 
     applications: tuple[str, ...] = ()
-    """A name for certain (`Origin.name`), else the script's or program's base name or command name, or the unit's."""
+    """A name for certain (`Origin.name`), else the flatpak's or snap's id, the script's or program's base name, the
+    command name or the unit's (policy/names.py)."""
     executables: tuple[str, ...] = ()
-    """Whole paths, the script's or the program's."""
+    """Whole paths: the script's where there is one, else the program's."""
     commands: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
-    """systemd units: services and scopes."""
+    """systemd units: services, scopes and slices, whole or without their suffix; a unit covers what is in it."""
     cgroups: tuple[str, ...] = ()
     """Paths; a path covers what is below it."""
     containers: tuple[str, ...] = ()
+    """Ids or names, "docker" for every one of a kind, or "docker:ID"."""
     users: tuple[int, ...] = ()
     """User ids."""
     match: tuple[Match, ...] = ()
-    """Ports and destination networks."""
+    """Protocols and ports."""
     names: tuple[str, ...] = ()
     """DNS names of the destination, best effort: as the answers that passed by said."""
+    destinations: tuple[str, ...] = ()
+    """Networks of the destination (CIDR). With `names` they are one kind: either may be met."""
 
 
 class Rule(Struct, frozen=True):
@@ -118,6 +122,10 @@ class Policy(Struct, frozen=True):
     ask_default: Otherwise = Otherwise.HOLD
     came_from: str = "user"
     """"user", or "anchor" for one that was pushed (PolicyPush)."""
+    preset: str = ""
+    """The preset that it was made of, for people."""
+    line: int | None = None
+    """Where in the file it begins, for people."""
 
 
 class Facts(Struct, frozen=True):
@@ -129,6 +137,7 @@ class Facts(Struct, frozen=True):
     name: str
     kind: str = "other"
     label: str | None = None
+    interface: str | None = None
     works: bool = True
     metered: bool = False
     cost: str = "free"

@@ -1,0 +1,104 @@
+"""Where in a TOML text a key stands, so that a complaint can name the line.
+
+tomllib keeps no positions. This reads just enough of TOML to know which lines begin a table or a key: strings and
+brackets that go over several lines are passed over. It is used on text that tomllib has already accepted.
+"""
+
+import re
+
+from msgspec import Struct
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+
+
+class _Entry(Struct, frozen=True):
+    table: tuple[str, ...]
+    index: int
+    """Which element of the array of tables `table[0]`, from 0; 0 for a plain table."""
+    key: tuple[str, ...]
+    line: int
+
+
+class Lines:
+    """The lines of one text. Unknown places give the nearest known one above them, or None."""
+
+    def __init__(self, text: str) -> None:
+        self._entries = list(_entries(text))
+
+    def of(self, array: str, index: int, *keys: str) -> int | None:
+        """Return the line of a key in the element `index` of `[[array]]`; without keys, of its header."""
+        for length in range(len(keys), -1, -1):
+            wanted = keys[:length]
+            for entry in self._entries:
+                if entry.table[0] == array and entry.index == index and (*entry.table[1:], *entry.key) == wanted:
+                    return entry.line
+        return self.of_key(array)
+
+    def of_key(self, *keys: str) -> int | None:
+        """Return the line where a top-level key or a table begins."""
+        return next((entry.line for entry in self._entries if (*entry.table, *entry.key) == keys), None)
+
+
+def _entries(text: str) -> list[_Entry]:
+    entries: list[_Entry] = []
+    counts: dict[str, int] = {}
+    table: tuple[str, ...] = ()
+    index = 0
+    for number, line in _logical_lines(text):
+        if (header := _HEADER.match(line)) is not None:
+            table = _parts(header[2])
+            if header[1] == "[[" and len(table) == 1:
+                counts[table[0]] = counts.get(table[0], -1) + 1
+            index = max(counts.get(table[0], 0), 0) if table else 0
+            entries.append(_Entry(table, index, (), number))
+        elif (found := _KEY.match(line)) is not None:
+            key = _parts(found[1])
+            if table:
+                entries.append(_Entry(table, index, key, number))
+            else:
+                entries.append(_Entry(key, 0, (), number))
+    return entries
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in _PART.findall(text)) or (text,)
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Return the lines that begin outside of any string or bracket, with their numbers from 1."""
+    found: list[tuple[int, str]] = []
+    quote, depth = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if not quote and depth == 0:
+            found.append((number, line))
+            if _HEADER.match(line) is not None:
+                continue
+        quote, depth = _scan(line, quote, depth)
+    return found
+
+
+def _scan(line: str, quote: str, depth: int) -> tuple[str, int]:
+    """Go over one line; return the multi-line quote that is open at its end, and how many brackets are."""
+    place = 0
+    while place < len(line):
+        if quote:
+            if line[place] == "\\" and quote[0] == '"':
+                place += 2
+            elif line.startswith(quote, place):
+                place += len(quote)
+                quote = ""
+            else:
+                place += 1
+            continue
+        letter = line[place]
+        if letter == "#":
+            break
+        if letter in "\"'":
+            quote = letter * 3 if line.startswith(letter * 3, place) else letter
+            place += len(quote)
+            continue
+        depth = max(0, depth + (letter in "[{") - (letter in "]}"))
+        place += 1
+    return (quote if len(quote) == 3 else ""), depth
