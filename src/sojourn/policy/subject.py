@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase, translate
+from functools import cached_property
 
 from sojourn.model import Flow, Origin
 from sojourn.policy import match as matching
@@ -45,19 +46,42 @@ def covers_destination(subject: Subject, address: str, names: NamesOf | None = N
 
 def covers_owner(subject: Subject, origin: Origin | None) -> bool:
     """Say whether the program is one that the subject speaks of."""
-    if not speaks_of_owner(subject):
-        return True
-    if origin is None:
-        return False
-    return (
-        _met(subject.applications, lambda: application_names(origin))
-        and _met(subject.executables, lambda: (path_of(origin),))
-        and _met(subject.commands, lambda: (origin.command,))
-        and _met(subject.units, lambda: unit_names(origin))
-        and _met(subject.cgroups, lambda: _levels(origin.cgroup))
-        and _met(subject.containers, lambda: container_names(origin))
-        and (not subject.users or origin.uid in subject.users)
-    )
+    return not speaks_of_owner(subject) or (origin is not None and _Owner(origin).met(subject))
+
+
+class _Owner:
+    """A program, with each kind of its names worked out once however many rules ask."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.path, self.command = (path_of(origin),), (origin.command,)
+
+    @cached_property
+    def applications(self) -> tuple[str, ...]:
+        return application_names(self.origin)
+
+    @cached_property
+    def units(self) -> tuple[str, ...]:
+        return unit_names(self.origin)
+
+    @cached_property
+    def levels(self) -> tuple[str, ...]:
+        return _levels(self.origin.cgroup)
+
+    @cached_property
+    def containers(self) -> tuple[str, ...]:
+        return container_names(self.origin)
+
+    def met(self, subject: Subject) -> bool:
+        return (
+            (not subject.applications or _any(subject.applications, self.applications))
+            and (not subject.executables or _any(subject.executables, self.path))
+            and (not subject.commands or _any(subject.commands, self.command))
+            and (not subject.units or _any(subject.units, self.units))
+            and (not subject.cgroups or _any(subject.cgroups, self.levels))
+            and (not subject.containers or _any(subject.containers, self.containers))
+            and (not subject.users or self.origin.uid in subject.users)
+        )
 
 
 def speaks_of_owner(subject: Subject) -> bool:
@@ -73,14 +97,14 @@ def speaks_of_everything(subject: Subject) -> bool:
     return subject == Subject()
 
 
-def _met(wanted: Sequence[str], have: Callable[[], Iterable[str]]) -> bool:
-    return not wanted or any(fnmatchcase(name, pattern) for name in have() if name for pattern in wanted)
+def _any(wanted: Sequence[str], have: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in have if name for pattern in wanted)
 
 
-def _levels(cgroup: str) -> list[str]:
+def _levels(cgroup: str) -> tuple[str, ...]:
     """Return a path and every one above it: a rule for a cgroup covers what is below."""
     parts = cgroup.rstrip("/").split("/")
-    return ["/".join(parts[:end]) for end in range(len(parts), 1, -1)]
+    return tuple("/".join(parts[:end]) for end in range(len(parts), 1, -1))
 
 
 # -- compiled
@@ -122,8 +146,9 @@ def compile_rules(rules: Iterable[Rule], names: NamesOf | None = None) -> Callab
 def _chain(tests: Iterable[tuple[str, Subject, FlowTest | None]], origin: Origin | None) -> Chain:
     """Return the rules that are left for a program, up to the first that asks nothing more."""
     chain: list[tuple[str, FlowTest | None]] = []
+    owner = _Owner(origin) if origin is not None else None
     for label, subject, test in tests:
-        if covers_owner(subject, origin):
+        if not speaks_of_owner(subject) or (owner is not None and owner.met(subject)):
             chain.append((label, test))
             if test is None:
                 break
@@ -198,6 +223,9 @@ def _match_test(match: Match) -> FlowTest:
         tests.append(_address_test(match.source, local=True))
     if len(tests) == 1:
         return tests[0]
+    if len(tests) == 2:
+        first, second = tests
+        return lambda flow: first(flow) and second(flow)
     return lambda flow: all(test(flow) for test in tests)
 
 
