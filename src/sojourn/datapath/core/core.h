@@ -1,0 +1,413 @@
+/* The C core of the data path: sealed tunnels without Python in the loop (docs/architecture.md).
+ *
+ *   packet.c   what is in a packet: headers, flow keys, checksums          no state
+ *   seal.c     AEAD, send counters, replay windows                         one epoch of one tunnel each
+ *   table.c    rows by flow key, tunnels by index, and when memory is free
+ *   notice.c   what goes up to Python, bounded
+ *   send.c     TUN -> UDP: super-packets cut where they lie, sealed in batches
+ *   receive.c  UDP -> TUN: batches opened, runs written as super-packets
+ *   worker.c   threads, epoll, system calls
+ *   module*.c  what Python sees
+ *
+ * Python decides, the core carries out: it forwards what a row and a path answer and hands everything else
+ * up. Python is the only writer of paths and keys, and of rows but for learning. Readers take no lock: what they
+ * may still be looking at is given back only after each worker has come to the end of a turn (table.c).
+ * Times are nanoseconds of CLOCK_BOOTTIME. */
+#ifndef SOJOURN_CORE_H
+#define SOJOURN_CORE_H
+
+#include <netinet/in.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* The protocol's (docs/wire.md); packet/seal.py has the same. */
+enum {
+    HEADER_BYTES = 8,
+    TAG_BYTES = 16,
+    OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES,
+    KEY_BYTES = 32,
+    IV_BYTES = 12,
+    REPLAY_WINDOW = 8192,
+    PACKETS_PER_EPOCH = 1 << 23,
+    SEALED = 0x80,
+    KIND_MASK = 0xE0,
+    CONTINUES = 0x10,
+    PARTIAL = 0x08,
+};
+
+/* Ours. */
+enum {
+    STEP_MARGIN = 1 << 16, /* packets before the end of an epoch at which Python is asked for the next one */
+    VNET_BYTES = 10,       /* struct virtio_net_hdr */
+    MAX_PACKET = 65535,
+    MAX_MESSAGE = 65535 - 48, /* linux/udp.py: one super-packet, with IPv6 headers too */
+    MAX_SEGMENTS = 64,        /* UDP_MAX_SEGMENTS before Linux 6.9 */
+    MAX_CUT = 1024,           /* segments of one super-packet; engine_send.py */
+    MAX_HEAD = 40 + 60,
+    FLOW_KEY_MOST = 37,
+    MAX_SOCKETS = 256,
+    MAX_THREADS = 8, /* Python's is number 0 */
+    RECEIVE_KEYS = 12,
+    VIA_BYTES = 20,
+    INPUT_BYTES = VNET_BYTES + 65536,
+};
+
+#define NO_TUNNEL (-1)
+
+/* packet.c */
+
+enum { TCP = 6, UDP = 17 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, CWR = 0x80 };
+enum { NEEDS_CHECKSUM = 1, NO_GSO = 0, GSO_TCP4 = 1, GSO_TCP6 = 4, GSO_UDP = 5 };
+
+struct flow_key {
+    uint8_t size; /* 13 or 37; 0 = none */
+    uint8_t bytes[FLOW_KEY_MOST];
+};
+
+/* An ordinary packet: TCP or UDP right after an IP header without options, whole, no fragment. */
+struct view {
+    uint8_t at;       /* bytes of IP header */
+    uint8_t protocol; /* TCP or UDP */
+    uint8_t flags;    /* TCP's */
+    uint8_t ecn;
+    uint16_t head; /* bytes of IP and transport header */
+    bool dont_fragment;
+    struct flow_key key;
+};
+
+struct vnet {
+    uint8_t flags, gso_type;
+    uint16_t header_bytes, segment_bytes, checksum_start, checksum_offset;
+};
+
+static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline uint32_t read32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+static inline void write16(uint8_t *p, uint32_t value) { p[0] = (uint8_t)(value >> 8), p[1] = (uint8_t)value; }
+static inline void write32(uint8_t *p, uint32_t value) { write16(p, value >> 16), write16(p + 2, value); }
+static inline unsigned checksum_offset(uint8_t protocol) { return protocol == TCP ? 16 : 6; }
+
+bool look(const uint8_t *packet, size_t size, bool inbound, struct view *view);
+uint32_t sum(const uint8_t *data, size_t size, uint32_t initial);
+uint16_t pseudo(const uint8_t *packet, const struct view *view, size_t size);
+void set_length(uint8_t *header, const struct view *view, size_t size);
+bool checksum_holds(const uint8_t *packet, const struct view *view, size_t size);
+bool clamp_mss(uint8_t *packet, const struct view *view, uint16_t mss, bool open);
+
+/* seal.c */
+
+enum algorithm { AES_256_GCM = 1, CHACHA20_POLY1305 = 2 };
+
+struct aead {
+    enum algorithm algorithm;
+    uint8_t key[KEY_BYTES], iv[IV_BYTES];
+    EVP_CIPHER_CTX *contexts[MAX_THREADS]; /* each made and used by its thread alone */
+};
+
+struct send_key {
+    struct aead aead;
+    uint32_t first_word; /* header's, in host order, without hints */
+    uint32_t epoch;
+    _Atomic uint64_t counter; /* the next one; ranges are reserved by adding */
+};
+
+struct window {
+    int64_t top, floor; /* highest seen; not above it everything counts as seen. -1: none */
+    uint64_t *bits;     /* made by the first mark: bit c % 8192 */
+};
+
+struct receive_key {
+    struct aead aead;
+    uint32_t epoch;
+    struct window window;
+};
+
+/* Newest first; several may have the same low bits of the epoch. Never changed: replaced. */
+struct receive_keys {
+    unsigned count;
+    struct receive_key *keys[RECEIVE_KEYS];
+};
+
+void aead_init(struct aead *aead, enum algorithm algorithm, const uint8_t *key, const uint8_t *iv);
+void aead_clear(struct aead *aead);
+bool aead_seal(struct aead *aead, unsigned thread, uint64_t counter, const uint8_t *header, const uint8_t *text,
+               size_t size, uint8_t *sealed);
+bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8_t *header, uint8_t *sealed,
+               size_t size, uint8_t *text);
+bool window_fresh(const struct window *window, uint32_t counter);
+bool window_mark(struct window *window, uint32_t counter, bool *highest);
+void window_clear(struct window *window);
+void send_key_free(void *key);
+void receive_key_free(void *key);
+
+/* table.c */
+
+struct udp_socket {
+    _Atomic int fd; /* -1: closed, and for somebody else */
+    int64_t tunnel; /* a host's; NO_TUNNEL: listening */
+    bool gro;
+    _Atomic bool gso;
+};
+
+/* Where a tunnel's packets may be sent without asking Python. Never changed: replaced. */
+struct path {
+    int64_t association;
+    struct udp_socket *socket;
+    struct sockaddr_in6 to; /* or a sockaddr_in */
+    socklen_t to_bytes;
+    uint8_t via[VIA_BYTES]; /* in_pktinfo or in6_pktinfo of an answer */
+    uint8_t via_bytes;
+    uint16_t inner_mtu;
+};
+
+struct tunnel {
+    _Atomic(struct tunnel *) next;
+    uint32_t id;
+    _Atomic(struct path *) path; /* NULL: everything goes up */
+    _Atomic(struct send_key *) send;
+    _Atomic(struct receive_keys *) receive;
+    _Atomic uint32_t current; /* the newest epoch opened */
+    _Atomic int64_t hold;     /* learning does not come back here for so long */
+    pthread_mutex_t lock;     /* the windows */
+    _Atomic bool failing, asked_step;
+    /* Since Python took them last (0: never). */
+    _Atomic bool dirty;
+    _Atomic int64_t first_in, last_in, first_out, out_after_in, last_out;
+    _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
+};
+
+struct row {
+    _Atomic(struct row *) next;
+    uint64_t hash;
+    struct flow_key key;
+    int64_t association;
+    _Atomic int64_t tunnel, left; /* NO_TUNNEL: none */
+    _Atomic int64_t left_at;
+    _Atomic int64_t closing; /* when FIN or RST was seen, 0: not */
+    _Atomic bool slow;       /* more than "one tunnel": Python's */
+    _Atomic bool linked;
+    _Atomic int64_t last_used;
+    _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out; /* since Python took them last */
+};
+
+enum { ROW_BUCKETS = 1 << 16, TUNNEL_BUCKETS = 1 << 14 };
+
+struct retired {
+    struct retired *next;
+    void *what;
+    void (*free)(void *);
+    uint64_t turns[MAX_THREADS];
+};
+
+enum ring { FROM_TUN, FROM_PEERS, FROM_STRANGERS, RINGS };
+
+enum notice_kind { READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP };
+
+struct notice {
+    struct notice *next;
+    enum notice_kind kind;
+    int64_t tunnel;
+    uint32_t epoch, counter;
+    uint8_t hint, ecn;
+    bool highest;
+    int fd;
+    uint32_t bytes; /* of the datagram */
+    int64_t at;
+    struct sockaddr_in6 from;
+    uint8_t via[VIA_BYTES];
+    uint8_t via_bytes;
+    uint32_t size;
+    uint8_t data[];
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    struct notice *first, **last;
+    size_t bytes, most_bytes;
+    unsigned count, most;
+};
+
+/* Names in module.c, in this order. */
+enum count {
+    C_WRONG_TUNNEL, C_FORGED, C_REPLAYED, C_QUEUE_FULL, C_TOO_BIG, C_NOT_SENT_EPERM, C_NOT_SENT, C_NOT_WRITTEN_EINVAL,
+    C_NOT_WRITTEN_EIO, C_NOT_WRITTEN, C_SLOW_FULL, C_SLOW_READS, C_SLOW_PACKETS, C_MESSAGES, C_WRITES, C_NO_MEMORY, COUNTS
+};
+
+struct worker;
+
+struct core {
+    bool inbound_reads; /* packets from the TUN travel to a mobile host: we are its anchor */
+    _Atomic int tun;
+    _Atomic bool tun_uso;
+    int wake_fd;
+    _Atomic bool woken, polling;
+    _Atomic(struct row *) *rows;
+    _Atomic(struct tunnel *) *tunnels;
+    uint64_t seed;
+    pthread_mutex_t writing; /* of the tables, and the list of the retired */
+    struct retired *retired;
+    struct udp_socket sockets[MAX_SOCKETS];
+    struct queue rings[RINGS];
+    pthread_mutex_t dirty_lock;
+    uint32_t *dirty;
+    unsigned dirty_count, dirty_room;
+    _Atomic uint64_t counts[COUNTS];
+    struct worker *workers[MAX_THREADS];
+    _Atomic uint64_t turns[MAX_THREADS]; /* odd: busy */
+    _Atomic bool stopping;
+    bool running;
+};
+
+struct core *core_new(void);
+void core_free(struct core *core);
+int64_t now_ns(void);
+static inline void count_in(struct core *core, enum count which, uint64_t many)
+{
+    atomic_fetch_add_explicit(&core->counts[which], many, memory_order_relaxed);
+}
+
+struct row *row_find(struct core *core, const struct flow_key *key);
+struct row *row_new(int64_t association, int64_t tunnel);
+bool row_link(struct core *core, struct row *row, const struct flow_key *key);
+void row_unlink(struct core *core, struct row *row);
+struct tunnel *tunnel_find(struct core *core, uint32_t id);
+struct tunnel *tunnel_make(struct core *core, uint32_t id);
+void tunnel_forget(struct core *core, uint32_t id);
+void retire(struct core *core, void *what, void (*free_it)(void *));
+void reap(struct core *core);
+void quiesce(struct core *core);
+
+void note_in(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
+void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
+static inline void row_in(struct row *row, int64_t now, uint64_t packets, uint64_t bytes)
+{
+    atomic_store_explicit(&row->last_used, now, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->packets_in, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->bytes_in, bytes, memory_order_relaxed);
+}
+static inline void row_out(struct row *row, int64_t now, uint64_t packets, uint64_t bytes)
+{
+    atomic_store_explicit(&row->last_used, now, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->packets_out, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&row->bytes_out, bytes, memory_order_relaxed);
+}
+static inline void row_flags(struct row *row, uint8_t flags, int64_t now)
+{
+    if (flags & (FIN | RST)) {
+        int64_t open = 0;
+        atomic_compare_exchange_strong(&row->closing, &open, now);
+    } else if ((flags & (SYN | ACK)) == SYN) {
+        atomic_store(&row->closing, 0);
+    }
+}
+
+/* notice.c */
+
+struct notice *notice_new(struct core *core, enum notice_kind kind, int64_t tunnel, const void *data, size_t size);
+void notice_put(struct core *core, enum ring ring, struct notice *notice);
+void notify(struct core *core, enum ring ring, enum notice_kind kind, int64_t tunnel, uint32_t value,
+            const void *data, size_t size);
+struct notice *notice_take(struct core *core, enum ring ring);
+void wake(struct core *core);
+
+/* send.c */
+
+struct sender;
+/* Send `count` datagrams of `width` bytes each (the last may be shorter), `size` in all. */
+typedef void transmit_fn(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data,
+                         size_t size, unsigned width, unsigned count, unsigned ecn);
+
+struct sender {
+    struct core *core;
+    unsigned thread;
+    transmit_fn *transmit;
+    void *context;
+    uint8_t *input, *output; /* INPUT_BYTES, 65536 */
+    struct tunnel *tunnel;   /* of the message that waits for more */
+    struct path *path;
+    unsigned count, width, end, ecn;
+};
+
+bool sender_init(struct sender *sender, struct core *core, unsigned thread, transmit_fn *transmit, void *context);
+void sender_clear(struct sender *sender);
+void sender_take(struct sender *sender, size_t size, int64_t now);
+void sender_flush(struct sender *sender, int64_t now);
+
+/* receive.c */
+
+struct receiver;
+typedef void write_fn(struct receiver *receiver, const struct iovec *parts, int count);
+
+enum { RUN_MOST = 128, BANKS = 2 };
+
+/* Packets of one flow that leave by one write. */
+struct run {
+    struct row *row; /* NULL: there is none */
+    struct view view;
+    unsigned packets;
+    size_t total; /* bytes of the packet that is written */
+    uint16_t payload;
+    bool closed; /* nothing may be joined any more */
+    uint32_t sequence;
+    uint16_t identification;
+    unsigned bank; /* where its first part lies: the oldest */
+    uint8_t header[VNET_BYTES + MAX_HEAD];
+    struct iovec parts[RUN_MOST + 1];
+};
+
+struct batch {
+    uint8_t *data;
+    size_t size, segment;
+    const struct udp_socket *socket;
+    struct sockaddr_in6 from;
+    socklen_t from_bytes;
+    uint8_t via[VIA_BYTES];
+    uint8_t via_bytes, ecn;
+    unsigned bank;
+};
+
+struct receiver {
+    struct core *core;
+    unsigned thread;
+    write_fn *write;
+    void *context;
+    struct run run;
+    uint8_t *scratch; /* for datagrams that have to be tried with two keys */
+};
+
+bool receiver_init(struct receiver *receiver, struct core *core, unsigned thread, write_fn *write, void *context);
+void receiver_clear(struct receiver *receiver);
+void receiver_take(struct receiver *receiver, const struct batch *batch, int64_t now);
+void receiver_flush(struct receiver *receiver);
+void receiver_leave_bank(struct receiver *receiver, unsigned bank);
+
+enum opening { OPENED_NEW, OPENED_NOT, OPENED_REPLAY, OPENED_NO_KEY };
+struct opened {
+    uint32_t epoch, counter;
+    uint8_t hint;
+    bool highest, advanced;
+};
+enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
+                         struct opened *opened);
+
+/* worker.c */
+
+bool workers_make(struct core *core);
+bool workers_start(struct core *core);
+void workers_stop(struct core *core);
+bool watch_tun(struct core *core, int fd, bool uso);
+struct udp_socket *watch_socket(struct core *core, int fd, int64_t tunnel, bool gso, bool gro);
+void unwatch(struct core *core, int fd);
+struct udp_socket *find_socket(struct core *core, int fd);
+bool behind(struct core *core);
+
+#endif

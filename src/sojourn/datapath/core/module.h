@@ -1,0 +1,29 @@
+/* What the files of the extension module share. Only they know Python. */
+#ifndef SOJOURN_MODULE_H
+#define SOJOURN_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "core.h"
+
+struct core_object {
+    PyObject_HEAD
+    struct core *core;
+    struct drive *drive; /* module_drive.c */
+};
+
+extern PyType_Spec row_spec, core_spec;
+
+PyObject *drive_tun(PyObject *self, PyObject *arguments);
+PyObject *drive_udp(PyObject *self, PyObject *arguments);
+void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
+void drive_free(struct drive *drive);
+
+/* Return the core, or set an exception: it was closed. */
+struct core *core_of(PyObject *self);
+
+static inline int64_t to_ns(double seconds) { return (int64_t)(seconds * 1e9); }
+static inline double to_seconds(int64_t ns) { return (double)ns / 1e9; }
+
+#endif

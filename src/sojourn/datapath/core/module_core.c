@@ -1,0 +1,546 @@
+/* Core: tunnels and descriptors as Python (datapath/core_engine.py) sets them. One thread of Python's calls this. */
+#include "module.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const COUNT_NAMES[COUNTS] = {
+    "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
+    "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
+    "core_slow_packets", "core_messages", "core_writes", "core_no_memory",
+};
+
+struct core *core_of(PyObject *self)
+{
+    struct core *core = ((struct core_object *)self)->core;
+    if (!core)
+        PyErr_SetString(PyExc_ValueError, "the core is closed");
+    return core;
+}
+
+static int core_init(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+    struct core_object *self = (struct core_object *)object;
+    if (!PyArg_ParseTuple(arguments, ""))
+        return -1;
+    if (self->core)
+        return 0;
+    self->core = core_new();
+    if (self->core && workers_make(self->core))
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static void core_dealloc(PyObject *object)
+{
+    struct core_object *self = (struct core_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    drive_free(self->drive);
+    if (self->core) {
+        workers_stop(self->core);
+        core_free(self->core);
+    }
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyObject *core_fileno(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    return core ? PyLong_FromLong(core->wake_fd) : NULL;
+}
+
+static PyObject *core_configure(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int anchor;
+    if (!core || !PyArg_ParseTuple(arguments, "p", &anchor))
+        return NULL;
+    core->inbound_reads = anchor;
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_start(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    if (!core)
+        return NULL;
+    if (!core->running && !workers_start(core)) {
+        PyErr_SetString(PyExc_OSError, "no thread can be made");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_stop(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    if (!core)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    workers_stop(core);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* Descriptors. */
+
+static PyObject *core_watch_tun(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int fd, uso;
+    if (!core || !PyArg_ParseTuple(arguments, "ip", &fd, &uso))
+        return NULL;
+    return watch_tun(core, fd, uso) ? Py_NewRef(Py_None) : PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *core_watch_socket(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int fd, gso, gro;
+    long long tunnel;
+    if (!core || !PyArg_ParseTuple(arguments, "iLpp", &fd, &tunnel, &gso, &gro))
+        return NULL;
+    if (!watch_socket(core, fd, tunnel, gso, gro))
+        return PyErr_Format(PyExc_OSError, "the core cannot watch another socket");
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_unwatch(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int fd;
+    if (!core || !PyArg_ParseTuple(arguments, "i", &fd))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    unwatch(core, fd);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_behind(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    return core ? PyBool_FromLong(core->running && behind(core)) : NULL;
+}
+
+/* Tunnels. */
+
+static struct tunnel *made(struct core *core, unsigned int id)
+{
+    struct tunnel *tunnel = core ? tunnel_make(core, id) : NULL;
+    if (core && !tunnel)
+        PyErr_NoMemory();
+    return tunnel;
+}
+
+void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope)
+{
+    if (size == 4) {
+        struct sockaddr_in *to = (struct sockaddr_in *)&path->to;
+        to->sin_family = AF_INET;
+        to->sin_port = htons((uint16_t)port);
+        memcpy(&to->sin_addr, address, 4);
+        path->to_bytes = sizeof *to;
+    } else {
+        path->to.sin6_family = AF_INET6;
+        path->to.sin6_port = htons((uint16_t)port);
+        path->to.sin6_scope_id = scope;
+        memcpy(&path->to.sin6_addr, address, 16);
+        path->to_bytes = sizeof path->to;
+    }
+}
+
+static PyObject *core_set_path(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, port, scope, mtu;
+    long long association;
+    int fd;
+    const char *address, *via;
+    Py_ssize_t size, via_size;
+    if (!core || !PyArg_ParseTuple(arguments, "ILiy#IIy#I", &id, &association, &fd, &address, &size, &port, &scope,
+                                   &via, &via_size, &mtu))
+        return NULL;
+    struct udp_socket *socket = find_socket(core, fd);
+    struct path *path = NULL;
+    if (!socket || (size != 4 && size != 16) || via_size > VIA_BYTES || mtu < 576 || mtu > MAX_PACKET)
+        return PyErr_Format(PyExc_ValueError, "no path can be made of descriptor %d and MTU %u", fd, mtu);
+    struct tunnel *tunnel = made(core, id);
+    if (!tunnel)
+        return NULL;
+    if (!(path = calloc(1, sizeof *path)))
+        return PyErr_NoMemory();
+    path->association = association;
+    path->socket = socket;
+    path->inner_mtu = (uint16_t)mtu;
+    path->via_bytes = (uint8_t)via_size;
+    memcpy(path->via, via, (size_t)via_size);
+    fill_address(path, address, size, port, scope);
+    retire(core, atomic_exchange(&tunnel->path, path), free);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_clear_path(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    if (tunnel)
+        retire(core, atomic_exchange(&tunnel->path, NULL), free);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_set_hold(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    double seconds;
+    if (!core || !PyArg_ParseTuple(arguments, "Id", &id, &seconds))
+        return NULL;
+    struct tunnel *tunnel = made(core, id);
+    if (!tunnel)
+        return NULL;
+    atomic_store(&tunnel->hold, to_ns(seconds));
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_forget(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
+        return NULL;
+    tunnel_forget(core, id);
+    reap(core);
+    Py_RETURN_NONE;
+}
+
+/* Keys. */
+
+static bool good_key(int algorithm, Py_ssize_t key, Py_ssize_t iv)
+{
+    if ((algorithm == AES_256_GCM || algorithm == CHACHA20_POLY1305) && key == KEY_BYTES && iv == IV_BYTES)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "a key of 32 and an iv of 12 bytes are wanted, for a cipher that is known");
+    return false;
+}
+
+static void free_send_key(void *key) { send_key_free(key); }
+
+static PyObject *core_set_send_key(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, epoch, word;
+    int algorithm;
+    const char *key, *iv;
+    Py_ssize_t key_size, iv_size;
+    if (!core || !PyArg_ParseTuple(arguments, "IIIiy#y#", &id, &epoch, &word, &algorithm, &key, &key_size, &iv, &iv_size) ||
+        !good_key(algorithm, key_size, iv_size))
+        return NULL;
+    struct tunnel *tunnel = made(core, id);
+    if (!tunnel)
+        return NULL;
+    struct send_key *now = atomic_load(&tunnel->send), *next;
+    if (now && now->epoch >= epoch)
+        return PyErr_Format(PyExc_ValueError, "epoch %u cannot follow %u", epoch, now->epoch);
+    if (!(next = calloc(1, sizeof *next)))
+        return PyErr_NoMemory();
+    aead_init(&next->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
+    next->epoch = epoch;
+    next->first_word = word;
+    retire(core, atomic_exchange(&tunnel->send, next), free_send_key);
+    atomic_store(&tunnel->asked_step, false);
+    reap(core);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_counter(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
+    return PyLong_FromUnsignedLongLong(key ? atomic_load(&key->counter) : 0);
+}
+
+/* Seal one packet or frame of Python's, with a counter that is nobody else's. */
+static PyObject *core_seal(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, hint;
+    const char *text;
+    Py_ssize_t size;
+    if (!core || !PyArg_ParseTuple(arguments, "Iy#I", &id, &text, &size, &hint))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
+    if (!key || size > MAX_PACKET)
+        return PyErr_Format(PyExc_ValueError, "tunnel %u cannot seal %zd bytes", id, size);
+    uint64_t counter = atomic_fetch_add(&key->counter, 1);
+    if (counter > UINT32_MAX)
+        return PyErr_Format(PyExc_OverflowError, "the packet counter of an epoch has run out");
+    PyObject *datagram = PyBytes_FromStringAndSize(NULL, size + OVERHEAD_BYTES);
+    if (!datagram)
+        return NULL;
+    uint8_t *at = (uint8_t *)PyBytes_AsString(datagram);
+    write32(at, key->first_word | (hint & (CONTINUES | PARTIAL)) << 24);
+    write32(at + 4, (uint32_t)counter);
+    if (aead_seal(&key->aead, 0, counter, at, (const uint8_t *)text, (size_t)size, at + HEADER_BYTES))
+        return datagram;
+    Py_DECREF(datagram);
+    return PyErr_NoMemory();
+}
+
+static struct receive_key *held_key(const struct receive_keys *keys, unsigned epoch, const char *key)
+{
+    for (unsigned i = 0; keys && i < keys->count; i++)
+        if (keys->keys[i]->epoch == epoch && !memcmp(keys->keys[i]->aead.key, key, KEY_BYTES))
+            return keys->keys[i];
+    return NULL;
+}
+
+static bool add_key(struct receive_keys *next, const struct receive_keys *had, PyObject *item)
+{
+    unsigned int epoch;
+    int algorithm;
+    long long seen;
+    const char *key, *iv;
+    Py_ssize_t key_size, iv_size;
+    if (!PyArg_ParseTuple(item, "Iiy#y#L", &epoch, &algorithm, &key, &key_size, &iv, &iv_size, &seen) ||
+        !good_key(algorithm, key_size, iv_size))
+        return false;
+    struct receive_key *made_key = held_key(had, epoch, key);
+    if (!made_key && (made_key = calloc(1, sizeof *made_key))) {
+        aead_init(&made_key->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
+        made_key->epoch = epoch;
+        made_key->window.top = made_key->window.floor = seen < 0 ? -1 : seen;
+    }
+    if (!made_key) {
+        PyErr_NoMemory();
+        return false;
+    }
+    next->keys[next->count++] = made_key;
+    return true;
+}
+
+static bool has_key(const struct receive_keys *keys, const struct receive_key *key)
+{
+    for (unsigned i = 0; keys && i < keys->count; i++)
+        if (keys->keys[i] == key)
+            return true;
+    return false;
+}
+
+static PyObject *core_set_receive_keys(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, current;
+    PyObject *list;
+    if (!core || !PyArg_ParseTuple(arguments, "IIO", &id, &current, &list))
+        return NULL;
+    Py_ssize_t count = PyList_Size(list);
+    struct tunnel *tunnel = count < 0 ? NULL : made(core, id);
+    if (!tunnel)
+        return NULL;
+    if (count > RECEIVE_KEYS)
+        return PyErr_Format(PyExc_ValueError, "%zd receive keys", count);
+    struct receive_keys *had = atomic_load(&tunnel->receive), *next = calloc(1, sizeof *next);
+    if (!next)
+        return PyErr_NoMemory();
+    bool good = true;
+    for (Py_ssize_t i = 0; i < count && good; i++)
+        good = add_key(next, had, PyList_GetItem(list, i));
+    struct receive_keys *old = good ? atomic_exchange(&tunnel->receive, next) : next;
+    const struct receive_keys *stay = good ? next : had;
+    for (unsigned i = 0; old && i < old->count; i++)
+        if (!has_key(stay, old->keys[i]))
+            retire(core, old->keys[i], receive_key_free);
+    retire(core, old, free);
+    if (!good)
+        return NULL;
+    uint32_t known = atomic_load(&tunnel->current);
+    while (current > known && !atomic_compare_exchange_weak(&tunnel->current, &known, current))
+        ;
+    reap(core);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_top(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, epoch;
+    if (!core || !PyArg_ParseTuple(arguments, "II", &id, &epoch))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
+    int64_t top = -1;
+    if (tunnel)
+        pthread_mutex_lock(&tunnel->lock);
+    for (unsigned i = 0; keys && i < keys->count; i++)
+        if (keys->keys[i]->epoch == epoch && keys->keys[i]->window.top > top)
+            top = keys->keys[i]->window.top;
+    if (tunnel)
+        pthread_mutex_unlock(&tunnel->lock);
+    return PyLong_FromLongLong(top);
+}
+
+/* Open one datagram of Python's: (text, epoch, counter, hint, highest), or the reason why not. */
+static PyObject *core_open(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    const char *datagram;
+    Py_ssize_t size;
+    struct opened opened;
+    if (!core || !PyArg_ParseTuple(arguments, "Iy#", &id, &datagram, &size))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    if (size < OVERHEAD_BYTES + 1)
+        return PyUnicode_FromString("short");
+    if (((uint8_t)datagram[0] & KIND_MASK) != SEALED || size > 65536)
+        return PyUnicode_FromString("version");
+    uint8_t *copy = malloc(2 * (size_t)size);
+    if (!copy)
+        return PyErr_NoMemory();
+    memcpy(copy, datagram, (size_t)size);
+    enum opening result = tunnel ? tunnel_open(tunnel, 0, copy, (size_t)size, copy + size, &opened) : OPENED_NO_KEY;
+    PyObject *answer =
+        result == OPENED_NEW
+            ? Py_BuildValue("(y#IIiO)", (char *)copy + HEADER_BYTES, size - OVERHEAD_BYTES, opened.epoch, opened.counter,
+                            opened.hint, opened.highest ? Py_True : Py_False)
+            : PyUnicode_FromString(result == OPENED_REPLAY ? "replayed" : "forged");
+    OPENSSL_cleanse(copy, 2 * (size_t)size);
+    free(copy);
+    return answer;
+}
+
+/* What Python is told. */
+
+static PyObject *notice_tuple(const struct notice *notice)
+{
+    const struct sockaddr_in *four = (const struct sockaddr_in *)&notice->from;
+    const bool is_four = notice->from.sin6_family == AF_INET, is_six = notice->from.sin6_family == AF_INET6;
+    const void *address = is_four ? (const void *)&four->sin_addr : (const void *)&notice->from.sin6_addr;
+    return Py_BuildValue(
+        "(iLIIiOiiIdy#IIy#y#)", (int)notice->kind, (long long)notice->tunnel, notice->epoch, notice->counter,
+        notice->hint, notice->highest ? Py_True : Py_False, notice->ecn, notice->fd, notice->bytes,
+        to_seconds(notice->at), address, (Py_ssize_t)(is_four ? 4 : is_six ? 16 : 0),
+        (unsigned)ntohs(notice->from.sin6_port), is_six ? notice->from.sin6_scope_id : 0u, notice->via,
+        (Py_ssize_t)notice->via_bytes, notice->data, (Py_ssize_t)notice->size);
+}
+
+static PyObject *core_take(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int ring, most;
+    if (!core || !PyArg_ParseTuple(arguments, "II", &ring, &most))
+        return NULL;
+    PyObject *list = ring < RINGS ? PyList_New(0) : PyErr_Format(PyExc_ValueError, "no queue %u", ring);
+    for (struct notice *notice; list && most-- && (notice = notice_take(core, (enum ring)ring));) {
+        PyObject *item = notice_tuple(notice);
+        free(notice);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+static PyObject *core_poll(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int again;
+    if (!core || !PyArg_ParseTuple(arguments, "p", &again))
+        return NULL;
+    uint64_t turns;
+    (void)!read(core->wake_fd, &turns, sizeof turns);
+    atomic_store(&core->woken, false);
+    atomic_store(&core->polling, again);
+    pthread_mutex_lock(&core->dirty_lock);
+    uint32_t *dirty = core->dirty;
+    unsigned count = core->dirty_count;
+    core->dirty = NULL;
+    core->dirty_count = core->dirty_room = 0;
+    pthread_mutex_unlock(&core->dirty_lock);
+    PyObject *list = PyList_New(0);
+    for (unsigned i = 0; list && i < count; i++) {
+        struct tunnel *tunnel = tunnel_find(core, dirty[i]);
+        if (!tunnel)
+            continue;
+        atomic_store(&tunnel->dirty, false); /* before the rest is read: what comes now is told the next time */
+        PyObject *item = Py_BuildValue(
+            "(IdddddKKKK)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
+            to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
+            to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
+            (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
+            (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
+            (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
+            (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0));
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    free(dirty);
+    if (core->retired)
+        reap(core);
+    return list;
+}
+
+static PyObject *core_counts(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    PyObject *all = core ? PyDict_New() : NULL;
+    for (unsigned i = 0; all && i < COUNTS; i++) {
+        uint64_t value = atomic_exchange(&core->counts[i], 0);
+        if (!value)
+            continue;
+        PyObject *number = PyLong_FromUnsignedLongLong(value);
+        if (!number || PyDict_SetItemString(all, COUNT_NAMES[i], number) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(number);
+    }
+    return all;
+}
+
+static PyMethodDef core_methods[] = {
+    {"fileno", core_fileno, METH_NOARGS, "Return the descriptor that is readable when `poll` and `take` are wanted."},
+    {"configure", core_configure, METH_VARARGS, "configure(anchor)"},
+    {"start", core_start, METH_NOARGS, "Let the threads run."},
+    {"stop", core_stop, METH_NOARGS, "End the threads, for good."},
+    {"watch_tun", core_watch_tun, METH_VARARGS, "watch_tun(fd, uso)"},
+    {"watch_socket", core_watch_socket, METH_VARARGS, "watch_socket(fd, tunnel or -1, gso, gro)"},
+    {"unwatch", core_unwatch, METH_VARARGS, "unwatch(fd): it may be closed afterwards."},
+    {"behind", core_behind, METH_NOARGS, "Say whether datagrams wait that no thread has read yet."},
+    {"set_path", core_set_path, METH_VARARGS, "set_path(tunnel, association, fd, address, port, scope, via, inner mtu)"},
+    {"clear_path", core_clear_path, METH_VARARGS, "clear_path(tunnel): everything of it goes up."},
+    {"set_hold", core_set_hold, METH_VARARGS, "set_hold(tunnel, seconds): for learning."},
+    {"forget", core_forget, METH_VARARGS, "forget(tunnel)"},
+    {"set_send_key", core_set_send_key, METH_VARARGS, "set_send_key(tunnel, epoch, first word, aead, key, iv)"},
+    {"counter", core_counter, METH_VARARGS, "counter(tunnel): the next one of its epoch."},
+    {"seal", core_seal, METH_VARARGS, "seal(tunnel, text, hint): the datagram."},
+    {"set_receive_keys", core_set_receive_keys, METH_VARARGS,
+     "set_receive_keys(tunnel, current, [(epoch, aead, key, iv, seen)]), newest first."},
+    {"top", core_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
+    {"open", core_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
+    {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
+    {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
+    {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
+    {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},
+    {"drive_udp", drive_udp, METH_VARARGS, "drive_udp(fd, data, segment, address, port, ecn): writes that would be done."},
+    {NULL},
+};
+
+static PyType_Slot core_slots[] = {
+    {Py_tp_init, core_init}, {Py_tp_dealloc, core_dealloc}, {Py_tp_methods, core_methods},
+    {Py_tp_new, PyType_GenericNew}, {Py_tp_doc, "Core(): tables and threads of one data path."}, {0, NULL},
+};
+
+PyType_Spec core_spec = {"sojourn.datapath._core.Core", sizeof(struct core_object), 0, Py_TPFLAGS_DEFAULT, core_slots};

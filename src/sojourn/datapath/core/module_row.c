@@ -1,0 +1,167 @@
+/* Row: one flow's place, as the core and Python (datapath/core_rows.py) both see it. */
+#include "module.h"
+
+#include <stdlib.h>
+
+struct row_object {
+    PyObject_HEAD
+    PyObject *owner; /* the Core, so that it outlives us */
+    struct row *row;
+};
+
+static struct core *owner_core(const struct row_object *self)
+{
+    return self->owner ? ((struct core_object *)self->owner)->core : NULL;
+}
+
+static int row_init(PyObject *object, PyObject *arguments, PyObject *keywords)
+{
+    struct row_object *self = (struct row_object *)object;
+    PyObject *owner;
+    long long association;
+    if (!PyArg_ParseTuple(arguments, "OL", &owner, &association))
+        return -1;
+    if (self->row || !core_of(owner))
+        return -1;
+    self->row = row_new(association, NO_TUNNEL);
+    if (!self->row) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_INCREF(owner);
+    self->owner = owner;
+    return 0;
+}
+
+static void row_dealloc(PyObject *object)
+{
+    struct row_object *self = (struct row_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    struct core *core = owner_core(self);
+    if (self->row && core) {
+        row_unlink(core, self->row);
+        retire(core, self->row, free);
+    } else {
+        free(self->row);
+    }
+    Py_XDECREF(self->owner);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyObject *link_row(PyObject *object, PyObject *argument)
+{
+    struct row_object *self = (struct row_object *)object;
+    struct flow_key key;
+    char *data;
+    Py_ssize_t size;
+    struct core *core = self->owner ? core_of(self->owner) : NULL;
+    if (!core || PyBytes_AsStringAndSize(argument, &data, &size) < 0)
+        return NULL;
+    if (size != 13 && size != FLOW_KEY_MOST)
+        return PyErr_Format(PyExc_ValueError, "a flow key of %zd bytes", size);
+    key.size = (uint8_t)size;
+    for (Py_ssize_t i = 0; i < size; i++)
+        key.bytes[i] = (uint8_t)data[i];
+    return PyBool_FromLong(row_link(core, self->row, &key));
+}
+
+static PyObject *unlink_row(PyObject *object, PyObject *unused)
+{
+    struct row_object *self = (struct row_object *)object;
+    struct core *core = owner_core(self);
+    if (core)
+        row_unlink(core, self->row);
+    Py_RETURN_NONE;
+}
+
+static PyObject *drain(PyObject *object, PyObject *unused)
+{
+    struct row *row = ((struct row_object *)object)->row;
+    if (!atomic_load_explicit(&row->packets_in, memory_order_relaxed) &&
+        !atomic_load_explicit(&row->packets_out, memory_order_relaxed))
+        Py_RETURN_NONE;
+    return Py_BuildValue("(KKKK)", (unsigned long long)atomic_exchange(&row->packets_in, 0),
+                         (unsigned long long)atomic_exchange(&row->bytes_in, 0),
+                         (unsigned long long)atomic_exchange(&row->packets_out, 0),
+                         (unsigned long long)atomic_exchange(&row->bytes_out, 0));
+}
+
+static PyObject *get_tunnel(PyObject *object, void *which)
+{
+    struct row *row = ((struct row_object *)object)->row;
+    int64_t tunnel = atomic_load(which ? &row->left : &row->tunnel);
+    if (tunnel == NO_TUNNEL)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(tunnel);
+}
+
+static int set_tunnel(PyObject *object, PyObject *value, void *which)
+{
+    struct row *row = ((struct row_object *)object)->row;
+    int64_t tunnel = NO_TUNNEL;
+    if (value && value != Py_None && (tunnel = PyLong_AsLongLong(value)) == -1 && PyErr_Occurred())
+        return -1;
+    atomic_store(which ? &row->left : &row->tunnel, tunnel);
+    return 0;
+}
+
+static _Atomic int64_t *stamp(PyObject *object, void *which)
+{
+    struct row *row = ((struct row_object *)object)->row;
+    return which == (void *)0 ? &row->last_used : which == (void *)1 ? &row->left_at : &row->closing;
+}
+
+static PyObject *get_stamp(PyObject *object, void *which)
+{
+    return PyFloat_FromDouble(to_seconds(atomic_load(stamp(object, which))));
+}
+
+static int set_stamp(PyObject *object, PyObject *value, void *which)
+{
+    double seconds = value ? PyFloat_AsDouble(value) : 0.0;
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    atomic_store(stamp(object, which), to_ns(seconds));
+    return 0;
+}
+
+static PyObject *get_slow(PyObject *object, void *unused)
+{
+    return PyBool_FromLong(atomic_load(&((struct row_object *)object)->row->slow));
+}
+
+static int set_slow(PyObject *object, PyObject *value, void *unused)
+{
+    int slow = value ? PyObject_IsTrue(value) : 0;
+    if (slow < 0)
+        return -1;
+    atomic_store(&((struct row_object *)object)->row->slow, slow);
+    return 0;
+}
+
+static PyGetSetDef row_attributes[] = {
+    {"tunnel", get_tunnel, set_tunnel, "The path in use, or None.", NULL},
+    {"left", get_tunnel, set_tunnel, "The path before it, or None.", (void *)1},
+    {"last_used", get_stamp, set_stamp, "When a packet passed last.", (void *)0},
+    {"left_at", get_stamp, set_stamp, "When the path before was left.", (void *)1},
+    {"closing", get_stamp, set_stamp, "When FIN or RST was seen, 0 = not.", (void *)2},
+    {"slow", get_slow, set_slow, "Packets of this row go up to Python.", NULL},
+    {NULL},
+};
+
+static PyMethodDef row_methods[] = {
+    {"link", link_row, METH_O, "Put the row under its key; say whether the key was free."},
+    {"unlink", unlink_row, METH_NOARGS, "Take the row out of the table."},
+    {"drain", drain, METH_NOARGS,
+     "Return (packets in, bytes in, packets out, bytes out) since the last call, or None for nothing."},
+    {NULL},
+};
+
+static PyType_Slot row_slots[] = {
+    {Py_tp_init, row_init}, {Py_tp_dealloc, row_dealloc}, {Py_tp_methods, row_methods},
+    {Py_tp_getset, row_attributes}, {Py_tp_new, PyType_GenericNew},
+    {Py_tp_doc, "Row(core, association): one flow's place, read by the core's threads."}, {0, NULL},
+};
+
+PyType_Spec row_spec = {"sojourn.datapath._core.Row", sizeof(struct row_object), 0, Py_TPFLAGS_DEFAULT, row_slots};

@@ -1,0 +1,84 @@
+/* What goes up to Python: three queues, each bounded, so that strangers cannot crowd out what is authentic. */
+#include "core.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Let Python look, once, however often this is called before it does. */
+void wake(struct core *core)
+{
+    uint64_t one = 1;
+    if (!atomic_exchange(&core->woken, true) && write(core->wake_fd, &one, sizeof one) < 0)
+        atomic_store(&core->woken, false);
+}
+
+struct notice *notice_new(struct core *core, enum notice_kind kind, int64_t tunnel, const void *data, size_t size)
+{
+    struct notice *notice = malloc(sizeof *notice + size);
+    if (!notice) {
+        count_in(core, C_NO_MEMORY, 1);
+        return NULL;
+    }
+    memset(notice, 0, sizeof *notice);
+    notice->kind = kind;
+    notice->tunnel = tunnel;
+    notice->fd = -1;
+    notice->size = (uint32_t)size;
+    if (size)
+        memcpy(notice->data, data, size);
+    return notice;
+}
+
+/* Hand a notice over; what there is no room for is dropped and counted, as by a router. */
+void notice_put(struct core *core, enum ring ring, struct notice *notice)
+{
+    struct queue *queue = &core->rings[ring];
+    if (!notice)
+        return;
+    size_t size = sizeof *notice + notice->size;
+    pthread_mutex_lock(&queue->lock);
+    bool room = queue->count < queue->most && queue->bytes + size <= queue->most_bytes;
+    if (room) {
+        *queue->last = notice;
+        queue->last = &notice->next;
+        queue->count++;
+        queue->bytes += size;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    if (room) {
+        wake(core);
+    } else {
+        count_in(core, C_SLOW_FULL, 1);
+        free(notice);
+    }
+}
+
+/* Tell something that is small; `value` goes where an epoch would be. */
+void notify(struct core *core, enum ring ring, enum notice_kind kind, int64_t tunnel, uint32_t value,
+            const void *data, size_t size)
+{
+    struct notice *notice = notice_new(core, kind, tunnel, data, size);
+    if (notice) {
+        notice->epoch = value;
+        notice->at = now_ns();
+        notice_put(core, ring, notice);
+    }
+}
+
+/* Return the oldest notice, the caller's from now on, or NULL. */
+struct notice *notice_take(struct core *core, enum ring ring)
+{
+    struct queue *queue = &core->rings[ring];
+    pthread_mutex_lock(&queue->lock);
+    struct notice *notice = queue->first;
+    if (notice) {
+        queue->first = notice->next;
+        if (!queue->first)
+            queue->last = &queue->first;
+        queue->count--;
+        queue->bytes -= sizeof *notice + notice->size;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return notice;
+}

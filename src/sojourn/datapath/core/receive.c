@@ -1,0 +1,319 @@
+/* UDP -> TUN: each datagram is opened where it lies, and packets of one flow that continue one another are written as
+ * one super-packet, straight from there. Every header is looked at, whatever hints say, and only such packets are
+ * put together as the kernel, which cuts them again, makes the very same of (packet/gso.py).
+ *
+ * What is not ordinary goes up opened, so that nothing is opened twice and one replay window serves both. */
+#include "core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool receiver_init(struct receiver *receiver, struct core *core, unsigned thread, write_fn *write, void *context)
+{
+    memset(receiver, 0, sizeof *receiver);
+    receiver->core = core;
+    receiver->thread = thread;
+    receiver->write = write;
+    receiver->context = context;
+    receiver->scratch = malloc(65536);
+    return receiver->scratch != NULL;
+}
+
+void receiver_clear(struct receiver *receiver)
+{
+    free(receiver->scratch);
+}
+
+/* Open a datagram of a tunnel: where it lies if one key may fit, else out of `scratch`. Thread-safe. */
+enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
+                         struct opened *opened)
+{
+    struct receive_keys *keys = atomic_load_explicit(&tunnel->receive, memory_order_acquire);
+    struct receive_key *fit[RECEIVE_KEYS];
+    const uint32_t counter = read32(datagram + 4);
+    const size_t text = size - OVERHEAD_BYTES;
+    uint8_t *body = datagram + HEADER_BYTES;
+    unsigned fits = 0;
+    bool replayed = false;
+    if (!keys)
+        return OPENED_NO_KEY;
+    pthread_mutex_lock(&tunnel->lock);
+    for (unsigned i = 0; i < keys->count; i++)
+        if ((keys->keys[i]->epoch & 7) == (datagram[0] & 7)) {
+            if (window_fresh(&keys->keys[i]->window, counter))
+                fit[fits++] = keys->keys[i];
+            else
+                replayed = true;
+        }
+    pthread_mutex_unlock(&tunnel->lock);
+    if (!fits)
+        return replayed ? OPENED_REPLAY : OPENED_NO_KEY;
+    uint8_t *sealed = body;
+    if (fits > 1)
+        memcpy(sealed = scratch, body, size - HEADER_BYTES);
+    struct receive_key *key = NULL;
+    for (unsigned i = 0; i < fits && !key; i++)
+        if (aead_open(&fit[i]->aead, thread, counter, datagram, sealed, text, body))
+            key = fit[i];
+    if (!key)
+        return replayed ? OPENED_REPLAY : OPENED_NOT;
+    pthread_mutex_lock(&tunnel->lock);
+    bool fresh = window_mark(&key->window, counter, &opened->highest);
+    pthread_mutex_unlock(&tunnel->lock);
+    if (!fresh)
+        return OPENED_REPLAY;
+    uint32_t current = atomic_load_explicit(&tunnel->current, memory_order_relaxed);
+    opened->advanced = false;
+    while (key->epoch > current && !opened->advanced)
+        opened->advanced = atomic_compare_exchange_weak(&tunnel->current, &current, key->epoch);
+    opened->highest = opened->highest && key->epoch >= current;
+    opened->epoch = key->epoch;
+    opened->counter = counter;
+    opened->hint = datagram[0] & (CONTINUES | PARTIAL);
+    return OPENED_NEW;
+}
+
+/* Runs. */
+
+static void finish_header(struct run *run)
+{
+    uint8_t *packet = run->header + VNET_BYTES;
+    const struct view *view = &run->view;
+    struct vnet vnet = {NEEDS_CHECKSUM, NO_GSO, view->head, 0, view->at, (uint16_t)checksum_offset(view->protocol)};
+    set_length(packet, view, run->total);
+    write16(packet + view->at + vnet.checksum_offset, pseudo(packet, view, run->total));
+    if (run->packets > 1) {
+        vnet.gso_type = view->protocol == UDP ? GSO_UDP : view->at == 20 ? GSO_TCP4 : GSO_TCP6;
+        vnet.segment_bytes = run->payload;
+    }
+    memcpy(run->header, &vnet, VNET_BYTES);
+}
+
+/* Write what was held for more: nothing more is there for now. */
+void receiver_flush(struct receiver *receiver)
+{
+    struct run *run = &receiver->run;
+    if (!run->row)
+        return;
+    finish_header(run);
+    run->parts[0] = (struct iovec){run->header, VNET_BYTES + run->view.head};
+    run->row = NULL;
+    receiver->write(receiver, run->parts, (int)run->packets + 1);
+}
+
+/* The buffers of a bank are about to be filled again. */
+void receiver_leave_bank(struct receiver *receiver, unsigned bank)
+{
+    if (receiver->run.row && receiver->run.bank == bank)
+        receiver_flush(receiver);
+}
+
+static bool same_headers(const struct run *run, const uint8_t *packet, const struct view *view)
+{
+    const uint8_t *mine = run->header + VNET_BYTES;
+    const unsigned at = view->at;
+    if (at == 20) {
+        if (mine[1] != packet[1] || mine[8] != packet[8] || mine[6] != packet[6])
+            return false;
+        /* Under DF the identification means nothing (RFC 6864 §4.1). */
+        if (!view->dont_fragment && read16(packet + 4) != (uint16_t)(run->identification + run->packets))
+            return false;
+    } else if (memcmp(mine, packet, 4) || mine[7] != packet[7]) {
+        return false;
+    }
+    if (view->protocol == UDP)
+        return true;
+    /* All but sequence, PSH and FIN, and checksum: acknowledgement, offset, window, urgent pointer, options. */
+    return read32(packet + at + 4) == run->sequence && !memcmp(mine + at + 8, packet + at + 8, 5) &&
+           !((mine[at + 13] ^ packet[at + 13]) & ~(PSH | FIN)) && !memcmp(mine + at + 14, packet + at + 14, 2) &&
+           !memcmp(mine + at + 18, packet + at + 18, view->head - at - 18u);
+}
+
+/* Put a packet behind those of the run, if it belongs there. */
+static bool join(struct run *run, struct row *row, const uint8_t *packet, size_t size, const struct view *view)
+{
+    const size_t payload = size - view->head;
+    if (run->row != row || run->closed || run->view.head != view->head || !payload || payload > run->payload ||
+        run->packets == (view->protocol == UDP ? MAX_SEGMENTS : RUN_MOST) || run->total + payload > MAX_PACKET ||
+        view->flags & (SYN | RST | CWR) || !same_headers(run, packet, view))
+        return false;
+    run->parts[++run->packets] = (struct iovec){(void *)(packet + view->head), payload};
+    run->total += payload;
+    run->sequence += (uint32_t)payload;
+    run->header[VNET_BYTES + view->at + 13] |= view->protocol == TCP ? view->flags & (PSH | FIN) : 0;
+    run->closed = payload < run->payload || view->flags & (PSH | FIN);
+    return true;
+}
+
+/* Begin a run, or write a packet that nothing can follow. `open`: its checksum is to be completed. */
+static void begin(struct receiver *receiver, struct row *row, uint8_t *packet, size_t size, const struct view *view,
+                  bool open, bool may_join, unsigned bank)
+{
+    struct run *run = &receiver->run;
+    const size_t payload = size - view->head;
+    if (may_join && payload && !(view->flags & (PSH | FIN | SYN | RST | CWR)) && view->head <= MAX_HEAD) {
+        run->row = row;
+        run->view = *view;
+        run->packets = 1;
+        run->total = size;
+        run->payload = (uint16_t)payload;
+        run->closed = false;
+        run->sequence = view->protocol == TCP ? read32(packet + view->at + 4) + (uint32_t)payload : 0;
+        run->identification = read16(packet + 4);
+        run->bank = bank;
+        memcpy(run->header + VNET_BYTES, packet, view->head);
+        run->parts[1] = (struct iovec){packet + view->head, payload};
+        return;
+    }
+    struct vnet vnet = {0};
+    if (open) {
+        vnet = (struct vnet){NEEDS_CHECKSUM, NO_GSO, 0, 0, view->at, (uint16_t)checksum_offset(view->protocol)};
+        write16(packet + view->at + vnet.checksum_offset, pseudo(packet, view, size));
+    }
+    struct iovec parts[2] = {{&vnet, VNET_BYTES}, {packet, size}};
+    receiver->write(receiver, parts, 2);
+}
+
+/* Up to Python. */
+
+static struct notice *note_of(struct receiver *receiver, enum notice_kind kind, const struct batch *batch,
+                              const void *data, size_t size, size_t bytes, int64_t now)
+{
+    struct notice *notice = notice_new(receiver->core, kind, NO_TUNNEL, data, size);
+    if (notice) {
+        notice->at = now;
+        notice->ecn = batch->ecn;
+        notice->fd = atomic_load(&batch->socket->fd);
+        notice->bytes = (uint32_t)bytes;
+        notice->from = batch->from;
+        notice->via_bytes = batch->via_bytes;
+        memcpy(notice->via, batch->via, VIA_BYTES);
+    }
+    return notice;
+}
+
+static void up_opened(struct receiver *receiver, const struct batch *batch, struct tunnel *tunnel,
+                      const struct opened *opened, const uint8_t *text, size_t size, int64_t now)
+{
+    struct notice *notice = note_of(receiver, OPENED, batch, text, size, size + OVERHEAD_BYTES, now);
+    receiver_flush(receiver);
+    count_in(receiver->core, C_SLOW_PACKETS, 1);
+    if (notice) {
+        notice->tunnel = tunnel->id;
+        notice->epoch = opened->epoch;
+        notice->counter = opened->counter;
+        notice->hint = opened->hint;
+        notice->highest = opened->highest;
+    }
+    notice_put(receiver->core, FROM_PEERS, notice);
+}
+
+static bool from_where_it_should(const struct path *path, const struct batch *batch)
+{
+    return path && path->socket == batch->socket && path->to_bytes == batch->from_bytes &&
+           !memcmp(&path->to, &batch->from, path->to_bytes) && path->via_bytes == batch->via_bytes &&
+           !memcmp(path->via, batch->via, path->via_bytes);
+}
+
+/* Let a row follow an authentic packet (paft.py, learn). Python hears of it. */
+static void learn(struct receiver *receiver, struct row *row, struct tunnel *tunnel, int64_t now)
+{
+    int64_t was = atomic_load(&row->tunnel);
+    if (atomic_load(&row->left) == tunnel->id &&
+        now - atomic_load(&row->left_at) < atomic_load_explicit(&tunnel->hold, memory_order_relaxed))
+        return;
+    if (was == tunnel->id || !atomic_compare_exchange_strong(&row->tunnel, &was, tunnel->id))
+        return;
+    atomic_store(&row->left, was);
+    atomic_store(&row->left_at, now);
+    notify(receiver->core, FROM_PEERS, LEARNED, tunnel->id, 0, row->key.bytes, row->key.size);
+}
+
+/* Deliver an authentic packet of the present epoch; say whether it was ordinary. */
+static bool deliver(struct receiver *receiver, const struct batch *batch, struct tunnel *tunnel,
+                    const struct path *path, uint8_t hint, uint8_t *text, size_t size, int64_t now)
+{
+    struct core *core = receiver->core;
+    struct view view;
+    if (batch->ecn & 1 || !from_where_it_should(path, batch) || !look(text, size, !core->inbound_reads, &view))
+        return false; /* ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not */
+    struct row *row = row_find(core, &view.key);
+    if (!row || row->association != path->association || atomic_load_explicit(&row->slow, memory_order_relaxed))
+        return false;
+    if (view.flags & SYN && !clamp_mss(text, &view, (uint16_t)(path->inner_mtu - view.at - 20), hint & PARTIAL))
+        return false;
+    if (core->inbound_reads && atomic_load_explicit(&row->tunnel, memory_order_relaxed) != tunnel->id)
+        learn(receiver, row, tunnel, now);
+    row_in(row, now, 1, size);
+    row_flags(row, view.flags, now);
+    bool open = hint & PARTIAL;
+    bool may_join = (open || checksum_holds(text, &view, size)) &&
+                    (view.protocol == TCP || atomic_load_explicit(&core->tun_uso, memory_order_relaxed));
+    struct run *run = &receiver->run;
+    if (may_join && run->row && join(run, row, text, size, &view)) {
+        if (run->closed)
+            receiver_flush(receiver);
+        return true;
+    }
+    receiver_flush(receiver);
+    begin(receiver, row, text, size, &view, open, may_join, batch->bank);
+    return true;
+}
+
+/* Take in one datagram; `heard` counts those that ask nothing more of Python than their number. */
+static void take_one(struct receiver *receiver, const struct batch *batch, uint8_t *datagram, size_t size,
+                     struct tunnel **last, size_t heard[2], int64_t now)
+{
+    struct core *core = receiver->core;
+    struct opened opened;
+    if (size < OVERHEAD_BYTES + 1 || (datagram[0] & KIND_MASK) != SEALED) {
+        /* A plain tunnel's, or nobody's: Python says which. */
+        notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
+        return;
+    }
+    uint32_t id = read32(datagram) & 0xFFFFFF;
+    if (batch->socket->tunnel != NO_TUNNEL && batch->socket->tunnel != id) {
+        count_in(core, C_WRONG_TUNNEL, 1);
+        return;
+    }
+    struct tunnel *tunnel = *last && (*last)->id == id ? *last : tunnel_find(core, id);
+    enum opening result =
+        tunnel ? tunnel_open(tunnel, receiver->thread, datagram, size, receiver->scratch, &opened) : OPENED_NO_KEY;
+    if (*last && *last != tunnel && heard[0]) {
+        note_in(core, *last, now, heard[0], heard[1]);
+        heard[0] = heard[1] = 0;
+    }
+    *last = tunnel;
+    if (result != OPENED_NEW) {
+        if (!tunnel || !atomic_load(&tunnel->receive))
+            notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
+        else
+            count_in(core, result == OPENED_REPLAY ? C_REPLAYED : C_FORGED, 1);
+        return;
+    }
+    if (opened.advanced)
+        notify(core, FROM_PEERS, ADVANCED, id, opened.epoch, NULL, 0);
+    uint8_t *text = datagram + HEADER_BYTES;
+    size_t length = size - OVERHEAD_BYTES;
+    const struct path *path = atomic_load_explicit(&tunnel->path, memory_order_acquire);
+    if (opened.epoch == atomic_load_explicit(&tunnel->current, memory_order_relaxed) &&
+        deliver(receiver, batch, tunnel, path, opened.hint, text, length, now)) {
+        heard[0]++;
+        heard[1] += size;
+    } else {
+        up_opened(receiver, batch, tunnel, &opened, text, length, now);
+    }
+}
+
+/* Take in what one call has given. What can be joined to what comes next stays: receiver_flush. */
+void receiver_take(struct receiver *receiver, const struct batch *batch, int64_t now)
+{
+    struct tunnel *tunnel = NULL;
+    size_t heard[2] = {0, 0}, segment = batch->segment ? batch->segment : batch->size;
+    for (size_t at = 0; at < batch->size; at += segment) {
+        size_t size = batch->size - at < segment ? batch->size - at : segment;
+        take_one(receiver, batch, batch->data + at, size, &tunnel, heard, now);
+    }
+    if (tunnel && heard[0])
+        note_in(receiver->core, tunnel, now, heard[0], heard[1]);
+}

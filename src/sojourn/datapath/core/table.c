@@ -1,0 +1,309 @@
+/* Rows by flow key, tunnels by index.
+ *
+ * Chains in buckets that never move. Readers take no lock: a new entry is put at the head of its chain when it is
+ * complete; one that is taken out still leads on to the rest. Memory is given back when every worker has come to
+ * the end of the turn in which it may have seen it (`turns` is odd during one). */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+struct core *core_new(void)
+{
+    struct core *core = calloc(1, sizeof *core);
+    if (!core)
+        return NULL;
+    atomic_store(&core->tun, -1);
+    pthread_mutex_init(&core->writing, NULL);
+    pthread_mutex_init(&core->dirty_lock, NULL);
+    for (unsigned i = 0; i < RINGS; i++) {
+        pthread_mutex_init(&core->rings[i].lock, NULL);
+        core->rings[i].last = &core->rings[i].first;
+        core->rings[i].most = i == FROM_STRANGERS ? 1024 : 8192;
+        core->rings[i].most_bytes = i == FROM_STRANGERS ? 1 << 20 : 8 << 20;
+    }
+    for (unsigned i = 0; i < MAX_SOCKETS; i++)
+        atomic_store(&core->sockets[i].fd, -1);
+    core->rows = calloc(ROW_BUCKETS, sizeof *core->rows);
+    core->tunnels = calloc(TUNNEL_BUCKETS, sizeof *core->tunnels);
+    core->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (!core->rows || !core->tunnels || core->wake_fd < 0 ||
+        getrandom(&core->seed, sizeof core->seed, 0) != sizeof core->seed) {
+        core_free(core);
+        return NULL;
+    }
+    core->seed |= 1;
+    return core;
+}
+
+static void tunnel_free(void *what)
+{
+    struct tunnel *tunnel = what;
+    struct send_key *send = atomic_load(&tunnel->send);
+    struct receive_keys *receive = atomic_load(&tunnel->receive);
+    free(atomic_load(&tunnel->path));
+    if (send)
+        send_key_free(send);
+    for (unsigned i = 0; receive && i < receive->count; i++)
+        receive_key_free(receive->keys[i]);
+    free(receive);
+    pthread_mutex_destroy(&tunnel->lock);
+    free(tunnel);
+}
+
+/* All workers have ended. Rows belong to Python's objects, which are gone too: each holds the core. */
+void core_free(struct core *core)
+{
+    for (unsigned i = 0; core->tunnels && i < TUNNEL_BUCKETS; i++)
+        for (struct tunnel *at = atomic_load(&core->tunnels[i]), *next; at; at = next) {
+            next = atomic_load(&at->next);
+            tunnel_free(at);
+        }
+    for (struct retired *at = core->retired, *next; at; at = next) {
+        next = at->next;
+        at->free(at->what);
+        free(at);
+    }
+    for (unsigned i = 0; i < RINGS; i++)
+        for (struct notice *at = core->rings[i].first, *next; at; at = next) {
+            next = at->next;
+            free(at);
+        }
+    if (core->wake_fd >= 0)
+        close(core->wake_fd);
+    free(core->dirty);
+    free((void *)core->rows);
+    free((void *)core->tunnels);
+    free(core);
+}
+
+/* Rows. */
+
+/* Ports and addresses are chosen by strangers: without the seed nobody knows which keys share a bucket. */
+static uint64_t hash(const struct core *core, const struct flow_key *key)
+{
+    uint64_t value = core->seed, word = 0;
+    for (unsigned at = 0; at < key->size; at += 8) {
+        unsigned many = key->size - at < 8 ? key->size - at : 8;
+        word = 0;
+        memcpy(&word, key->bytes + at, many);
+        value = (value ^ word) * 0x9E3779B97F4A7C15ull;
+        value ^= value >> 29;
+    }
+    value *= core->seed;
+    return value ^ value >> 32;
+}
+
+struct row *row_find(struct core *core, const struct flow_key *key)
+{
+    uint64_t wanted = hash(core, key);
+    struct row *row = atomic_load_explicit(&core->rows[wanted % ROW_BUCKETS], memory_order_acquire);
+    for (; row; row = atomic_load_explicit(&row->next, memory_order_acquire))
+        if (row->hash == wanted && row->key.size == key->size && !memcmp(row->key.bytes, key->bytes, key->size))
+            return row;
+    return NULL;
+}
+
+struct row *row_new(int64_t association, int64_t tunnel)
+{
+    struct row *row = calloc(1, sizeof *row);
+    if (row) {
+        row->association = association;
+        atomic_store(&row->tunnel, tunnel);
+        atomic_store(&row->left, NO_TUNNEL);
+    }
+    return row;
+}
+
+/* Put a row under its key, in place of none: false if the key has one. */
+bool row_link(struct core *core, struct row *row, const struct flow_key *key)
+{
+    pthread_mutex_lock(&core->writing);
+    bool may = !atomic_load(&row->linked) && !row_find(core, key);
+    if (may) {
+        row->key = *key;
+        row->hash = hash(core, key);
+        _Atomic(struct row *) *head = &core->rows[row->hash % ROW_BUCKETS];
+        atomic_store(&row->next, atomic_load(head));
+        atomic_store(&row->linked, true);
+        atomic_store_explicit(head, row, memory_order_release);
+    }
+    pthread_mutex_unlock(&core->writing);
+    return may;
+}
+
+void row_unlink(struct core *core, struct row *row)
+{
+    pthread_mutex_lock(&core->writing);
+    if (atomic_exchange(&row->linked, false)) {
+        _Atomic(struct row *) *at = &core->rows[row->hash % ROW_BUCKETS];
+        while (atomic_load(at) != row)
+            at = &atomic_load(at)->next;
+        atomic_store_explicit(at, atomic_load(&row->next), memory_order_release);
+    }
+    pthread_mutex_unlock(&core->writing);
+}
+
+/* Tunnels. */
+
+static _Atomic(struct tunnel *) *bucket(struct core *core, uint32_t id)
+{
+    return &core->tunnels[(id * 0x9E3779B1u) >> 18]; /* TUNNEL_BUCKETS of them */
+}
+
+struct tunnel *tunnel_find(struct core *core, uint32_t id)
+{
+    struct tunnel *tunnel = atomic_load_explicit(bucket(core, id), memory_order_acquire);
+    while (tunnel && tunnel->id != id)
+        tunnel = atomic_load_explicit(&tunnel->next, memory_order_acquire);
+    return tunnel;
+}
+
+struct tunnel *tunnel_make(struct core *core, uint32_t id)
+{
+    struct tunnel *tunnel = tunnel_find(core, id);
+    if (tunnel || !(tunnel = calloc(1, sizeof *tunnel)))
+        return tunnel;
+    tunnel->id = id;
+    pthread_mutex_init(&tunnel->lock, NULL);
+    pthread_mutex_lock(&core->writing);
+    atomic_store(&tunnel->next, atomic_load(bucket(core, id)));
+    atomic_store_explicit(bucket(core, id), tunnel, memory_order_release);
+    pthread_mutex_unlock(&core->writing);
+    return tunnel;
+}
+
+void tunnel_forget(struct core *core, uint32_t id)
+{
+    pthread_mutex_lock(&core->writing);
+    _Atomic(struct tunnel *) *at = bucket(core, id);
+    struct tunnel *tunnel;
+    while ((tunnel = atomic_load(at)) && tunnel->id != id)
+        at = &tunnel->next;
+    if (tunnel)
+        atomic_store_explicit(at, atomic_load(&tunnel->next), memory_order_release);
+    pthread_mutex_unlock(&core->writing);
+    if (tunnel)
+        retire(core, tunnel, tunnel_free);
+}
+
+/* Memory that a worker may still be looking at. */
+
+void retire(struct core *core, void *what, void (*free_it)(void *))
+{
+    struct retired *item = what ? malloc(sizeof *item) : NULL;
+    if (!item)
+        return; /* nothing, or better lost than used after it was freed */
+    item->what = what;
+    item->free = free_it;
+    pthread_mutex_lock(&core->writing);
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 0; i < MAX_THREADS; i++)
+        item->turns[i] = atomic_load(&core->turns[i]);
+    item->next = core->retired;
+    core->retired = item;
+    pthread_mutex_unlock(&core->writing);
+}
+
+static bool seen_by_none(struct core *core, const struct retired *item)
+{
+    for (unsigned i = 0; i < MAX_THREADS; i++)
+        if (item->turns[i] & 1 && atomic_load(&core->turns[i]) == item->turns[i])
+            return false;
+    return true;
+}
+
+/* Give back what no worker can be looking at any more. Python's thread only. */
+void reap(struct core *core)
+{
+    pthread_mutex_lock(&core->writing);
+    struct retired **at = &core->retired, *free_now = NULL, *item;
+    while ((item = *at)) {
+        if (seen_by_none(core, item)) {
+            *at = item->next;
+            item->next = free_now;
+            free_now = item;
+        } else {
+            at = &item->next;
+        }
+    }
+    pthread_mutex_unlock(&core->writing);
+    while ((item = free_now)) {
+        free_now = item->next;
+        item->free(item->what);
+        free(item);
+    }
+}
+
+/* Wait until every worker has ended the turn that it is in. A turn takes two milliseconds at most. */
+void quiesce(struct core *core)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    for (unsigned i = 1; i < MAX_THREADS; i++) {
+        uint64_t turn = atomic_load(&core->turns[i]);
+        struct timespec shortly = {0, 50000};
+        while (turn & 1 && atomic_load(&core->turns[i]) == turn)
+            nanosleep(&shortly, NULL);
+    }
+}
+
+/* What Python's machines must know of the packets that it did not see. */
+
+static void note_dirty(struct core *core, struct tunnel *tunnel)
+{
+    if (atomic_load_explicit(&tunnel->dirty, memory_order_relaxed) || atomic_exchange(&tunnel->dirty, true))
+        return;
+    pthread_mutex_lock(&core->dirty_lock);
+    if (core->dirty_count == core->dirty_room) {
+        unsigned room = core->dirty_room ? 2 * core->dirty_room : 64;
+        uint32_t *larger = realloc(core->dirty, room * sizeof *larger);
+        if (larger)
+            core->dirty = larger, core->dirty_room = room;
+    }
+    if (core->dirty_count < core->dirty_room)
+        core->dirty[core->dirty_count++] = tunnel->id;
+    else
+        atomic_store(&tunnel->dirty, false);
+    pthread_mutex_unlock(&core->dirty_lock);
+    if (!atomic_load(&core->polling))
+        wake(core);
+}
+
+static void set_first(_Atomic int64_t *first, int64_t now)
+{
+    if (!atomic_load_explicit(first, memory_order_relaxed))
+        atomic_store_explicit(first, now, memory_order_relaxed);
+}
+
+void note_in(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes)
+{
+    set_first(&tunnel->first_in, now);
+    atomic_store_explicit(&tunnel->last_in, now, memory_order_relaxed);
+    atomic_store_explicit(&tunnel->out_after_in, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->packets_in, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->bytes_in, bytes, memory_order_relaxed);
+    note_dirty(core, tunnel);
+}
+
+void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes)
+{
+    set_first(&tunnel->first_out, now);
+    set_first(&tunnel->out_after_in, now);
+    atomic_store_explicit(&tunnel->last_out, now, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->packets_out, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->bytes_out, bytes, memory_order_relaxed);
+    note_dirty(core, tunnel);
+}
