@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from sojourn.control.portals import PathCaptive
 from sojourn.model import Flow, Network
 from sojourn.policy.match import Match
 from sojourn.upmt.commands import Everything, Exactly, Matching
@@ -53,6 +54,8 @@ class PathState(StrEnum):
     SILENT = "silent"
     BLOCKED = "blocked"
     FAILED = "failed"
+    CAPTIVE = "captive"
+    """Behind a portal that is not open: no failure of the network's, and nothing is put there."""
 
 
 class Path:
@@ -70,7 +73,7 @@ class Path:
 
     def become(self, state: PathState, why: str, now: float) -> None:
         """Change state, and remember a failure for `FORGIVE` seconds."""
-        if state is not PathState.WORKS and self.state is PathState.WORKS:
+        if state not in (PathState.WORKS, PathState.CAPTIVE) and self.state is PathState.WORKS:
             self.failures = self.failures + 1 if now - self.failed_at < FORGIVE else 1
             self.failed_at = now
         if state is not self.state:
@@ -116,7 +119,7 @@ class Decide:
         self._left = "a network is there"
         """Why there is no active network, for the reason of the next handover."""
 
-    def handle(self, event: HostFact | HandoverWanted, now: float) -> list[Handover]:
+    def handle(self, event: HostFact | HandoverWanted | PathCaptive, now: float) -> list[Handover]:
         """Take in one fact; return the handover that follows from it, if one does."""
         match event:
             case PathOpened(network):
@@ -129,6 +132,8 @@ class Decide:
                 self._become(name, PathState.BLOCKED, why, now)
             case PathFailed(name, why):
                 self._become(name, PathState.FAILED, why, now)
+            case PathCaptive(name):
+                self._become(name, PathState.CAPTIVE, "its portal is closed", now)
             case PathGone(name, why):
                 self._gone(name, why, now)
             case FlowGone(flow):

@@ -10,8 +10,18 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from sojourn.control.decide import Decide
+from sojourn.control.portal_gate import PortalGate, Told
+from sojourn.control.portals import PathCaptive, PathReleased, PortalProbed, Portals, ProbePortal, ProbeWanted
+from sojourn.model import Network
 from sojourn.upmt.association_events import CredentialIssued, Left, SendSip
 from sojourn.upmt.commands import AnyCommand
+from sojourn.upmt.events_network import (
+    NetworkChanged,
+    NetworkDescribed,
+    NetworkDown,
+    NetworkUnderstood,
+    NetworkUp,
+)
 from sojourn.upmt.host_events import (
     CloseChannel,
     FlowGone,
@@ -34,7 +44,9 @@ from sojourn.upmt.host_events import (
 from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
 
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
-ControlEvent = HostEvent | HandoverWanted
+_OF_PORTALS = (NetworkDescribed, PortalProbed, ProbeWanted)
+_OF_BOTH = (NetworkUp, NetworkChanged, NetworkDown)
+ControlEvent = HostEvent | HandoverWanted | NetworkUnderstood | NetworkDescribed | PortalProbed | ProbeWanted
 
 
 class Entry(Struct, frozen=True, tag=True):
@@ -48,30 +60,39 @@ class Entry(Struct, frozen=True, tag=True):
 
 ControlCommand = (
     AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Left | Entry
+    | ProbePortal
 )  # fmt: skip
 
 
 class HostControl:
     """A machine (machine.py)."""
 
-    def __init__(self, host: MobileHost, decide: Decide) -> None:
+    def __init__(self, host: MobileHost, decide: Decide, portals: Portals | None = None) -> None:
         self.host = host
         self.decide = decide
+        self.portals = portals or Portals(enabled=False)
+        self._gate = PortalGate(self.portals)
 
     def handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         """Take in one event."""
         if isinstance(event, HandoverWanted):
             return self._hand_over(self.decide.handle(event, now), now)
-        return self._settle(self.host.handle(event, now), now)
+        if isinstance(event, NetworkUnderstood):
+            return self._understood(event, now)
+        if isinstance(event, _OF_PORTALS):
+            return self._portals(event, now)
+        out = self._settle(self.host.handle(event, now), now)
+        return out + self._portals(event, now) if isinstance(event, _OF_BOTH) else out
 
     def deadline(self) -> float | None:
-        """Return the earlier of the two deadlines."""
-        times = [time for time in (self.host.deadline(), self.decide.deadline()) if time is not None]
-        return min(times, default=None)
+        """Return the earliest of all deadlines."""
+        times = (self.host.deadline(), self.decide.deadline(), self.portals.deadline())
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[ControlCommand]:
-        """Do what is due in either."""
+        """Do what is due in any."""
         commands = self._settle(self.host.tick(now), now)
+        commands += self._told(self.portals.tick(now), now)
         return commands + self._hand_over(self.decide.tick(now), now)
 
     def _settle(self, commands: Sequence[HostCommand], now: float) -> list[ControlCommand]:
@@ -80,7 +101,7 @@ class HostControl:
         for command in commands:
             if isinstance(command, _FACTS):
                 out += _entry_of(command)
-                out += self._hand_over(self.decide.handle(command, now), now)
+                out += self._told(self._gate.pass_on(command, now), now)
             elif isinstance(command, HandoverDone):
                 details: dict[str, object] = {"seconds": round(command.seconds, 4), **command.counts}
                 out.append(Entry("confirmed", command.network, f"move {command.number}", details))
@@ -89,6 +110,43 @@ class HostControl:
             else:
                 out.append(command)
         return out
+
+    def _portals(
+        self,
+        event: NetworkUp | NetworkChanged | NetworkDown | NetworkDescribed | PortalProbed | ProbeWanted,
+        now: float,
+    ) -> list[ControlCommand]:
+        return self._told(self.portals.handle(event, now), now)
+
+    def _told(self, told: Sequence[Told], now: float) -> list[ControlCommand]:
+        """Carry out what portals have to do with: the decision learns of it, the daemon asks, a tunnel is tested."""
+        out: list[ControlCommand] = []
+        for one in told:
+            if isinstance(one, ProbePortal):
+                out.append(one)
+            elif isinstance(one, PathReleased):
+                out += self._released(one.network, now)
+            else:
+                out += _entry_of(one) if isinstance(one, PathCaptive) else []
+                out += self._hand_over(self.decide.handle(one, now), now)
+        return out
+
+    def _released(self, network: Network, now: float) -> list[ControlCommand]:
+        """Use a network whose portal was opened: at once if its tunnel answers already, else test that at once."""
+        entry, held = Entry("open", network.name, "its portal was opened"), self.host.networks.get(network.name)
+        if held is not None and held.state == "works":
+            return [entry, *self._hand_over(self.decide.handle(PathRecovered(network.name), now), now)]
+        return [entry, *self._settle(self.host.handle(NetworkChanged(network, entry.reason), now), now)]
+
+    def _understood(self, event: NetworkUnderstood, now: float) -> list[ControlCommand]:
+        """Take in what else is known of a network: no tunnel is touched, but the decision may be another."""
+        network = event.network
+        held, path = self.host.networks.get(network.name), self.decide.paths.get(network.name)
+        if held is not None:
+            held.network = network
+        if path is not None:
+            path.network = network
+        return self._hand_over(self.decide.tick(now), now)
 
     def _hand_over(self, handovers: Sequence[Handover], now: float) -> list[ControlCommand]:
         out: list[ControlCommand] = []
@@ -99,8 +157,12 @@ class HostControl:
         return out
 
 
-def _entry_of(fact: HostFact) -> list[Entry]:
+def _entry_of(fact: HostFact | PathCaptive) -> list[Entry]:
     match fact:
+        case PathCaptive(name, portal):
+            return [
+                Entry("captive", name, f"its portal is closed: run `sojourn networks open {name}`", {"portal": portal})
+            ]
         case PathOpened(network):
             return [Entry("network", network.name, f"{network.interface} has {network.address}")]
         case PathTested(name, rtt):

@@ -60,6 +60,12 @@ class Description(Struct, frozen=True):
     """The DNS servers that this network gave."""
 
 
+class NetworkUnderstood(NetworkFact, frozen=True):
+    """The same network at the same address, of which more is known: kind, metered, or facts that rules look at."""
+
+    network: Network
+
+
 class NetworkDescribed(NetworkFact, frozen=True):
     """What is known of an interface has changed; this is all of it."""
 
