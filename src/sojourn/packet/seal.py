@@ -142,6 +142,9 @@ class Sealer:
     itself; everyone else calls `seal`.
     """
 
+    step_after = PACKETS_PER_EPOCH
+    """Packets after which the next epoch is wanted. A data path whose threads seal by themselves wants it earlier."""
+
     def __init__(self, keys: KeySchedule, tunnel: TunnelId, direction: Direction, epoch: int) -> None:
         """Start in `epoch`, which the caller has stored and which was never used before."""
         self._keys = keys
@@ -280,8 +283,11 @@ class Opener:
                 continue
             held = have.get(epoch)
             if held is None or held.generation != secret.generation:
-                held = ReceiveEpoch(epoch, secret.generation, Cipher(secret, self.tunnel, self.direction, epoch))
+                held = self._receive_epoch(epoch, secret)
             self.epochs[epoch & 7].append(held)
+
+    def _receive_epoch(self, epoch: int, secret: Secret) -> ReceiveEpoch:
+        return ReceiveEpoch(epoch, secret.generation, Cipher(secret, self.tunnel, self.direction, epoch))
 
     def drop_previous(self) -> None:
         """Forget the epoch before the current one: its late packets have had their 3 RTT."""

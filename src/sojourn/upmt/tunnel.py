@@ -41,7 +41,7 @@ class Tunnel(TunnelState):
         if not self.sealed:
             return
         if self.keys is None:
-            self.keys = TunnelKeys(self.id, self.role, schedule, epochs)
+            self.keys = TunnelKeys(self.id, self.role, schedule, epochs, self._ends)
             self.opener = self.keys.opener
             needed = self.keys.begin(now) if self.role is Role.HOST else False
         else:

@@ -6,12 +6,12 @@ it stays within two epochs of the newest that its peer has reported; beyond, onl
 a receiver keeps the keys of the epoch before for 3 RTT
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from sojourn.model import TunnelId
 from sojourn.packet.seal import (
     EPOCHS_AHEAD,
-    PACKETS_PER_EPOCH,
     SECONDS_PER_EPOCH,
     Direction,
     KeySchedule,
@@ -53,19 +53,31 @@ class Epochs(Protocol):
         ...
 
 
+class Ends(NamedTuple):
+    """Who seals and opens: a data path may have its own (datapath/core_keys.py)."""
+
+    sealer: Callable[[KeySchedule, TunnelId, Direction, int], Sealer] = Sealer
+    opener: Callable[[KeySchedule, TunnelId, Direction, int, int], Opener] = Opener
+    changed: Callable[[TunnelId], None] | None = None
+    """Called when an attribute of the tunnel may have changed, for a data path that keeps a copy of them."""
+
+
 class TunnelKeys:
     """Sealer and opener of one tunnel, and the rules of their epochs."""
 
-    def __init__(self, tunnel: TunnelId, role: Role, schedule: KeySchedule, epochs: Epochs) -> None:
+    def __init__(
+        self, tunnel: TunnelId, role: Role, schedule: KeySchedule, epochs: Epochs, ends: Ends | None = None
+    ) -> None:
         out, into = Direction.HOST_TO_ANCHOR, Direction.ANCHOR_TO_HOST
         if role is Role.ANCHOR:
             out, into = into, out
         self.tunnel = tunnel
         self.schedule = schedule
+        self._ends = ends or Ends()
         self.sealer: Sealer | None = None
         opened, seen = epochs.opened(tunnel)
         first = schedule.secrets[0].from_epoch
-        self.opener = Opener(schedule, tunnel, into, max(opened, first), seen if opened >= first else -1)
+        self.opener = self._ends.opener(schedule, tunnel, into, max(opened, first), seen if opened >= first else -1)
         self.opener.on_new_epoch = self._on_new_epoch
         self.opened_new_epoch = False
         """The opener has stepped since the last `settle`."""
@@ -108,7 +120,7 @@ class TunnelKeys:
             return False
         if self.step_at == _NEVER:
             self.step_at = now + SECONDS_PER_EPOCH
-        if now < self.step_at and self.sealer.counter < PACKETS_PER_EPOCH:
+        if now < self.step_at and self.sealer.counter < self.sealer.step_after:
             return False
         return self._step(now, 0)
 
@@ -161,7 +173,7 @@ class TunnelKeys:
             return self._ask_for_secret(now)  # The host has not sealed with it yet.
         epoch = self._epochs.next(self.tunnel, at_least)
         if self.sealer is None:
-            self.sealer = Sealer(self.schedule, self.tunnel, self._out, epoch)
+            self.sealer = self._ends.sealer(self.schedule, self.tunnel, self._out, epoch)
         else:
             self.sealer.step(epoch)
         self.step_at = _NEVER

@@ -15,7 +15,7 @@ from sojourn.upmt.commands import Role
 from sojourn.upmt.constants import KEEP_ALIVE, OLD_KEYS_AT_LEAST, OUTER_UDP_IPV4, OUTER_UDP_IPV6, PROOF_RTTS
 from sojourn.upmt.events import AnyEvent, SecretNeeded, TunnelMeasured, TunnelRecovered
 from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life
-from sojourn.upmt.tunnel_keys import TunnelKeys
+from sojourn.upmt.tunnel_keys import Ends, TunnelKeys
 from sojourn.upmt.tunnel_measure import Jitter, LossWindow, Probes, Rtt
 from sojourn.upmt.tunnel_mtu import MtuSearch
 from sojourn.upmt.tunnel_path import OuterPath
@@ -61,6 +61,7 @@ class TunnelState:
         random: Callable[[int], bytes],
         wake: Callable[[TunnelId, float], None],
         keep_alive: float = KEEP_ALIVE,
+        ends: Ends | None = None,
     ) -> None:
         """`mtu`: the TUN's; `wake(id, at)`: `tick` is wanted at `at`, which is earlier than was known."""
         self.id = tunnel
@@ -102,6 +103,7 @@ class TunnelState:
         self._mtu = mtu
         self._search = MtuSearch(mtu, OUTER_UDP_IPV4, OVERHEAD_BYTES if sealed else 0)
         self._wake = wake
+        self._ends = ends or Ends()
         self._pending: list[TunnelCommand] = []
         self._told_epoch_at = float("-inf")
         self._closed = False
@@ -173,6 +175,8 @@ class TunnelState:
         if self.usable and not was:
             self._pending.append(Ready())
         self._rearm(now)
+        if self._ends.changed is not None:
+            self._ends.changed(self.id)
 
     def _rearm(self, now: float) -> None:
         at = _NEVER
