@@ -76,6 +76,18 @@ class Row:
         self.bytes_out = 0
 
 
+class Shadow(Protocol):
+    """A second table that follows this one (datapath/core_rows.py)."""
+
+    def added(self, key: FlowKey, row: Row) -> None:
+        """Take note of a row that was put in."""
+        ...
+
+    def removed(self, row: Row) -> None:
+        """Take note of one that was taken out."""
+        ...
+
+
 class Paft:
     """Rows by flow key, with the rules of who may move one."""
 
@@ -83,6 +95,7 @@ class Paft:
         self.rows: dict[FlowKey, Row] = {}
         self._count: dict[AssociationId, int] = {}
         self._max = max_rows_per_association
+        self.shadow: Shadow | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,6 +124,8 @@ class Paft:
     def remove(self, key: FlowKey) -> Row | None:
         """Forget a flow."""
         row = self.rows.pop(key, None)
+        if row is not None and self.shadow is not None:
+            self.shadow.removed(row)
         if row is not None:
             self._count[row.association] -= 1
         return row

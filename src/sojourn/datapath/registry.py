@@ -32,6 +32,7 @@ from sojourn.upmt.events import (
     SecretInUse,
 )
 from sojourn.upmt.tunnel import Ready, SendFrame, Tell, Tunnel, TunnelCommand
+from sojourn.upmt.tunnel_keys import Ends
 
 _OLD_SECRET_FOR = 2.0
 """Seconds for which a replaced secret opens late packets after its successor was first used."""
@@ -124,6 +125,8 @@ class Registry(ABC):
         """Packets that were not let through, by reason. The engine counts in it, too."""
         self.totals: Counter[str] = Counter()
         """Further totals for `Counters`. The engine counts in it, too."""
+        self.ends: Ends | None = None
+        """Who seals and opens in new tunnels, where that is not Python."""
         self._slots: dict[TunnelId, AssociationId] = {}
         self._opens: dict[TunnelId, OpenTunnel] = {}
         self._heap: list[tuple[float, int, TunnelId]] = []
@@ -228,7 +231,7 @@ class Registry(ABC):
         mtu = self.setup.mtu if self.setup is not None else 1280
         tunnel = self.tunnels[number] = Tunnel(
             number, association.id, role,
-            sealed=sealed, mtu=mtu, random=self.io.random, wake=self._wake, keep_alive=keep_alive,
+            sealed=sealed, mtu=mtu, random=self.io.random, wake=self._wake, keep_alive=keep_alive, ends=self.ends,
         )  # fmt: skip
         if association.keys is not None:
             tunnel.install(association.keys, self.epochs, now)
