@@ -11,6 +11,7 @@ is *learned* from an authenticated packet only follows, and never undoes a reque
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum, StrEnum
+from typing import Protocol
 
 from sojourn.model import AssociationId, Origin, TunnelId
 
@@ -44,7 +45,7 @@ class Row:
 
     __slots__ = (
         "association", "blocked", "bytes_in", "bytes_out", "closing", "copies", "created", "kept", "label", "last_used",
-        "left", "left_at", "mode", "move", "origin", "packets_in", "packets_out", "tunnel",
+        "left", "left_at", "mode", "move", "origin", "packets_in", "packets_out", "shadow", "tunnel",
     )  # fmt: skip
 
     def __init__(self, association: AssociationId, tunnel: TunnelId | None, now: float, move: int = 0) -> None:
@@ -68,6 +69,8 @@ class Row:
         self.last_used = now
         self.closing = 0.0
         """When a TCP RST, or a FIN, was seen; 0 while the flow is open."""
+        self.shadow: object = None
+        """What a second table keeps of it."""
         self.kept: bytes | None = None
         """The newest packet of a waiting flow, sent when a path is back."""
         self.packets_in = 0
@@ -118,6 +121,8 @@ class Paft:
                 self.remove(evicted)
                 count -= 1
         self.rows[key] = row
+        if self.shadow is not None:
+            self.shadow.added(key, row)
         self._count[row.association] = count + 1
         return evicted
 
