@@ -32,9 +32,11 @@ def test_a_redirection_elsewhere_is_a_portals_and_says_where_it_is(status: str) 
     assert judged(data) == Finding(Verdict.CAPTIVE, "http://login.hotel.example/?x=1")
 
 
-def test_a_redirection_to_the_probes_own_server_is_no_portals() -> None:
+def test_a_redirection_to_the_same_page_by_https_is_no_portals_but_one_to_another_page_is() -> None:
     data = b"HTTP/1.1 301 Moved\r\nLocation: https://probe.example/generate_204\r\n\r\n"
     assert judged(data) == Finding(Verdict.OPEN)
+    data = b"HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n"
+    assert judged(data) == Finding(Verdict.CAPTIVE, "http://probe.example/login")
 
 
 def test_a_page_where_none_is_expected_and_rfc_6585s_511_are_a_portals() -> None:

@@ -92,8 +92,8 @@ def judge(answer: Answer, probe: PortalConfig) -> Finding:
         return Finding(Verdict.OPEN)
     if 300 <= answer.status < 400:
         portal = _absolute(probe.url, answer.location)
-        # The true server itself may prefer https, or another path.
-        ours = portal is not None and urlsplit(portal).hostname == urlsplit(probe.url).hostname
+        # The true server itself may come to prefer https. A portal in its place would not: it lacks the certificate.
+        ours = portal is not None and portal.rstrip("/") == probe.url.replace("http:", "https:", 1).rstrip("/")
         return Finding(Verdict.OPEN) if ours else Finding(Verdict.CAPTIVE, portal)
     if 200 <= answer.status < 300 or answer.status == NETWORK_AUTHENTICATION_REQUIRED:
         return Finding(Verdict.CAPTIVE)
