@@ -108,6 +108,8 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
     policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
     """`[[policy]]` tables as they are: the policy language is another package's."""
+    accept: tuple[Literal["policies", "costs", "preferences"], ...] = ()
+    """What of the anchor's PolicyPush is used; nothing unless the owner says so."""
 
     @property
     def captures(self) -> tuple[Capture, ...]:

@@ -73,6 +73,8 @@ class Context(Struct, frozen=True):
     came_from: str = "user"
     prefix: str = ""
     """Stands before each label: what an anchor pushed cannot take a name of the user's."""
+    array: str = "policy"
+    """What the tables are called where they stand."""
 
 
 class Reading(Struct, frozen=True):
@@ -125,8 +127,8 @@ class _Reader:
         self._labels: dict[str, int] = {}
 
     def complain(self, index: int, keys: tuple[str, ...], why: str, fix: str, *, warn: bool = False) -> None:
-        line = self._lines.of("policy", index, *keys) if self._lines is not None else None
-        key = ".".join((f"policy[{index}]", *keys))
+        line = self._lines.of(self.context.array, index, *keys) if self._lines is not None else None
+        key = ".".join((f"{self.context.array}[{index}]", *keys))
         (self.warnings if warn else self.errors).append(Problem(self.context.file, line, key, why, fix))
 
     def policy(self, index: int, given: object) -> Policy | None:
@@ -147,7 +149,7 @@ class _Reader:
         if len(self.errors) > before:
             self._labels = {taken: owner for taken, owner in self._labels.items() if owner != index}
             return None
-        line = self._lines.of("policy", index) if self._lines is not None else None
+        line = self._lines.of(self.context.array, index) if self._lines is not None else None
         preset = str(table.get("preset", ""))
         fields |= {"came_from": self.context.came_from, "preset": preset, "line": line}
         policy = Policy(label, subject, **fields)
@@ -239,7 +241,7 @@ class _Reader:
             name = self._value(index, ("name",), table["name"], _name)
             label = prefix + str(name)
             if label in self._labels:
-                why = f"{name!r} is the name of policy[{self._labels[label]}] already"
+                why = f"{name!r} is the name of {self.context.array}[{self._labels[label]}] already"
                 self.complain(index, ("name",), why, "Give each policy a name of its own.")
         else:
             base = label = prefix + automatic_label(table, subject)[: MAX_NAME - 12]
@@ -256,6 +258,8 @@ class _Reader:
             self.complain(index, ("copies",), why, 'Remove it, or write via = "anchor".')
         if policy.ask_default is Otherwise.ASK:
             self.complain(index, ("ask_default",), "a question cannot answer itself", 'Write "hold", "any" or "block".')
+        if policy.came_from != "user" and Via.DIRECT in (policy.via, *map(str, (policy.otherwise, policy.ask_default))):
+            self.complain(index, (), "takes traffic past the tunnels, which is the user's alone", "Remove direct.")
         if not 1 <= policy.ask_timeout <= 86400:
             self.complain(index, ("ask_timeout",), "is not between 1 s and 24 h", 'Write it like "30s".')
 

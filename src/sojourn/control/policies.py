@@ -1,0 +1,147 @@
+"""The policies that hold now: the owner's, then what the anchor offers and the owner accepts, then the default one.
+
+The owner's come first, and the first that covers a flow decides: so the owner's win. A file with a mistake changes
+nothing: what was read before stays, and the mistakes are kept for `sojourn policy show`.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sojourn.control.config import HostConfig, parse_host
+from sojourn.errors import ConfigError
+from sojourn.policy.language import DEFAULT_ORDER, Context, Reading, default_policy, read
+from sojourn.policy.problems import Problem
+from sojourn.policy.rules import DEFAULT, Policy
+from sojourn.upmt.policy_push import PolicyPush
+
+COSTS: Final = ("free", "metered")
+FROM_ANCHOR: Final = "anchor"
+
+
+class PoliciesChanged(Struct, frozen=True, tag=True):
+    """An event for the decision: from now on these hold, all of them, the default one last."""
+
+    policies: tuple[Policy, ...]
+    reason: str = "policies changed"
+
+
+class Candidate(Struct, frozen=True):
+    """A text of host.toml, read and found right or wrong; nothing is changed by it yet."""
+
+    config: HostConfig | None
+    reading: Reading
+    accept: frozenset[str] = frozenset()
+    own_order: bool = False
+    """The file itself says `order`."""
+
+
+class PolicyBook:
+    """Owns what is read and pushed. `file` is what complaints call host.toml."""
+
+    def __init__(self, file: str, user_id: Callable[[str], int | None]) -> None:
+        self.file = file
+        self.errors: tuple[Problem, ...] = ()
+        """Mistakes of the newest file; while there are any, an older one holds."""
+        self.known: Callable[[], frozenset[str]] = frozenset
+        """Returns the names and labels of networks that are known now."""
+        self.push = PolicyPush()
+        self.push_errors: tuple[Problem, ...] = ()
+        self._user_id = user_id
+        self._held = Candidate(None, Reading((default_policy(DEFAULT_ORDER),)))
+        self._pushed: tuple[Policy, ...] = ()
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Return all that hold, in order; the last one is the default."""
+        own = tuple(policy for policy in self._held.reading.policies if policy.label != DEFAULT)
+        return (*own, *self._pushed, default_policy(self.order))
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Return the general order of networks: the owner's where the file has one, else an accepted one."""
+        if self.push.order and "preferences" in self._held.accept and not self._held.own_order:
+            return self.push.order
+        return self._held.config.order if self._held.config is not None else DEFAULT_ORDER
+
+    @property
+    def costs(self) -> Mapping[str, str]:
+        """Return what the anchor says of the costs of networks, if the owner accepts that."""
+        return self.push.costs if "costs" in self._held.accept else {}
+
+    @property
+    def accept(self) -> frozenset[str]:
+        """Return what of a push the owner lets in."""
+        return self._held.accept
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Return what is allowed in the file that holds, and probably not meant."""
+        return self._held.reading.warnings
+
+    def examine(self, text: str | bytes) -> Candidate:
+        """Read a text of host.toml; nothing changes. Raises nothing: mistakes are in the reading."""
+        try:
+            plain = text.decode() if isinstance(text, bytes) else text
+            config = parse_host(plain, self.file)
+            own_order = "order" in tomllib.loads(plain)
+        except (ConfigError, UnicodeDecodeError) as error:
+            return Candidate(None, Reading((), (_problem(self.file, error),)))
+        known = self.known()
+        reading = read(
+            config.policies,
+            Context(self.file, plain, config.order, known or None, self._user_id),
+        )
+        return Candidate(config, reading, frozenset(config.accept), own_order)
+
+    def load(self, text: str | bytes) -> bool:
+        """Take in a text; say whether other policies hold now. With mistakes in it only `errors` change."""
+        candidate = self.examine(text)
+        self.errors = candidate.reading.errors
+        if self.errors:
+            return False
+        before = self._effect()
+        self._held = candidate
+        self._read_push()
+        return self._effect() != before
+
+    def take(self, push: PolicyPush) -> bool:
+        """Take in what the anchor offers; say whether other policies or costs hold now."""
+        before = self._effect()
+        self.push = push
+        self._read_push()
+        return self._effect() != before
+
+    def _effect(self) -> tuple[object, ...]:
+        """Return what makes a difference: where in the file a policy stands makes none."""
+        return [replace(policy, line=None) for policy in self.policies], self.costs
+
+    def with_own(self, candidate: Candidate) -> tuple[Policy, ...]:
+        """Return what would hold if a candidate did."""
+        other = PolicyBook(self.file, self._user_id)
+        other.known, other.push, other._held = self.known, self.push, candidate
+        other._read_push()
+        return other.policies
+
+    def _read_push(self) -> None:
+        """Read the push again. What cannot be read of it is left out, and told by `policy show`."""
+        self._pushed, self.push_errors = (), ()
+        if "policies" not in self._held.accept:
+            return
+        context = Context(
+            "the anchor's push", order=self.order, user_id=self._user_id, came_from=FROM_ANCHOR,
+            prefix=f"{FROM_ANCHOR}/", array="policies",
+        )  # fmt: skip
+        reading = read(self.push.policies, context)
+        self._pushed = tuple(policy for policy in reading.policies if policy.label != DEFAULT)
+        self.push_errors = reading.errors
+
+
+def _problem(file: str, error: ConfigError | UnicodeDecodeError) -> Problem:
+    if isinstance(error, ConfigError):
+        where = error.where.removeprefix(file).lstrip(": ")
+        return Problem(file, None, where or "file", error.why, error.fix)
+    return Problem(file, None, "file", f"is not UTF-8 text (byte {error.start})", "Save it as UTF-8.")
