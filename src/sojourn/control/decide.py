@@ -1,23 +1,42 @@
-"""The decision (MMOCE): which network carries the flows, and why.
+"""The decision (MMOCE): which network carries which flows, and why.
 
-Facts about paths come in, `Handover` plans go out, each with the reason that `sojourn log`
-shows. In this version every flow follows one ordered list of networks, but for those that the
-user put elsewhere; a plan is a list of rows already, so that rules by application become
-further rows and nothing else changes.
+Facts about paths and measurements come in, `Handover` plans go out, each with the reason that `sojourn log` shows.
+Every policy has a lane (decide_lanes.py); the last one is the default, for flows that no rule covers. What a lane does
+when something changes:
 
-Timers: settling (a better network is moved back to only after it was good for a while), and
-`GRACE` (a network in use whose address changed is given time to answer on the new one).
+    its network works and fits  -> a better one that has settled: moves (`stay`: only new flows do); else stays
+    works, but does not fit     -> another one that fits: leaves at once; none: `otherwise`
+    does not work               -> the best that fits, at once; none fits: `otherwise`; none works: waits for hope
+
+Lanes whose network is not concerned stay where they are. What the user ordered goes before any policy
+(decide_orders.py). With the default alone one row says everything, and nothing is measured for the decision.
+
+Timers: settling (decide_paths.py, decide_lanes.py), `GRACE`, `RECHECK` while a network is waited for, the minute where
+a policy has times, questions (questions.py), orders that expire.
 """
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec.structs import replace
 
+from sojourn.control.decide_board import Board
+from sojourn.control.decide_lanes import Lane
+from sojourn.control.decide_orders import MAX_MATCHED as MAX_MATCHED
+from sojourn.control.decide_orders import home_of, label_of
+from sojourn.control.decide_paths import FORGIVE as FORGIVE
+from sojourn.control.decide_paths import GRACE as GRACE
+from sojourn.control.decide_paths import Path
+from sojourn.control.decide_paths import PathState as PathState
+from sojourn.control.decide_paths import Preferences as Preferences
+from sojourn.control.decide_paths import ranked as ranked
+from sojourn.control.decide_plan import Change, plan_of, rows_apart
+from sojourn.control.measures import PathMeasured
 from sojourn.control.portals import PathCaptive
+from sojourn.control.questions import AnswerGiven
 from sojourn.model import Flow, Network
 from sojourn.policy.match import Match
-from sojourn.upmt.commands import Everything, Exactly, Matching
+from sojourn.policy.names import application_names
+from sojourn.policy.rules import DEFAULT, Policy, Via
 from sojourn.upmt.host_events import (
     FlowGone,
     Handover,
@@ -30,101 +49,24 @@ from sojourn.upmt.host_events import (
     PathRecovered,
     PathSilent,
     PathTested,
-    PlanRow,
 )
 
-# Ours. Going back costs nothing but patience; flapping costs packets.
-SETTLE_NEW = 1.0
-"""Seconds for which a better network must have worked before flows move to it, when it is simply new."""
-SETTLE_FAILED = 5.0
-"""The same, when it had failed before; doubled at each further failure within `FORGIVE`."""
-SETTLE_LONGEST = 60.0
-FORGIVE = 120.0
-GRACE = 0.5
-"""Seconds a network in use may take to answer after its address changed, while another one works."""
-MAX_MATCHED = 32
-"""Orders by match that are kept; older ones are forgotten."""
+Fact = HostFact | HandoverWanted | PathCaptive | PathMeasured | AnswerGiven
 
 
-class PathState(StrEnum):
-    """What is known of a path to the anchor over one network."""
-
-    TESTING = "testing"
-    WORKS = "works"
-    SILENT = "silent"
-    BLOCKED = "blocked"
-    FAILED = "failed"
-    CAPTIVE = "captive"
-    """Behind a portal that is not open: no failure of the network's, and nothing is put there."""
-
-
-class Path:
-    """One network's path, with its history as far as it matters for a decision."""
-
-    __slots__ = ("failed_at", "failures", "network", "since", "state", "why")
-
-    def __init__(self, network: Network, now: float) -> None:
-        self.network = network
-        self.state = PathState.TESTING
-        self.since = now
-        self.why = "not tested yet"
-        self.failures = 0
-        self.failed_at = float("-inf")
-
-    def become(self, state: PathState, why: str, now: float) -> None:
-        """Change state, and remember a failure for `FORGIVE` seconds."""
-        if state not in (PathState.WORKS, PathState.CAPTIVE) and self.state is PathState.WORKS:
-            self.failures = self.failures + 1 if now - self.failed_at < FORGIVE else 1
-            self.failed_at = now
-        if state is not self.state:
-            self.since = now
-        self.state, self.why = state, why
-
-    def settled_at(self) -> float:
-        """Return when flows may move back to this path, provided that it goes on working."""
-        if self.failures == 0:
-            return self.since + SETTLE_NEW
-        return self.since + min(SETTLE_FAILED * 2.0 ** (self.failures - 1), SETTLE_LONGEST)
-
-
-class Preferences(Struct, frozen=True):
-    """The owner's order of networks: names, kinds, or "*" for all that are left."""
-
-    order: tuple[str, ...] = ("ethernet", "wifi", "cellular", "*")
-
-    def rank(self, network: Network) -> int:
-        """Return a network's place; smaller is better. Its name says more than its kind, that more than "*"."""
-        for word in (network.name, network.interface, network.kind, "*"):
-            if word in self.order:
-                return self.order.index(word)
-        return len(self.order)
-
-
-class Decide:
+class Decide(Board):
     """A machine (machine.py): host facts in, `Handover` plans out."""
 
-    def __init__(self, preferences: Preferences) -> None:
-        self.preferences = preferences
-        self.paths: dict[str, Path] = {}
-        self._history: dict[str, Path] = {}
-        self.active: str | None = None
-        self.wanted: str | None = None
-        """The network that the user ordered for everything; it holds while that network works."""
-        self.pinned: dict[Flow, str] = {}
-        """Flows that the user put on a network; they follow the others while it does not work."""
-        self.matched: dict[Match, str] = {}
-        """The same for all flows that a match covers, those to come not included; the newest orders."""
-        self._placed: dict[Flow | Match, str | None] = {}
-        """Where the pinned and the matched are now."""
-        self._left = "a network is there"
-        """Why there is no active network, for the reason of the next handover."""
+    # -- the machine's surface
 
-    def handle(self, event: HostFact | HandoverWanted | PathCaptive, now: float) -> list[Handover]:
-        """Take in one fact; return the handover that follows from it, if one does."""
+    def handle(self, event: Fact, now: float) -> list[Handover]:
+        """Take in one fact; return the handovers that follow from it."""
         match event:
             case PathOpened(network):
                 self._opened(network, now)
             case PathTested(name) | PathRecovered(name):
+                if isinstance(event, PathTested) and name in self.paths:
+                    self.measures.tested(name, event.rtt)
                 self._become(name, PathState.WORKS, "answers", now)
             case PathSilent(name, after):
                 self._become(name, PathState.SILENT, f"no answer for {after * 1000:.0f} ms", now)
@@ -136,45 +78,52 @@ class Decide:
                 self._become(name, PathState.CAPTIVE, "its portal is closed", now)
             case PathGone(name, why):
                 self._gone(name, why, now)
+            case PathMeasured(name):
+                if name in self.paths:
+                    self.measures.take(event, now)
+                if not any(lane.measured for lane in self.lanes.values()):
+                    return []
             case FlowGone(flow):
-                self.pinned.pop(flow, None)
-                self._placed.pop(flow, None)
+                self.flows.ended(flow)
+                self.orders.forget_flow(flow)
                 return []
+            case AnswerGiven():
+                self.questions.answer(event)
             case HandoverWanted():
                 return self._ordered(event, now)
         return self._choose(now)
 
     def deadline(self) -> float | None:
-        """Return when a better path will have settled, or the grace of a path in use ends."""
-        best = self._best_working()
-        active = self.paths.get(self.active or "")
-        times: list[float] = []
-        if active is None or best is None:
-            return None
-        if active.state is PathState.WORKS:
-            in_use = [self.paths[name] for name in {*self._placed.values()} if name in self.paths]
+        """Return when time alone may be a reason to decide otherwise."""
+        times = [lane.due for lane in self.lanes.values()]
+        times += [self.questions.deadline(), self.orders.deadline()]
+        if (active := self.paths.get(self.active or "")) is not None and active.works:
+            in_use = [self.paths[name] for name in {*self.orders.placed.values()} if name in self.paths]
             times += [path.since + GRACE for path in in_use if path.state is PathState.TESTING]
-            if best is not active and self.active != self.wanted:
-                times.append(best.settled_at())
-        elif active.state is PathState.TESTING:
-            times.append(active.since + GRACE)
-        return min(times, default=None)
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[Handover]:
         """Decide again: time itself can be the reason."""
+        self.questions.tick(now)
         return self._choose(now)
+
+    def replace_policies(self, policies: Sequence[Policy], now: float) -> list[Handover]:
+        """Go by other policies from now on. Lanes whose policy only changed keep their place until it does not fit."""
+        before = self.rules
+        self._set_policies(policies)
+        self._relabel()
+        return self._settle(now, self._all("the policies have changed") if self.rules != before else [])
+
+    # -- facts
 
     def _opened(self, network: Network, now: float) -> None:
         path = self.paths.get(network.name)
+        self.measures.opened(network.name)
         if path is None:
-            path = Path(network, now)
-            before = self._history.pop(network.name, None)
-            if before is not None and now - before.failed_at < FORGIVE:
-                path.failures, path.failed_at = before.failures, before.failed_at
-            self.paths[network.name] = path
+            path = self.paths[network.name] = Path(network, now)
+            path.remember(self._history.pop(network.name, None), now)
         else:
-            path.network = network
-            path.state, path.since, path.why = PathState.TESTING, now, "address changed"
+            path.reopen(network, now)
 
     def _become(self, name: str, state: PathState, why: str, now: float) -> None:
         path = self.paths.get(name)
@@ -183,137 +132,168 @@ class Decide:
 
     def _gone(self, name: str, why: str, now: float) -> None:
         path = self.paths.pop(name, None)
+        self.measures.gone(name)
+        self._measured_at.pop(name, None)
         if path is not None:
             path.become(PathState.FAILED, why, now)
             self._history[name] = path
-        if name == self.active:
-            self.active, self._left = None, f"{name}: {why}"
-        if name == self.wanted:
-            self.wanted = None
+        for lane in self.lanes.values():
+            lane.network_gone(name, why)
+        if name == self.orders.everything:
+            self.orders.everything = None
+
+    # -- choosing
+
+    def _choose(self, now: float) -> list[Handover]:
+        return self._settle(now, [])
+
+    def _settle(self, now: float, first: list[Change]) -> list[Handover]:
+        """Look at all lanes; return what follows from their changes, and from `first`, which happened before."""
+        for name in self.orders.expire(self.paths, now):
+            first = [*first, *self._release(name, f"{name}'s network has not come back")]
+        everything = self._everything(now)
+        moved = {change.lane for change in first}
+        changes = list(first)
+        for lane in reversed(self.lanes.values()):  # the default first: others may follow it
+            changes += [
+                change
+                for change in self._look(lane, everything, now)
+                if change.lane not in moved or change.leaves is not None
+            ]
+        return self._handovers(changes, now)
+
+    def _look(self, lane: Lane, everything: str | None, now: float) -> list[Change]:
+        home = self._home(lane)
+        if home is not None:
+            ordered = self.paths.get(self.orders.applications[lane.label.removeprefix(label_of(""))])
+            if ordered is not None and (
+                ordered.works or (lane.place == ordered.network.name and ordered.may_stay(now))
+            ):
+                return self._chooser.follow(lane, ordered.network.name, "works again", now)
+            return self._chooser.follow_lane(lane, home, now)
+        if lane.policy.via is Via.DIRECT and lane.label != DEFAULT:
+            return self._chooser.follow_lane(lane, self._default, now)
+        return self._chooser.choose(lane, everything, now)
+
+    def _everything(self, now: float) -> str | None:
+        """Return the network that the user ordered for everything, if it works; an order that cannot be met ends."""
+        name = self.orders.everything
+        path = self.paths.get(name or "")
+        if name is None or (path is not None and path.works):
+            return name
+        others = any(other.works for other in self.paths.values())
+        if path is None or (others and not path.may_stay(now)):
+            self.orders.everything = None
+        return None
+
+    def _handovers(self, changes: Sequence[Change], now: float) -> list[Handover]:
+        """Make handovers of changes: one for all that have the same reason, the rules with the first."""
+        groups: dict[tuple[str | None, str], list[Change]] = {}
+        for change in changes:
+            groups.setdefault((change.came_from, change.reason), []).append(change)
+        moving = any(not change.only_new for change in changes)
+        apart = self._place_anew(now) if moving else {}
+        out = []
+        for (came_from, reason), group in groups.items():
+            plan = plan_of(group, self.lanes, self.flows)
+            if plan:
+                plan, apart = (*plan, *rows_apart(apart)), {}
+            out.append(Handover(plan, reason, came_from))
+        active = self.paths.get(self.active or "")
+        if not moving and active is not None and active.works:
+            out += self._place_apart(now)
+        return self._with_rules(out)
+
+    def _with_rules(self, handovers: list[Handover]) -> list[Handover]:
+        """Say where flows to come go, if that changed, with the first handover."""
+        rules = self.rules
+        if rules == self._told or not self.paths:
+            return [handover for handover in handovers if handover.plan]
+        self._told = rules
+        if not handovers:
+            return [Handover((), "for flows to come", None, rules)]
+        first = replace(handovers[0], rules=rules)
+        return [first, *(handover for handover in handovers[1:] if handover.plan)]
+
+    # -- what the user puts apart
 
     def _ordered(self, order: HandoverWanted, now: float) -> list[Handover]:
         """Carry out the user's order, unless the network has gone since it was given."""
+        if order.network is None:
+            return self._released(order, now)
         if order.network not in self.paths:
             return []
         reason = f"ordered {order.reason}"
+        if order.application is not None:
+            return self._ordered_application(order.application, order.network, reason, now)
         if order.match is None and order.flows is None:
-            if not self._works(order.network) and self._best_working() is not None:
-                return []
-            self.wanted = order.network
-            self.pinned.clear()
-            self.matched.clear()
-            self._placed.clear()
-            return self._move(order.network, reason, now)
+            return self._ordered_everything(order.network, reason, now)
         apart: tuple[Flow | Match, ...]
         if order.match is not None:
             apart = (order.match,)
-            self.matched.pop(order.match, None)
-            self.matched[order.match] = order.network
-            if len(self.matched) > MAX_MATCHED:
-                oldest = next(iter(self.matched))
-                del self.matched[oldest]
-                self._placed.pop(oldest, None)
+            self.orders.match(order.match, order.network)
         else:
             apart = order.flows or ()
-            self.pinned.update(dict.fromkeys(order.flows or (), order.network))
-        place = order.network if self._works(order.network) or self.active is None else self.active
-        self._placed.update(dict.fromkeys(apart, place))
-        return [Handover(_rows(dict.fromkeys(apart, place)), reason, self.active)]
+            self.orders.pin(order.flows or (), order.network)
+        works = self._works(order.network) or self.active is None
+        places = {one: order.network if works else self._others(one) for one in apart}
+        self.orders.placed.update(places)
+        self.flows.moved_exactly(order.flows or (), order.network)
+        return [Handover(rows_apart(places), reason, self.active)]
 
-    def _choose(self, now: float) -> list[Handover]:
-        active = self.paths.get(self.active or "")
-        best = self._best_working()
-        if self.wanted is not None:
-            wanted = self.paths.get(self.wanted)
-            if wanted is not None and wanted.state is PathState.WORKS:
-                best = wanted
-            elif wanted is None or (best is not None and not _may_stay(wanted, now)):
-                self.wanted = None
-        if active is not None and active.state is PathState.WORKS:
-            if best is None or best is active or (best.network.name != self.wanted and now < best.settled_at()):
-                return self._place_apart(now)
-            return self._move(best.network.name, f"{best.network.name} is preferred to {active.network.name}", now)
-        if best is not None:
-            if active is not None and _may_stay(active, now):
-                return []
-            return self._move(best.network.name, self._why_left(), now)
-        return self._without_working(active, now)
-
-    def _without_working(self, active: Path | None, now: float) -> list[Handover]:
-        """No path is known to work: stay where hope is, or try the newest one unseen (opportunistic set-up)."""
-        if active is not None and active.state is not PathState.FAILED:
-            untested = [path for path in self.paths.values() if path.state is PathState.TESTING and path is not active]
-            if active.state is PathState.TESTING or not untested:
-                return []
-        hopeful = [path for path in self.paths.values() if path.state in (PathState.TESTING, PathState.SILENT)]
-        if not hopeful:
+    def _ordered_everything(self, network: str, reason: str, now: float) -> list[Handover]:
+        if not self._works(network) and any(path.works for path in self.paths.values()):
             return []
-        first = min(hopeful, key=lambda path: (path.state is not PathState.TESTING, self._rank(path)))
-        return self._move(first.network.name, self._why_left(), now)
+        self.orders.clear()
+        self.orders.everything = network
+        self._make_lanes()
+        self._relabel()
+        changes = []
+        for lane in self.lanes.values():
+            if not lane.policy.blocked:
+                changes.append(Change(lane.label, reason, lane.place))
+                lane.behind.clear()
+                lane.go(network, reason, now)
+        return self._handovers(changes, now) + self._choose(now)
 
-    def _why_left(self) -> str:
-        path = self.paths.get(self.active or "")
-        return self._left if path is None else f"{path.network.name}: {path.why}"
+    def _ordered_application(self, name: str, network: str, reason: str, now: float) -> list[Handover]:
+        """Make a rule above all others; its place is the network, or where the application was while that is down."""
+        before = self.lanes.get(label_of(name)) or self.lanes[home_of(name, self.policies).label]
+        came_from = before.place
+        self.orders.application(name, network)
+        self._make_lanes()
+        self._relabel()
+        lane = self.lanes[label_of(name)]
+        lane.go(network if self._works(network) else came_from, reason, now)
+        changes = [Change(lane.label, reason, came_from)]
+        return self._handovers(changes, now) + self._choose(now)
 
-    def _best_working(self) -> Path | None:
-        """Return the working path that the owner prefers; of several alike the one in use."""
-        working = [path for path in self.paths.values() if path.state is PathState.WORKS]
-        return min(working, key=self._rank, default=None)
+    def _released(self, order: HandoverWanted, now: float) -> list[Handover]:
+        """Give what was ordered back to the policies."""
+        reason = f"released {order.reason}"
+        if order.application is not None:
+            return self._settle(now, self._release(order.application, reason))
+        apart: list[Flow | Match] = [] if order.match is None else [order.match]
+        apart += order.flows or ()
+        if not apart:
+            names = list(self.orders.applications)
+            self.orders.clear()
+            return self._settle(now, self._all(reason, remake=bool(names)))
+        places = {one: self._others(one) for one in apart}
+        for one in apart:
+            if isinstance(one, Match):
+                self.orders.forget_match(one)
+            else:
+                self.orders.forget_flow(one)
+        self.flows.moved_exactly([one for one in apart if isinstance(one, Flow)], self.active)
+        return [Handover(rows_apart(places), reason, None)]
 
-    def _rank(self, path: Path) -> tuple[int, bool, str]:
-        return (self.preferences.rank(path.network), path.network.name != self.active, path.network.name)
-
-    def _works(self, name: str) -> bool:
-        path = self.paths.get(name)
-        return path is not None and path.state is PathState.WORKS
-
-    # -- everything, and what the user put apart from it
-
-    def _move(self, name: str, reason: str, now: float) -> list[Handover]:
-        came_from, self.active = self.active, name
-        self._placed = {select: self._place_of(select, wanted, now) for select, wanted in self._apart()}
-        elsewhere = {select: place for select, place in self._placed.items() if place != name}
-        return [Handover((PlanRow(Everything(), name), *_rows(elsewhere)), reason, came_from)]
-
-    def _apart(self) -> list[tuple[Flow | Match, str]]:
-        return [*self.matched.items(), *self.pinned.items()]
-
-    def _place_of(self, select: Flow | Match, wanted: str, now: float) -> str | None:
-        path = self.paths.get(wanted)
-        stays = path is not None and self._placed.get(select) == wanted and _may_stay(path, now)
-        return wanted if stays or self._works(wanted) else self.active
-
-    def _place_apart(self, now: float) -> list[Handover]:
-        """Let what was put on a network that fails follow the others, and bring it back when that works again."""
-        moves: dict[tuple[str | None, str | None], dict[Flow | Match, str | None]] = {}
-        for select, wanted in self._apart():
-            before, place = self._placed.get(select), self._place_of(select, wanted, now)
-            if before != place:
-                self._placed[select] = place
-                moves.setdefault((before, place), {})[select] = place
-        return [Handover(_rows(rows), self._why_apart(*way), way[0]) for way, rows in moves.items()]
-
-    def _why_apart(self, before: str | None, place: str | None) -> str:
-        path = self.paths.get(before or "") or self._history.get(before or "")
-        if path is None or path.state is PathState.WORKS:
-            return f"{place} works again"
-        return f"{before}: {path.why}"
-
-
-def _may_stay(path: Path, now: float) -> bool:
-    return path.state is PathState.TESTING and now < path.since + GRACE
-
-
-def _rows(places: Mapping[Flow | Match, str | None]) -> tuple[PlanRow, ...]:
-    """Return rows for matches, then one for the flows of each network."""
-    rows = [PlanRow(Matching(select), place) for select, place in places.items() if isinstance(select, Match)]
-    flows: dict[str | None, list[Flow]] = {}
-    for select, place in places.items():
-        if isinstance(select, Flow):
-            flows.setdefault(place, []).append(select)
-    return (*rows, *(PlanRow(Exactly(tuple(some)), place) for place, some in flows.items()))
-
-
-def ranked(preferences: Preferences, networks: Sequence[Network]) -> list[Network]:
-    """Return networks in the owner's order, the best first."""
-    return sorted(networks, key=lambda network: (preferences.rank(network), network.name))
+    def _release(self, application: str, reason: str) -> list[Change]:
+        """End an application's order; its flows go back to where the rules that cover them have theirs."""
+        labels = {known.label for known in self.flows.made_by(application, application_names)}
+        if not self.orders.forget_application(application) and label_of(application) not in self.lanes:
+            return []
+        self._make_lanes()
+        self._relabel()
+        labels = {known.label for known in self.flows.made_by(application, application_names)} or labels
+        return [change for change in self._all(reason) if change.lane in labels or not len(self.flows)]

@@ -113,12 +113,15 @@ class Handover(Struct, frozen=True, tag=True):
 
 
 class HandoverWanted(Struct, frozen=True, tag=True):
-    """The user's order (`sojourn handover`). Neither `flows` nor `match` = everything."""
+    """The user's order (`sojourn handover`). Neither `flows` nor `match` nor `application` = everything."""
 
-    network: str
+    network: str | None
+    """None: what was ordered before is released, and goes back to where the policies want it."""
     flows: tuple[Flow, ...] | None = None
     match: Match | None = None
     reason: str = "by the user"
+    application: str | None = None
+    """Its flows, those to come included."""
 
 
 class HandoverDone(Struct, frozen=True, tag=True):
