@@ -1,0 +1,252 @@
+"""A crowd of mobile hosts in one process, for bench/scale.py: each registers over TLS and has tunnels of its own.
+
+Everything on the wire is the real protocol: SIP over TLS 1.3 by the host's own machine, sealed tunnels by the host's
+own forwarder with probes, epochs and address proofs. Only the sockets are shared: a tunnel is known by its index.
+
+`python -m bench._crowd TOKENS SOURCES` reads one join token a line from the file TOKENS, and uses SOURCES addresses
+from 192.0.2.10 on; then orders from standard input, one
+JSON object a line, each answered by one: {"register": n}, {"flows": each}, {"send": packets, "hosts": n}.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench._ground import TARGET
+from sojourn.control.token import JoinToken, parse
+from sojourn.datapath.memory import MemoryDataPath
+from sojourn.linux.sip_transport import TlsClient
+from sojourn.model import AssociationId, Endpoint, TunnelId
+from sojourn.packet.ip import udp_packet
+from sojourn.upmt.association import (
+    Associated,
+    AssociationClient,
+    AssociationSettings,
+    ChannelOpened,
+    CredentialIssued,
+    Refused,
+    SendSip,
+    SipReceived,
+)
+from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, Role, SetDefault, Setup
+from sojourn.upmt.events import TunnelTested
+from sojourn.upmt.lease import Lease
+
+AT_ONCE = 24
+TUNNELS = 3
+SOCKETS = 64
+KEEP_ALIVE = 3600.0
+PAYLOAD = b"x" * 100
+PORT = 3000
+SO_RCVBUFFORCE = 33
+
+
+def now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Member:
+    """One host of the crowd."""
+
+    def __init__(self, number: int, token: JoinToken, source: str) -> None:
+        self.number = number
+        self.token = token
+        self.source = source
+        self.lease: Lease | None = None
+        self.refused: str | None = None
+
+    async def register(self) -> None:
+        """Associate, as `sojourn host` does at its first start, and hang up."""
+        token, over = self.token, asyncio.Event()
+        client = AssociationClient(
+            AssociationSettings(token.user, token.address, f"crowd{self.number}", token.password, expires=3600),
+            os.urandom,
+        )
+
+        def closed(why: str) -> None:
+            self.refused = self.refused or why
+            over.set()
+
+        def obey(commands: list[Any]) -> None:
+            for command in commands:
+                match command:
+                    case SendSip(_, data):
+                        transport.send(data)
+                    case Associated(lease):
+                        self.lease = lease
+                        over.set()
+                    case Refused(status, why):
+                        self.refused = f"{status} {why}"
+                        over.set()
+                    case CredentialIssued():
+                        pass
+
+        transport = TlsClient(
+            Endpoint(token.address, token.port),
+            spki=token.spki,
+            source=self.source,
+            interface=None,
+            on_open=lambda local: obey(client.handle(ChannelOpened(1, local, True), now())),
+            on_message=lambda data: obey(client.handle(SipReceived(1, data), now())),
+            on_close=closed,
+        )
+        running = asyncio.ensure_future(transport.run())
+        await over.wait()
+        transport.close()
+        await running
+
+
+class Crowd:
+    """All of them, their forwarder and its sockets."""
+
+    def __init__(self, tokens: list[JoinToken], sources: list[str]) -> None:
+        self.members = [Member(n, token, sources[n % len(sources)]) for n, token in enumerate(tokens)]
+        self.registered = 0
+        self.tested = 0
+        self.path = MemoryDataPath(now, emit=self._event, random=os.urandom)
+        self.path.on_outer = self._send
+        self.sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(SOCKETS)]
+        self.poll = select.epoll()
+        for number, each in enumerate(self.sockets):
+            each.bind((sources[number % len(sources)], 0))
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+            self.poll.register(each.fileno(), select.EPOLLIN)
+        self.by_fd = {each.fileno(): each for each in self.sockets}
+        self.packets: list[list[bytes]] = []
+        self.lost_sends = 0
+
+    def _event(self, event: object) -> None:
+        if isinstance(event, TunnelTested):
+            self.tested += 1
+
+    def _send(self, tunnel: TunnelId, datagram: bytes, destination: Endpoint, _fragment: bool) -> None:
+        try:
+            self.sockets[tunnel % SOCKETS].sendto(datagram, (destination.address, destination.port))
+        except BlockingIOError:
+            self.lost_sends += 1
+
+    async def register(self, upto: int) -> dict[str, Any]:
+        """Register further members until there are `upto`; return how fast."""
+        waiting = iter(self.members[self.registered : upto])
+        began, spent = time.monotonic(), time.process_time()
+
+        async def work() -> None:
+            for member in waiting:
+                for _ in range(5):  # TLS handshakes cost the anchor: a refused one is tried again
+                    await member.register()
+                    if member.lease is not None:
+                        break
+                    await asyncio.sleep(0.2)
+                else:
+                    raise RuntimeError(f"member {member.number}: {member.refused}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.create_task(work())
+        took, count = time.monotonic() - began, upto - self.registered
+        self.registered = upto
+        return {"seconds": round(took, 2), "per_s": round(count / took, 1),
+                "crowd_cpu_s": round(time.process_time() - spent, 2)}  # fmt: skip
+
+    def open(self, since: int) -> dict[str, Any]:
+        """Open the tunnels of the members from `since` on, and wait until each has been tested."""
+        path = self.path
+        first = self.members[0].lease
+        assert first is not None
+        path.submit([Setup(Role.HOST, "crowd", first.mtu, inner_addresses=first.inner_addresses)])
+        wanted, began = self.tested, time.monotonic()
+        for number in range(since, self.registered):
+            lease = self.members[number].lease
+            assert lease is not None
+            assert lease.secret is not None
+            mine = AssociationId(number)
+            path.submit(
+                [AddAssociation(mine, lease.vipa, lease.vipa6, lease.tunnels), InstallSecret(mine, lease.secret)]
+            )
+            for tunnel in lease.tunnels[:TUNNELS]:
+                opened = OpenTunnel(mine, tunnel, "", Endpoint("0.0.0.0", 0), lease.endpoints[0], keep_alive=KEEP_ALIVE)
+                path.submit([opened])
+                wanted += 1
+            path.submit([SetDefault(mine, lease.tunnels[0])])
+            self.turn(0.0)
+        until = time.monotonic() + 120.0
+        while self.tested < wanted and time.monotonic() < until:
+            self.turn(0.01)
+        return {"tunnels": self.tested, "missing": wanted - self.tested, "seconds": round(time.monotonic() - began, 2)}
+
+    def flows(self, each: int) -> dict[str, Any]:
+        """Make the first packet of each flow: `each` a member."""
+        self.packets = []
+        for member in self.members[: self.registered]:
+            assert member.lease is not None
+            self.packets.append([
+                udp_packet(Endpoint(member.lease.vipa, 10000 + port), Endpoint(TARGET, PORT), PAYLOAD)
+                for port in range(each)
+            ])  # fmt: skip
+        sent = self.send(each * self.registered, self.registered)
+        return {"flows": each * self.registered, **sent}
+
+    def send(self, count: int, hosts: int, per_second: float = 3000.0) -> dict[str, Any]:
+        """Send `count` packets, one after the other from each of `hosts` members, from all of their flows in turn."""
+        began, forwarder = time.monotonic(), self.path.forwarder
+        for number in range(count):
+            member, place = number % hosts, number // hosts
+            mine = self.packets[member]
+            forwarder.from_inner(mine[place % len(mine)], now())
+            if number % 16 == 0:
+                ahead = began + number / per_second - time.monotonic()
+                self.turn(max(0.0, ahead))
+        self.turn(0.2)
+        return {"packets": count, "seconds": round(time.monotonic() - began, 2), "lost_sends": self.lost_sends}
+
+    def turn(self, wait: float) -> None:
+        """Take in what has come, for `wait` seconds at least."""
+        until = time.monotonic() + wait
+        while True:
+            ready = self.poll.poll(max(0.0, until - time.monotonic()))
+            for fd, _ in ready:
+                with contextlib.suppress(BlockingIOError):
+                    for _ in range(64):
+                        data, source = self.by_fd[fd].recvfrom(65536)
+                        tunnel = TunnelId(int.from_bytes(data[1:4]))
+                        self.path.forwarder.from_outer(data, Endpoint(*source), now(), tunnel)
+            due = self.path.forwarder.deadline()
+            if due is not None and due <= now():
+                self.path.forwarder.tick(now())
+            if not ready and time.monotonic() >= until:
+                self.path.delivered.clear()
+                return
+
+
+def main() -> None:
+    tokens = [parse(line) for line in Path(sys.argv[1]).read_text().split()]
+    sources = [str(ipaddress.ip_address("192.0.2.10") + number) for number in range(int(sys.argv[2]))]
+    crowd = Crowd(tokens, sources)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "register" in order:
+            before = crowd.registered
+            answer = asyncio.run(crowd.register(order["register"]))
+            answer["open"] = crowd.open(before)
+        elif "flows" in order:
+            answer = crowd.flows(order["flows"])
+        elif "send" in order:
+            answer = crowd.send(order["send"], order["hosts"])
+        elif "idle" in order:
+            crowd.turn(order["idle"])
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
