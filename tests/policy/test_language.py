@@ -190,7 +190,8 @@ def test_every_preset_that_needs_nothing_stands_alone() -> None:
         ('stay = "yes"', "host.toml:2: policy[0].stay: 'yes' is not true or false. Write it without quotes."),
         ('otherwise = "wait"', "host.toml:2: policy[0].otherwise: 'wait' is not known here. "
          "Write one of hold, any, direct, block, ask."),
-        ('name = "a/b"', "host.toml:2: policy[0].name: 'a/b' cannot be a name. Use at most 52 letters, and no '/'."),
+        ('name = "a/b"', "host.toml:2: policy[0].name: 'a/b' cannot be a name. "
+         "Use at most 52 letters, no '/' and no ':'."),
         ('otherwise = "ask"\nask_default = "ask"', "host.toml:3: policy[0].ask_default: a question cannot answer "
          'itself. Write "hold", "any" or "block".'),
         ('ask_timeout = "0s"', "host.toml:2: policy[0].ask_timeout: is not between 1 s and 24 h. "

@@ -301,6 +301,6 @@ def _times(value: object) -> tuple[str, ...]:
 
 def _name(value: object) -> str:
     (text,) = strings(value, most=1)
-    if len(text) > MAX_NAME - 12 or "/" in text or not text.isprintable():
-        raise ValueError(f"{text[:20]!r} cannot be a name: use at most {MAX_NAME - 12} letters, and no '/'")
+    if len(text) > MAX_NAME - 12 or set("/:") & set(text) or not text.isprintable():
+        raise ValueError(f"{text[:20]!r} cannot be a name: use at most {MAX_NAME - 12} letters, no '/' and no ':'")
     return text

@@ -166,4 +166,4 @@ def automatic_label(table: Mapping[str, Any], subject: Subject) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() and letter != "/" else "_" for letter in text) or "policy"
+    return "".join(letter if letter.isprintable() and letter not in "/:" else "_" for letter in text) or "policy"
