@@ -4,9 +4,12 @@ import pytest
 
 from sojourn.control.decide import GRACE, Decide, Preferences
 from sojourn.control.host_control import ControlCommand, Entry, HostControl
+from sojourn.control.policies import PoliciesChanged
+from sojourn.control.questions import AnswerGiven
 from sojourn.model import TunnelId
 from sojourn.packet import ip
 from sojourn.policy.match import parse
+from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require
 from sojourn.sip import message
 from sojourn.upmt import events, signals
 from sojourn.upmt.association import ChannelClosed
@@ -153,3 +156,21 @@ def test_the_deadline_is_the_earlier_of_both() -> None:
     control.tell(events.TunnelFailed(control.host.tunnel(0), "no route"), 41.0)
     assert control.machine.deadline() == 41.0 + REOPEN_AFTER
     assert any(isinstance(command, OpenTunnel) for command in control.machine.tick(41.0 + REOPEN_AFTER))
+
+
+def test_other_policies_move_flows_in_the_turn_that_brings_them() -> None:
+    control = on_both()
+    commands = control.tell(PoliciesChanged((Policy(DEFAULT, networks=("cellular", "*")),)), 31.0)
+    moves = [command for command in commands if isinstance(command, MoveFlows)]
+    assert moves == [everything(2, control.host.tunnel(1))]
+    assert control.machine.decide.active == "phone"
+
+
+def test_an_answer_moves_the_flows_that_waited_for_it() -> None:
+    control = on_both()
+    asking = Policy(DEFAULT, require=Require(cost=("nothing",)), otherwise=Otherwise.ASK)
+    control.tell(PoliciesChanged((asking,)), 31.0)
+    (question,) = control.machine.decide.questions.open
+    assert control.machine.decide.active is None
+    control.tell(AnswerGiven(question.id, "phone"), 32.0)
+    assert control.machine.decide.active == "phone"

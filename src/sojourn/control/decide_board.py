@@ -19,7 +19,8 @@ from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.questions import Questions
 from sojourn.model import Flow, Network
 from sojourn.policy.match import Match
-from sojourn.policy.rules import DEFAULT, Policy, Require, Rule, Via
+from sojourn.policy.rank import Ranking
+from sojourn.policy.rules import DEFAULT, Facts, Policy, Require, Rule, Via
 from sojourn.policy.spans import LocalTime
 from sojourn.policy.subject import compile_rules
 from sojourn.upmt.host_events import Handover, RuleRow
@@ -101,6 +102,14 @@ class Board:
             if lane.policy.via is Via.DIRECT or lane.direct
         )
 
+    def ranking_of(self, label: str, now: float) -> Ranking:
+        """Return in which order a policy's lane sees the networks now, and why not each (`policy explain`)."""
+        return self._chooser.ranking(self.lanes[label], now)
+
+    def facts_of(self, now: float) -> list[Facts]:
+        """Return what policies are told of each network now."""
+        return [self._chooser.facts(path, now) for path in self.paths.values()]
+
     def facts(self, now: float) -> dict[str, str]:
         """Return in a few words what is known of each network: the cause of a decision, for the roaming log."""
         return {name: self._chooser.words(path, now) for name, path in sorted(self.paths.items())}
@@ -129,7 +138,7 @@ class Board:
     def _default(self) -> Lane:
         return self.lanes[DEFAULT]
 
-    def _set_policies(self, policies: Sequence[Policy]) -> None:
+    def _set_policies(self, policies: Sequence[Policy], why: str = "a network is there") -> None:
         """Take over policies; lanes that stay keep what they know. The default takes every network, some day."""
         own = [policy for policy in policies if policy.label != DEFAULT]
         default = next(
@@ -138,17 +147,18 @@ class Board:
         if default.require == Require() and "*" not in default.networks:
             default = replace(default, networks=(*default.networks, "*"))
         self.policies = (*own, default)
-        self._make_lanes()
+        self._make_lanes(why)
         self.questions.keep_only(list(self.lanes))
 
-    def _make_lanes(self) -> None:
+    def _make_lanes(self, why: str = "a network is there") -> None:
+        """Make a lane for each order and policy that has none; `why` is the reason of its first move."""
         orders = [
             policy_of(name, network, home_of(name, self.policies))
             for name, network in reversed(self.orders.applications.items())
         ]
         before, self.lanes = self.lanes, {}
         for policy in (*orders, *self.policies):
-            lane = self.lanes[policy.label] = before.get(policy.label) or Lane(policy)
+            lane = self.lanes[policy.label] = before.get(policy.label) or Lane(policy, why)
             lane.policy = policy
 
     def _relabel(self) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from sojourn.control.decide import Decide
+from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portal_gate import PortalGate, Told
 from sojourn.control.portals import PathCaptive, PathReleased, PortalProbed, Portals, ProbePortal, ProbeWanted
+from sojourn.control.questions import AnswerGiven
 from sojourn.model import Network
 from sojourn.upmt.association_events import CredentialIssued, Left, SendSip
 from sojourn.upmt.commands import AnyCommand
@@ -46,7 +48,10 @@ from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
 _OF_PORTALS = (NetworkDescribed, PortalProbed, ProbeWanted)
 _OF_BOTH = (NetworkUp, NetworkChanged, NetworkDown)
-ControlEvent = HostEvent | HandoverWanted | NetworkUnderstood | NetworkDescribed | PortalProbed | ProbeWanted
+ControlEvent = (
+    HostEvent | HandoverWanted | NetworkUnderstood | NetworkDescribed | PortalProbed | ProbeWanted
+    | PoliciesChanged | AnswerGiven
+)  # fmt: skip
 
 
 class Entry(Struct, frozen=True, tag=True):
@@ -75,8 +80,10 @@ class HostControl:
 
     def handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         """Take in one event."""
-        if isinstance(event, HandoverWanted):
+        if isinstance(event, HandoverWanted | AnswerGiven):
             return self._hand_over(self.decide.handle(event, now), now)
+        if isinstance(event, PoliciesChanged):
+            return self._hand_over(self.decide.replace_policies(event.policies, now), now)
         if isinstance(event, NetworkUnderstood):
             return self._understood(event, now)
         if isinstance(event, _OF_PORTALS):
