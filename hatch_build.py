@@ -89,7 +89,7 @@ def build_bpf(root: Path) -> list[Path]:
     objects = []
     for source in sources:
         made = source.with_suffix(".o")
-        run(clang, *target, "-g", "-O2", "-Wall", f"-I/usr/include/{multiarch}", "-c", source, "-o", made)
+        run(clang, *target, "-mcpu=v3", "-g", "-O2", "-Wall", f"-I/usr/include/{multiarch}", "-c", source, "-o", made)
         objects.append(made.relative_to(root))
     return objects
 

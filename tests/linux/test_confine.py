@@ -86,6 +86,13 @@ def test_a_forbidden_system_call_is_refused_before_its_arguments_are_looked_at(n
 
 
 @needs_filter
+def test_of_the_bpf_calls_only_looking_into_a_map_that_one_has_is_left() -> None:
+    number = confine.ARCHITECTURES[platform.machine()].bpf
+    answers = [confined(partial(call, number, command, 0, 0)) for command in range(6)]
+    assert answers == [repr("EPERM") if command != confine.BPF_MAP_LOOK_UP else repr("EINVAL") for command in range(6)]
+
+
+@needs_filter
 def test_a_process_cannot_be_started_by_any_of_the_ways_python_has() -> None:
     assert "PermissionError" in confined(lambda: os.execv("/bin/true", ["true"]))
     assert "PermissionError" in confined(os.fork)
@@ -202,7 +209,7 @@ def test_the_numbers_are_those_of_the_kernels_headers() -> None:
             expected = defined.get(name)
             assert numbers[column] == (int(expected) if expected else None), (header, name)
         machine = confine.ARCHITECTURES[("x86_64", "aarch64")[column]]
-        for name in ("seccomp", "socket", "clone", "clone3"):
+        for name in ("seccomp", "socket", "clone", "clone3", "bpf"):
             assert getattr(machine, name) == int(defined[name])
 
 
@@ -237,7 +244,7 @@ def test_the_filter_decides_as_its_table_says_on_either_machine(machine: str) ->
     architecture = confine.ARCHITECTURES[machine]
     allow, refuse = 0x7FFF0000, 0x00050000
     forbidden = {numbers[architecture.column] for numbers in confine.FORBIDDEN.values()} - {None}
-    special = {architecture.socket, architecture.clone, architecture.clone3}
+    special = {architecture.socket, architecture.clone, architecture.clone3, architecture.bpf}
     for number in range(500):
         if number not in special:
             assert verdict(architecture, number) == (refuse | errno.EPERM if number in forbidden else allow), number
@@ -250,6 +257,9 @@ def test_the_filter_decides_as_its_table_says_on_either_machine(machine: str) ->
         socket.AF_INET6,
         socket.AF_NETLINK,
     ]
+    allowed = [command for command in range(64) if verdict(architecture, architecture.bpf, command) == allow]
+    assert allowed == list(confine.BPF_COMMANDS)
+    assert verdict(architecture, architecture.bpf, 5) == refuse | errno.EPERM  # to load a program
     assert verdict(architecture, 0, audit=0x40000003) == 0x80000000  # a 32-bit call: kill
     if machine == "x86_64":
         assert verdict(architecture, 0x40000000) == refuse | errno.EPERM  # x32

@@ -2,8 +2,9 @@
 
 Afterwards it holds CAP_NET_ADMIN and CAP_NET_RAW, can gain nothing, leaves no core file with keys in
 it, and is refused every system call that starts programs, looks into other processes, mounts,
-loads code into the kernel or changes namespaces. What a machine or container does not let us
-take away is named in the answer; the caller says so in its log and goes on.
+loads code into the kernel or changes namespaces. Of bpf(2) it may look up elements of maps that it was
+given. What a machine or container does not let us take away is named in the answer; the caller says
+so in its log and goes on.
 """
 
 import ctypes
@@ -52,11 +53,12 @@ class Architecture(Struct, frozen=True):
     socket: int
     clone: int
     clone3: int
+    bpf: int
 
 
 ARCHITECTURES: Final = {
-    "x86_64": Architecture(0, 0xC000003E, 317, 41, 56, 435),
-    "aarch64": Architecture(1, 0xC00000B7, 277, 198, 220, 435),
+    "x86_64": Architecture(0, 0xC000003E, 317, 41, 56, 435, 321),
+    "aarch64": Architecture(1, 0xC00000B7, 277, 198, 220, 435, 280),
 }
 
 FORBIDDEN: Final[dict[str, tuple[int | None, int | None]]] = {
@@ -71,7 +73,7 @@ FORBIDDEN: Final[dict[str, tuple[int | None, int | None]]] = {
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106),
     "kexec_load": (246, 104), "kexec_file_load": (320, 294), "reboot": (169, 142),
-    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "fanotify_init": (300, 262),
+    "perf_event_open": (298, 241), "userfaultfd": (323, 282), "fanotify_init": (300, 262),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "setns": (308, 268), "unshare": (272, 97), "personality": (135, 92),
     "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218),
@@ -81,6 +83,11 @@ FORBIDDEN: Final[dict[str, tuple[int | None, int | None]]] = {
 }  # fmt: skip
 """Answered with EPERM. What is allowed is everything else: a list of what Python may call would be
 another one with each release of it."""
+
+
+BPF_MAP_LOOK_UP: Final = 1
+BPF_COMMANDS: Final = (BPF_MAP_LOOK_UP,)
+"""Commands of bpf(2) that are allowed (<linux/bpf.h>, enum bpf_cmd): all work on descriptors that one was given."""
 
 
 class Confinement(Struct, frozen=True):
@@ -172,6 +179,8 @@ def program(architecture: Architecture) -> bytes:
         architecture.clone,
         _instruction(_LOAD, _ARGUMENT_AT) + _instruction(_JUMP_ANY_BIT, _CLONE_THREAD, 0, 1) + permitted + refused,
     )
+    commands = b"".join(_on(command, permitted) for command in BPF_COMMANDS)
+    out += _on(architecture.bpf, _instruction(_LOAD, _ARGUMENT_AT) + commands + refused)
     families = b"".join(_on(family, permitted) for family in _FAMILIES)
     out += _on(architecture.socket, _instruction(_LOAD, _ARGUMENT_AT) + families + _refuse(errno.EAFNOSUPPORT))
     return out + permitted
