@@ -18,7 +18,7 @@ from sojourn.api.client import Client
 from sojourn.lab.daemons import HOST_NAME, Daemons
 from sojourn.lab.topology import Lab
 from sojourn.store.sqlite import SqliteStore
-from tests.net.standing import PATIENCE, Sockets, Terminal, eventually, hosts, laptop, sojourn_at
+from tests.net.standing import PATIENCE, Sockets, Terminal, hosts, laptop, sojourn_at
 
 pytestmark = pytest.mark.net
 
@@ -220,13 +220,10 @@ def test_a_revoked_host_is_cut_off_and_may_join_anew(daemons: Daemons, sockets: 
     correspondent, host = sockets.at("ch", port=6001), sockets.at("mh")
     correspondent.settimeout(0.5)
     terminal = laptop(daemons)
-
-    def cut_off() -> bool:
-        host.sendto(b"still there?", (CORRESPONDENT, 6001))
-        return terminal.status().get("state") == "offline"
-
-    eventually("the host knows", cut_off)
+    # It is idle: the anchor tells it.
+    terminal.until("the host knows", lambda status: status["state"] == "offline", 3.0)
     assert "wrong secret" in terminal.status()["reason"]
+    host.sendto(b"still there?", (CORRESPONDENT, 6001))
     with pytest.raises(TimeoutError):
         correspondent.recv(100)
     assert daemons.host is not None

@@ -95,3 +95,14 @@ def test_an_erased_secret_is_not_left_in_the_file(path: str) -> None:
     store.put_meta("nonce", b"x" * len(secret))
     store.close()
     assert secret not in Path(path).read_bytes()
+
+
+def test_what_need_not_outlive_a_power_cut_outlives_the_process_all_the_same(path: str) -> None:
+    store = SqliteStore(path)
+    store.put(Subscriber("laptop", "Laptop", move=1))
+    store.put(Subscriber("laptop", "Laptop", move=2), lasting=False)
+    assert store._rows("PRAGMA synchronous") == [(2,)], "and the next one waits for the disk again"
+    other = SqliteStore(path)
+    assert other.load().subscribers["laptop"].move == 2
+    other.close()
+    store.close()

@@ -266,7 +266,7 @@ def test_revoking_and_removing_cut_a_host_off() -> None:
     for event in (SubscriberChanged(replace(subscriber(), revoked=True)), SubscriberRemoved("laptop")):
         machine, phone = associated()
         commands = machine.handle(event, 5.0)
-        assert commands[0] == RemoveAssociation(HOST)
+        assert commands[0] == RemoveAssociation(HOST), "it was heard on no tunnel in which it could be told"
         assert status(phone.register(6.0)) == 403
         assert status(phone.send(phone.request("MESSAGE", b"{}", JSON))) == 403
         assert machine.user_of(HOST) is None
@@ -304,7 +304,10 @@ def test_a_handover_in_a_tunnel_is_answered_in_it_once_the_data_path_has_answere
     machine, phone = associated()
     tunnel = machine.subscribers["laptop"].tunnels[3]
     request = handover(phone)
-    assert tunnelled(machine, bytes(request), tunnel) == [MoveFlows(HOST, 1, (Move(Everything(), tunnel),))]
+    keep, order = tunnelled(machine, bytes(request), tunnel)
+    assert keep == Keep(machine.subscribers["laptop"], lasting=False)
+    assert machine.subscribers["laptop"].move == 1, "on record before it is carried out"
+    assert order == MoveFlows(HOST, 1, (Move(Everything(), tunnel),))
     assert tunnelled(machine, bytes(request), tunnel) == [], "a copy of one that is being worked on"
     (command,) = machine.handle(events.FlowsMoved(HOST, 1, ({MoveResult.MOVED: 2},)), 1.1)
     came_on, answer = in_tunnel(command)
@@ -346,7 +349,7 @@ def test_what_is_no_sip_in_a_tunnel_is_counted() -> None:
 def test_a_signal_on_a_connection_is_taken_from_whoever_registered_on_that_very_one() -> None:
     machine, phone = associated()
     machine.handle(events.TunnelMoved(machine.subscribers["laptop"].tunnels[0], OUTER), 0.5)
-    (order,) = phone.send(handover(phone), 1.0)
+    _, order = phone.send(handover(phone), 1.0)
     assert isinstance(order, MoveFlows)
     (answer,) = machine.handle(events.FlowsMoved(HOST, 1, ({MoveResult.MOVED: 1},)), 1.1)
     assert isinstance(answer, Send)
@@ -377,6 +380,6 @@ def test_where_tunnels_are_is_known_again_after_a_restart() -> None:
     successor.start(fresh_secrets=False)
     successor.handle(events.State(None, (), (), (), (), (), {other: OUTER}), 0.0)
     body = b'{"mType":"HandoverRequest","move":1,"rows":[{"all":true,"tunnelID":[%d]}]}' % other
-    (order,) = tunnelled(successor, bytes(phone.request("MESSAGE", body, JSON)), tunnel)
+    _, order = tunnelled(successor, bytes(phone.request("MESSAGE", body, JSON)), tunnel)
     assert isinstance(order, MoveFlows)
     assert order.moves[0].tunnel == other

@@ -104,6 +104,7 @@ def test_another_lease_opens_every_path_anew() -> None:
         (events.TunnelRecovered, PathRecovered("wifi"), "works"),
         (lambda t: events.TunnelSilent(t, 0.25), PathSilent("wifi", 0.25), "silent"),
         (lambda t: events.TunnelBlocked(t, "UDP"), PathBlocked("wifi", "UDP"), "blocked"),
+        (events.TunnelClosed, PathBlocked("wifi", "the anchor has closed the tunnel"), "blocked"),
         (lambda t: events.TunnelFailed(t, "no route"), PathFailed("wifi", "no route"), "failed"),
     ],
 )

@@ -140,7 +140,23 @@ def test_a_revoked_host_is_cut_off_at_once_and_told_why() -> None:
     assert world.anchor.records["laptop"].vipa is None
     assert world.anchor.records["laptop"].revoked
     assert "Unknown user or wrong secret" in (laptop.host.problem or "")
-    assert world.anchor.data_path.forwarder.refused["no-tunnel"] > 10
+
+
+def test_a_revoked_host_that_is_idle_is_told_at_once_in_every_tunnel_and_asks_once() -> None:
+    world = World()
+    laptop = on_wifi(world)
+    laptop.plug("cellular")
+    world.run(20.0)
+    world.transcript.take()
+    world.anchor.tell(SubscriberChanged(replace(world.anchor.records["laptop"], revoked=True)))
+    world.run(0.5)
+    assert "Unknown user or wrong secret" in (laptop.host.problem or "")
+    assert laptop.host.refused
+    assert {held.state for held in laptop.host.networks.values()} == {"blocked"}
+    told = world.transcript.take()
+    world.run(300.0)
+    assert sum(": REGISTER" in line for line in told) == 1
+    assert not [line for line in world.transcript.take() if "REGISTER" in line or "refused" in line]
 
 
 def test_a_host_that_was_removed_gives_its_address_back() -> None:

@@ -38,7 +38,7 @@ from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
 from sojourn.store.sqlite import SqliteStore
 from sojourn.upmt import events
-from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, SipArrived, Trust
+from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, NotKept, SipArrived, Trust
 from sojourn.upmt.commands import AnyCommand, Report, Resumed
 from sojourn.upmt.leases import Leases, Terms
 from sojourn.upmt.records import PortForward
@@ -122,10 +122,10 @@ class AnchorDaemon:
             on_superseded=self._superseded,
         )
         self.data_path.submit([self.system.setup()])
-        if self.data_path.adopted is not None:
-            self.driver.feed(self.data_path.adopted)
         for command in self.machine.start(self.data_path.epochs_void):
             self._execute(command)
+        if self.data_path.adopted is not None:
+            self.driver.feed(self.data_path.adopted)
         self.apply_forwards()
         self._listen()
         self._tasks.start(self._sip.run(), "SIP")
@@ -207,7 +207,10 @@ class AnchorDaemon:
     # -- what happens
 
     def _arrived(self, origin: int, source: Endpoint, transport: str, data: bytes) -> None:
-        self.driver.feed(SipArrived(origin, source, transport, data))
+        try:
+            self.driver.feed(SipArrived(origin, source, transport, data))
+        except ConfigError:  # told in `_keep`
+            self.driver.feed(NotKept())
 
     async def _report(self) -> None:
         while True:
@@ -231,12 +234,10 @@ class AnchorDaemon:
                 self._sip.send(origin, destination, data)
             case Trust(origin, source):
                 self._sip.trust(origin, source)
-            case Keep(subscriber):
-                self.store.put(subscriber)
-                try:
-                    self.apply_forwards()
-                except OSError as error:  # nft: no reason to turn hosts away
-                    _log.error("port forwards stay as they were", error=str(error))
+            case Keep():
+                self._keep(command)
+                if command.lasting:  # else no lease has changed
+                    self._forward_again()
             case Associated():
                 self.log.add(
                     time.time(),  # noqa: TID251 - a date for people
@@ -248,6 +249,21 @@ class AnchorDaemon:
                 _log.info(command.what, host=command.name, vipa=command.vipa)
             case _:
                 self._submit(command)
+
+    def _forward_again(self) -> None:
+        try:
+            self.apply_forwards()
+        except OSError as error:  # nft: no reason to turn hosts away
+            _log.error("port forwards stay as they were", error=str(error))
+
+    def _keep(self, command: Keep) -> None:
+        """Store a record. What only this process needs to know goes on without: a full disk cuts nobody off."""
+        try:
+            self.store.put(command.subscriber, lasting=command.lasting)
+        except ConfigError as error:
+            _log.error("not stored", host=command.subscriber.name, error=str(error))
+            if command.promised:
+                raise
 
     def _submit(self, command: AnyCommand) -> None:
         if self.data_path is not None:

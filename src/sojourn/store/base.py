@@ -28,8 +28,8 @@ class Store(Protocol):
         """Read everything."""
         ...
 
-    def put(self, *subscribers: Subscriber) -> None:
-        """Keep or replace subscribers, all of them or none."""
+    def put(self, *subscribers: Subscriber, lasting: bool = True) -> None:
+        """Keep or replace subscribers, all of them or none. Not `lasting`: a power cut may undo it, a crash may not."""
         ...
 
     def remove(self, user: str) -> None:
@@ -65,7 +65,7 @@ class MemoryStore:
         """Return copies of everything."""
         return AnchorRecords(dict(self._subscribers), tuple(sorted(self._forwards.values())), dict(self._meta))
 
-    def put(self, *subscribers: Subscriber) -> None:
+    def put(self, *subscribers: Subscriber, lasting: bool = True) -> None:
         """Keep or replace subscribers."""
         self._subscribers.update({subscriber.user: subscriber for subscriber in subscribers})
 

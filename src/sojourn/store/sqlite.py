@@ -58,10 +58,10 @@ class SqliteStore:
             dict(meta),
         )
 
-    def put(self, *subscribers: Subscriber) -> None:
-        """Keep or replace subscribers, all of them or none."""
+    def put(self, *subscribers: Subscriber, lasting: bool = True) -> None:
+        """Keep or replace subscribers, all of them or none. Not `lasting`: nobody waits for the disk."""
         rows = [(subscriber.user, msgspec.msgpack.encode(subscriber)) for subscriber in subscribers]
-        with self._transaction():
+        with self._trouble(), self._synchronous(lasting), self._transaction():
             self._database.executemany("INSERT OR REPLACE INTO subscriber VALUES (?, ?)", rows)
 
     def remove(self, user: str) -> None:
@@ -111,6 +111,18 @@ class SqliteStore:
     def _write(self, statement: str, row: Sequence[object]) -> None:
         with self._transaction():
             self._database.execute(statement, row)
+
+    @contextmanager
+    def _synchronous(self, lasting: bool) -> Iterator[None]:
+        """Wait for the disk at the end of what follows, or leave it to the next one that does."""
+        if lasting:
+            yield
+            return
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._database.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

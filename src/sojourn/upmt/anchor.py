@@ -29,14 +29,16 @@ from sojourn.upmt.anchor_events import AnchorCommand as AnchorCommand
 from sojourn.upmt.anchor_events import AnchorEvent as AnchorEvent
 from sojourn.upmt.anchor_events import Associated as Associated
 from sojourn.upmt.anchor_events import Keep as Keep
+from sojourn.upmt.anchor_events import NotKept as NotKept
 from sojourn.upmt.anchor_events import SipArrived as SipArrived
 from sojourn.upmt.anchor_events import SubscriberChanged as SubscriberChanged
 from sojourn.upmt.anchor_events import SubscriberRemoved as SubscriberRemoved
 from sojourn.upmt.anchor_events import Trust as Trust
 from sojourn.upmt.anchor_signals import AnchorSignals, Answer, Sender
 from sojourn.upmt.candidates import Candidates, stored
-from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RemoveAssociation
-from sojourn.upmt.leases import Leases
+from sojourn.upmt.commands import AddAssociation, CloseTunnel, InstallSecret, OpenTunnel, RemoveAssociation
+from sojourn.upmt.leases import Leases, overdue
+from sojourn.upmt.move_numbers import MoveNumbers, adopted, noted
 from sojourn.upmt.plain_anchor import REMEDY, Asked, PlainAnchor, Way, is_plain, proved
 from sojourn.upmt.records import Subscriber
 from sojourn.upmt.vipa import PoolExhausted
@@ -73,10 +75,12 @@ class Anchor:
         self._unix = unix_offset
         self.plain = PlainAnchor(registrar.digest.realm, random, plain)
         self._signals = AnchorSignals()
+        self._numbers = MoveNumbers(self.subscribers)
         self._asked: dict[Hashable, Asked] = {}
         self._bindings: dict[str, Binding] = {}
         self._candidates = Candidates(self.subscribers, self._bindings)
         self._by_id: dict[AssociationId, str] = {}
+        self._promised: tuple[Incoming, Accept, Subscriber] | None = None  # a first association, the record before
 
     # -- the machine's surface
 
@@ -109,8 +113,9 @@ class Anchor:
                 return self._answer(answer) if answer is not None else []
             case events.TunnelMoved(tunnel, outer):
                 self.outer[tunnel] = outer
-            case events.State(outer=known):
-                self.outer.update(known)
+            case events.State():
+                self.outer.update(event.outer)
+                self.subscribers.update(adopted(event, self.user_of))
             case events.SecretInUse(association, generation):
                 return self._secret_in_use(association, generation)
             case SubscriberChanged(subscriber):
@@ -120,6 +125,8 @@ class Anchor:
                 commands = self._end(gone)[:-1] if gone is not None else []
                 self.subscribers.pop(user, None)
                 return commands
+            case NotKept():
+                return self._break_promise()
         return []
 
     def deadline(self) -> float | None:
@@ -133,9 +140,8 @@ class Anchor:
         commands: list[AnchorCommand] = []
         for answer in self._signals.tick(now):
             commands += self._answer(answer)
-        for subscriber in list(self.subscribers.values()):
-            if subscriber.lease_until is not None and subscriber.lease_until + LINGER <= now + self._unix:
-                commands += self._end(subscriber)
+        for subscriber in overdue(self.subscribers.values(), now + self._unix - LINGER):
+            commands += self._end(subscriber)
         return commands
 
     def user_of(self, association: AssociationId) -> Subscriber | None:
@@ -168,9 +174,9 @@ class Anchor:
         if decision.contact is None:
             return [self.server.answer(incoming, decision.answer(subscriber.vipa, subscriber.vipa6))]
         if decision.expires == 0:
-            left = [*self._end(subscriber), self._log(subscriber, "left", event.source)]
+            left = [*self._end(subscriber, tell=False), self._log(subscriber, "left", event.source)]
             return [*left, self.server.answer(incoming, decision.answer(None))]
-        private = event.transport == "TLS"
+        private, credential = event.transport == "TLS", None
         try:
             offer = lease.decode_offer(decision.request.body)
             if offer.plain and not self.plain.allowed:
@@ -182,7 +188,6 @@ class Anchor:
             return self._refuse(incoming, decision.refuse(503, why, remedy, RETRY_AFTER))
         except RemoteProtocolError as error:
             return self._refuse(incoming, decision.refuse(error.status, f"Bad offer: {error}"))
-        credential = None
         if decision.first and not private:  # nothing secret is told in the clear: the token's becomes the host's own
             renewed = replace(renewed, ha1=renewed.ha1_once, ha1_once=None)
         elif decision.first:
@@ -198,7 +203,9 @@ class Anchor:
         self.subscribers[decision.user] = renewed
         self._bindings[decision.user] = decision.binding
         self._candidates.registered(decision.user, event.origin)
-        commands += [Keep(renewed), *self._install(renewed, False), Trust(event.origin, event.source)]
+        self._promised = (incoming, decision, subscriber) if credential is not None else None
+        kept = Keep(renewed, promised=credential is not None)
+        commands += [kept, *self._install(renewed, False), Trust(event.origin, event.source)]
         # The paper's own form has no bodies: headers say it all.
         body = lease.encode(granted, credential) if private or decision.request.body else b""
         answer = decision.answer(granted.vipa, granted.vipa6, body)
@@ -213,11 +220,21 @@ class Anchor:
         try:
             return [], *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
         except PoolExhausted:
-            over = [s for s in self.subscribers.values() if s.lease_until is not None and s.lease_until <= unix]
+            over = overdue(self.subscribers.values(), unix)
             if not over:
                 raise
-            ended = self._end(min(over, key=lambda s: s.lease_until or 0.0))
-            return ended, *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+            return self._end(over[0]), *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
+
+    def _break_promise(self) -> list[AnchorCommand]:
+        """Refuse a first association whose credential nobody would know after a restart; its token stays good."""
+        if self._promised is None:
+            return []
+        (incoming, decision, before), self._promised = self._promised, None
+        self._leases.end(self.subscribers[before.user])
+        self.subscribers[before.user] = before
+        self._bindings.pop(before.user, None)
+        why, remedy = "The anchor cannot store anything now", "have its owner look at its log and at its disk"
+        return self._refuse(incoming, decision.refuse(503, why, remedy, RETRY_AFTER))
 
     def _refuse(self, incoming: Incoming, decision: Refuse) -> list[AnchorCommand]:
         self.refused[decision.reason] += 1
@@ -257,10 +274,12 @@ class Anchor:
             return self._end(replace(before, revoked=True, ha1=subscriber.ha1, ha1_once=subscriber.ha1_once))
         return []
 
-    def _end(self, subscriber: Subscriber) -> list[AnchorCommand]:
-        commands = self._forget(subscriber)
+    def _end(self, subscriber: Subscriber, *, tell: bool = True) -> list[AnchorCommand]:
+        """Take a lease back. The host is told in its tunnels: an idle one would not ask for long."""
+        closing = [CloseTunnel(tunnel) for tunnel in subscriber.tunnels if tell and tunnel in self.outer]
+        forgetting = self._forget(subscriber)
         self.subscribers[subscriber.user] = ended = self._leases.end(subscriber)
-        return [*commands, Keep(ended)]
+        return [*closing, *forgetting, Keep(ended)]
 
     def _forget(self, subscriber: Subscriber) -> list[AnchorCommand]:
         self._bindings.pop(subscriber.user, None)
@@ -353,17 +372,21 @@ class Anchor:
             self.refused[error.reason] += 1
             return self._send(asked, refuse(request, error.status, f"Bad UPMT signal: {error}"))
         self._asked[key] = asked
-        number = max((order.number for order in orders), default=0)
-        if number > subscriber.move:  # stored with the next lease
-            self.subscribers[subscriber.user] = replace(subscriber, move=min(number, lease.MAX_MOVE - 1))
-        return [*orders, *(self._answer(answer) if answer is not None else [])]
+        fresh, late = self._numbers.sift(subscriber.user, orders)
+        out: list[AnchorCommand] = [*fresh, *(self._answer(answer) if answer is not None else [])]
+        for moved in late:
+            out += self.handle(moved, now)
+        renewed = noted(subscriber, max((order.number for order in fresh), default=0))
+        self.subscribers[subscriber.user] = renewed
+        # On record before it is carried out.
+        return [Keep(renewed, lasting=False), *out] if renewed is not subscriber else out
 
     def _answer(self, answer: Answer) -> list[AnchorCommand]:
         asked = self._asked.pop(answer.key, None)
         if asked is None:
             return []
-        ok = message.response(asked.incoming.request, 200, body=answer.body, content_type=signals.CONTENT_TYPE)
-        return self._send(asked, ok)
+        asking = asked.incoming.request
+        return self._send(asked, message.response(asking, 200, body=answer.body, content_type=signals.CONTENT_TYPE))
 
     def _send(self, asked: Asked, response: message.Response, *, remember: bool = True) -> list[AnchorCommand]:
         send = self.server.answer(asked.incoming, proved(response, asked.proof), remember)

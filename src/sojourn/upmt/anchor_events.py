@@ -32,10 +32,18 @@ class SubscriberRemoved(Struct, frozen=True, tag=True):
     user: str
 
 
+class NotKept(Struct, frozen=True, tag=True):
+    """A record that was `promised` could not be stored, and nothing that followed it was done."""
+
+
 class Keep(Struct, frozen=True, tag=True):
     """Order: store this record before what follows is sent."""
 
     subscriber: Subscriber
+    promised: bool = False
+    """What follows tells a host a secret that only this record proves: without it nothing of that (`NotKept`)."""
+    lasting: bool = True
+    """False: it need not outlive a power cut, only this process. A restarted machine has no old keys either."""
 
 
 class Trust(Struct, frozen=True, tag=True):
@@ -55,5 +63,5 @@ class Associated(Struct, frozen=True, tag=True):
     source: Endpoint
 
 
-AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | events.AnyEvent
+AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | NotKept | events.AnyEvent
 AnchorCommand = Send | AnyCommand | Keep | Trust | Associated

@@ -187,6 +187,8 @@ class MobileHost(HostTunnels):
                 return self._path(tunnel, "silent", lambda name: PathSilent(name, after), now)
             case events.TunnelBlocked(tunnel, reason):
                 return self._path(tunnel, "blocked", lambda name: PathBlocked(name, reason), now)
+            case events.TunnelClosed(tunnel):
+                return self._closed(tunnel, now)
             case events.TunnelFailed(tunnel, why):
                 return self._path(tunnel, "failed", lambda name: PathFailed(name, why), now)
             case events.TunnelMeasured(tunnel, srtt):
@@ -217,6 +219,16 @@ class MobileHost(HostTunnels):
             commands += self._associate(RefreshWanted(), now)
         commands += self._from_sender(self.sender.tunnel_lost(tunnel, now))
         return commands + (self._set_up(held, now) if state != "failed" else [])
+
+    def _closed(self, tunnel: TunnelId, now: float) -> list[HostCommand]:
+        """Ask why: the anchor closes tunnels when an association has ended there (revoked, lent to another)."""
+        held = self.network_of(tunnel)
+        if held is None:
+            return []
+        held.state = "blocked"
+        commands: list[HostCommand] = [PathBlocked(held.network.name, "the anchor has closed the tunnel")]
+        commands += self._from_sender(self.sender.tunnel_lost(tunnel, now))
+        return commands + (self._associate(RefreshWanted(), now) if not self.refused else [])
 
     def _others_work(self, held: HostNetwork) -> bool:
         return any(other.state == "works" for other in self.networks.values() if other is not held)
