@@ -109,10 +109,10 @@ class Decide(Board):
 
     def replace_policies(self, policies: Sequence[Policy], now: float) -> list[Handover]:
         """Go by other policies from now on. Lanes whose policy only changed keep their place until it does not fit."""
-        before = self.rules
-        self._set_policies(policies)
+        before, why = self.rules, "the policies have changed"
+        self._set_policies(policies, why)
         self._relabel()
-        return self._settle(now, self._all("the policies have changed") if self.rules != before else [])
+        return self._settle(now, self._all(why) if self.rules != before else [])
 
     # -- facts
 

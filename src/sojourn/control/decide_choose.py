@@ -57,10 +57,10 @@ class Chooser:
             signal=told.signal if told is not None else None,
             security=told.security if told is not None else (),
             over_cap=told.over_cap if told is not None else False,
-            rtt=measures.rtt,
-            loss=loss,
-            jitter=measures.jitter,
-            rate=measures.rate(now),
+            rtt=_rounded(measures.rtt, 4),
+            loss=_rounded(loss, 3),
+            jitter=_rounded(measures.jitter, 4),
+            rate=_rounded(measures.rate(now), -3),
             trend=measures.trend(now),
         )
 
@@ -119,6 +119,8 @@ class Chooser:
             self._questions.settle(lane.label)
         changes = [] if everything is not None else self._evacuate(lane, ranking, now)
         changes += self._place(lane, ranking, everything, now)
+        if lane.measured and lane.waits_for(now):
+            lane.due = now + RECHECK if lane.due is None else min(lane.due, now + RECHECK)
         if lane.policy.require.time and self._local_time is not None:
             minute = now + 60.0 - self._local_time(now).second % 60
             lane.due = minute if lane.due is None else min(lane.due, minute)
@@ -302,3 +304,8 @@ class Chooser:
     def _soon(self, at: float | None, now: float) -> float:
         """Return a time to look again: then, or in a while where only measuring can tell."""
         return now + RECHECK if at is None or at == float("inf") else max(at, now + 0.001)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """Return a figure as people are told it: reasons quote what the decision was made on."""
+    return None if value is None else round(value, digits)

@@ -47,7 +47,7 @@ class Unfit:
 class Lane:
     """One policy, and where its flows are now."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, left: str = "a network is there") -> None:
         self.policy = policy
         self.place: str | None = None
         """The network of new flows, and of those that did not stay behind."""
@@ -61,7 +61,7 @@ class Lane:
         """When it came to its place."""
         self.why = "no network yet"
         """The reason of its last move."""
-        self.left = "a network is there"
+        self.left = left
         """Why it has no place, for the reason of the next move."""
         self.behind: dict[str, None] = {}
         """Networks where flows stayed that were there before (`stay`), oldest first."""

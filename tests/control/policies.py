@@ -1,0 +1,70 @@
+"""Policies, lanes and measurements that the tests of the decision share."""
+
+from sojourn.control.decide import Decide, Preferences
+from sojourn.control.measures import PathMeasured
+from sojourn.model import TunnelId
+from sojourn.policy.match import parse
+from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require, Subject
+from sojourn.upmt.commands import Labelled
+from sojourn.upmt.events import TunnelMeasured
+from sojourn.upmt.host_events import Handover, PlanRow
+
+CALL = Policy(
+    "call",
+    Subject(match=(parse("-p udp --dport 5004"),)),
+    ("wifi", "ethernet", "cellular"),
+    Require(loss=0.02, rtt=0.15),
+)
+BACKUP = Policy("backup", Subject(match=(parse("-p tcp --dport 873"),)), ("wifi", "ethernet"), otherwise=Otherwise.HOLD)
+REST = Policy(DEFAULT, networks=("wifi", "ethernet", "cellular", "*"))
+
+
+class Meter:
+    """Counts packets of one network as both ends would, and reports on them."""
+
+    def __init__(self, network: str, rtt: float = 0.02) -> None:
+        self.network = network
+        self.rtt = rtt
+        self.counts = [0, 0, 0, 0]
+        self.bytes = 0
+
+    def report(self, packets: int, lost: int = 0, lost_in: int = 0, size: int = 200) -> PathMeasured:
+        """Let packets pass both ways, some of them lost, and tell."""
+        for place, count in enumerate((packets, packets - lost, packets, packets - lost_in)):
+            self.counts[place] += count
+        self.bytes += packets * size
+        sent, arrived, they_sent, came = self.counts
+        measured = TunnelMeasured(
+            TunnelId(1), self.rtt, 0.001, 0.001, None, None, 1400, self.bytes, self.bytes, came, sent,
+            counts=(sent, arrived, they_sent, came),
+        )  # fmt: skip
+        return PathMeasured(self.network, measured)
+
+
+def decide_with(*policies: Policy) -> Decide:
+    return Decide(Preferences(("wifi", "ethernet", "cellular")), policies)
+
+
+def pass_by(
+    decide: Decide, meter: Meter, now: float, seconds: float, loss: float = 0.0
+) -> tuple[float, list[Handover]]:
+    """Let 50 packets/s pass, and a share of them be lost evenly on the way out; return the time, and what followed."""
+    out: list[Handover] = []
+    owed = 0.0
+    for _ in range(round(seconds / 0.2)):
+        now += 0.2
+        owed += 10 * loss
+        lost, owed = int(owed), owed - int(owed)
+        out += decide.handle(meter.report(10, lost), now)
+        due = decide.deadline()
+        if due is not None and due <= now:
+            out += decide.tick(now)
+    return now, out
+
+
+def labelled(label: str, network: str | None, copies: tuple[str, ...] = (), *, block: bool = False) -> PlanRow:
+    return PlanRow(Labelled(label), network, copies, block)
+
+
+def places(decide: Decide) -> dict[str, str | None]:
+    return {label: lane.place for label, lane in decide.lanes.items()}
