@@ -207,3 +207,17 @@ def test_sleep_is_noticed(monkeypatch: pytest.MonkeyPatch, slept: float, told: b
         assert [round(seconds) for seconds in woke] == ([round(slept)] if told else [])
 
     asyncio.run(main())
+
+
+def test_logind_s_word_is_told_at_once_and_the_clocks_do_not_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, woke = Clock(monkeypatch), list[float]()
+    watch = SleepWatch(woke.append)
+    clock.ahead = 3600.0
+    watch.look(woken=True)
+    assert [round(seconds) for seconds in woke] == [3600]
+    watch.look()
+    watch.look(woken=True)
+    assert len(woke) == 1
+    monkeypatch.setattr(driver, "TOLD_FOR", 0.0)
+    watch.look(woken=True)
+    assert [round(seconds) for seconds in woke] == [3600, 0]

@@ -20,6 +20,8 @@ SLEPT_AT_LEAST = 1.0
 STOPPED_AT_LEAST = 5.0
 """Seconds for which the loop was not run at all (SIGSTOP, a frozen container): networks may be others now."""
 SLEEP_CHECK = 1.0
+TOLD_FOR = 5.0
+"""Seconds after a wake that the clocks told for which logind's word is no news."""
 EARLY_ENOUGH = 0.001
 """Seconds that a timer may ring late."""
 
@@ -118,13 +120,20 @@ class SleepWatch:
         self._on_wake = on_wake
         self._boot = now()
         self._lag = now() - time.monotonic()
+        self._woke_at = float("-inf")
 
     async def run(self) -> None:
         """Look once a second, for ever."""
         while True:
             await asyncio.sleep(SLEEP_CHECK)
-            boot, lag = now(), now() - time.monotonic()
-            slept, stopped = lag - self._lag, boot - self._boot - SLEEP_CHECK
-            self._boot, self._lag = boot, lag
-            if slept >= SLEPT_AT_LEAST or stopped >= STOPPED_AT_LEAST:
-                self._on_wake(max(slept, stopped))
+            self.look()
+
+    def look(self, *, woken: bool = False) -> None:
+        """Compare the clocks. `woken`: logind says that the machine has just woken up; a wake is told once."""
+        boot, lag = now(), now() - time.monotonic()
+        slept, stopped = lag - self._lag, boot - self._boot - SLEEP_CHECK
+        self._boot, self._lag = boot, lag
+        told = boot - self._woke_at < TOLD_FOR
+        if slept >= SLEPT_AT_LEAST or stopped >= STOPPED_AT_LEAST or (woken and not told):
+            self._woke_at = boot
+            self._on_wake(max(slept, stopped, 0.0))

@@ -1,6 +1,6 @@
 """`sojourn host`: the mobile host's machines wired to this kernel, and nothing else.
 
-netlink facts ──┐                          ┌── data path (a process of its own)
+networks ───────┐                          ┌── data path (a process of its own)
 SIP transport ──┼── HostControl (machine) ─┼── device, routes, DNS (host_system)
 control socket ─┘                          └── roaming log, state file
 """
@@ -15,24 +15,25 @@ from collections import deque
 
 import msgspec
 import structlog
-from msgspec.structs import replace
 
 from sojourn.api.server import Server
 from sojourn.control.config import Credentials, HostConfig
 from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
+from sojourn.control.portals import Portals, ProbePortal
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending, explained
 from sojourn.daemon.host_api import register
+from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.inquiry import Inquiry
+from sojourn.daemon.network_api import register as register_networks
 from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
-from sojourn.linux.netlink import NetworkWatcher
 from sojourn.linux.sip_client import SipClient, sip_client
-from sojourn.model import Endpoint, Network
+from sojourn.model import Endpoint
 from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
 from sojourn.upmt import events
@@ -47,8 +48,7 @@ from sojourn.upmt.association import (
     SendSip,
     SipReceived,
 )
-from sojourn.upmt.commands import AnyCommand, Report, Resumed, Role, Setup
-from sojourn.upmt.events_network import AnyNetworkFact, NetworkDown
+from sojourn.upmt.commands import AnyCommand, CloseTunnel, Report, Resumed, Role, Setup
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease, Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
@@ -57,8 +57,6 @@ EXPIRES = 3600
 """Seconds of lease that the host asks for: a laptop that slept for half an hour finds its address again."""
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
-FORGET_AFTER = 60.0
-"""Seconds for which the routes and rules of a network that left are kept."""
 REPORT_EVERY = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -90,9 +88,11 @@ class HostDaemon:
         """Orders for the data path that wait until the device is there; None once it is."""
         self._moves: list[asyncio.Future[events.FlowsMoved]] = []
         self._left = asyncio.Event()
-        self._forgetting: dict[str, asyncio.TimerHandle] = {}
-        self._tidied = False
-        """What a dead predecessor left of networks that are not there any more was removed."""
+        self._sleep = SleepWatch(self._woke)
+        self.networks = HostNetworks(
+            self.config, self.system.routing, self._tasks, self.driver.feed, directory.path / "host.usage",
+            lambda: self._sleep.look(woken=True),
+        )  # fmt: skip
 
     # -- life
 
@@ -100,13 +100,14 @@ class HostDaemon:
         """Work until told to end."""
         self.ending.listen()
         register(self._server, self)
+        register_networks(self._server, self)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
                 self._ready = True
                 sys.stderr.write("sojourn host: ready\n")
-                self._tasks.start(self._watch_networks(), "networks")
-                self._tasks.start(SleepWatch(self._woke).run(), "sleep watch")
+                self.networks.start()
+                self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
                 await self.ending.wait()
                 if self.ending.clean:
@@ -144,6 +145,7 @@ class HostDaemon:
     async def _close(self) -> None:
         self.driver.close()
         await self._tasks.close()
+        self.networks.close()
         for channel in list(self._channels.values()):
             channel.close()
         clean = self.ending.clean
@@ -154,48 +156,6 @@ class HostDaemon:
         await self._server.close()
 
     # -- what happens
-
-    async def _watch_networks(self) -> None:
-        names = {network.interface or name: name for name, network in self.config.networks.items()}
-        ignored = {self.config.device, *(n.interface or m for m, n in self.config.networks.items() if not n.use)}
-        async with NetworkWatcher(ignore=ignored, names=names) as watcher:
-            async for fact in watcher:
-                await self._network(fact, watcher)
-
-    async def _network(self, fact: AnyNetworkFact, watcher: NetworkWatcher) -> None:
-        """Prepare the kernel for a network before its tunnel is opened.
-
-        The rules of one that left stay a while: most come back, and the first packet then waits for less.
-        """
-        if isinstance(fact, NetworkDown):
-            self.driver.feed(fact)
-            self._forget_later(fact.name)
-            return
-        if (forgetting := self._forgetting.pop(fact.network.name, None)) is not None:
-            forgetting.cancel()
-        try:
-            if not self._tidied:
-                await self.system.routing.set_networks(watcher.networks.values())
-                self._tidied = True
-            await self.system.routing.set_network(fact.network)
-        except OSError as error:  # The address has just gone: a fact will tell.
-            _log.warning("network not prepared", network=fact.network.name, why=str(error))
-            return
-        self.driver.feed(replace(fact, network=self._as_configured(fact.network)))
-
-    def _as_configured(self, network: Network) -> Network:
-        """Add what the owner said of a network to what the kernel knows."""
-        said = self.config.networks.get(network.name)
-        if said is None:
-            return network
-        return replace(network, kind=said.kind or network.kind, metered=said.cost == "metered")
-
-    def _forget_later(self, name: str) -> None:
-        def forget() -> None:
-            self._forgetting.pop(name, None)
-            self._tasks.start(self.system.routing.drop_network(name), f"forget {name}")
-
-        self._forgetting[name] = asyncio.get_running_loop().call_later(FORGET_AFTER, forget)
 
     async def _report(self) -> None:
         """Ask for measurements of idle tunnels, too: what `status` shows is never old."""
@@ -216,6 +176,11 @@ class HostDaemon:
                 self._moves.pop(0).set_result(event)
             case events.TunnelMeasured():
                 self.measured[event.tunnel] = event
+                held = self.control.host.network_of(event.tunnel)
+                if held is not None and self.data_path is not None:
+                    self.networks.measured(held.network, event, self.data_path)
+            case events.TunnelTested() | events.TunnelRecovered():
+                self.networks.answered(event.tunnel)
         self.driver.feed(event)
 
     # -- what is ordered
@@ -243,7 +208,11 @@ class HostDaemon:
                 self._write_state(state)
             case Left():
                 self._left.set()
+            case ProbePortal(network):
+                self.networks.probe(network)
             case _:
+                if isinstance(command, CloseTunnel):
+                    self.networks.closed(command.tunnel)
                 self._submit(command)
 
     def _note(self, entry: Entry) -> None:
@@ -337,7 +306,7 @@ class HostDaemon:
             os.urandom,
         )  # fmt: skip
         host = MobileHost(settings, association, state, os.urandom, lambda networks: ranked(signalling, networks))
-        return HostControl(host, Decide(preferences))
+        return HostControl(host, Decide(preferences), Portals(enabled=bool(config.portal.url)))
 
     def _read_state(self) -> HostState:
         try:

@@ -7,6 +7,7 @@ import msgspec
 from sojourn.api.log_stream import stream_log
 from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments, Peer, Server
+from sojourn.control.decide import PathState
 from sojourn.daemon.flow_rows import flow_id, flow_row
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import NetworkState
@@ -131,19 +132,21 @@ class HostApi:
         decide, network = self._daemon.control.decide, held.network
         path = decide.paths.get(network.name)
         measured = self._daemon.measured.get(held.tunnel) if held.tunnel is not None else None
-        state = _STATES[held.state]
+        captive = path is not None and path.state is PathState.CAPTIVE
+        state = NetworkState.CAPTIVE if captive else _STATES[held.state]
         loss = max(measured.loss_in or 0.0, measured.loss_out or 0.0) if measured else None
         if state is NetworkState.UP and (loss or 0.0) > DEGRADED_LOSS:
             state = NetworkState.DEGRADED
         return {
             "name": network.name,
             "interface": network.interface,
-            "kind": network.kind,
+            **self._daemon.networks.row(network),
+            "portal": self._daemon.control.portals.portal(network.name),
             "state": str(state),
             "address": network.address,
             "gateway": network.gateway,
             "default": decide.active == network.name,
-            "reason": None if held.state == "works" or path is None else path.why,
+            "reason": None if (held.state == "works" and not captive) or path is None else path.why,
             "tunnel": None if held.tunnel is None else self._tunnel(held, loss),
         }
 
@@ -175,10 +178,12 @@ class HostApi:
         host = self._daemon.control.host
         if host.lease is None:
             raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
-        target = arguments.get("to")
+        target = self._daemon.networks.named(arguments.get("to"))
         if target not in host.networks:
             names = ", ".join(host.networks) or "none"
-            raise ApiError(f"no network {target!r} is up", f"Up now: {names}.", ErrorKind.USAGE)
+            raise ApiError(f"no network {arguments.get('to')!r} is up", f"Up now: {names}.", ErrorKind.USAGE)
+        if self._daemon.control.portals.is_captive(target):
+            raise ApiError(f"{target} is behind a closed portal", f"Log in: `sojourn networks open {target}`.")
         if arguments.get("app") is not None:
             raise ApiError("no application is known yet", "Use --flow, --match or --all.", ErrorKind.USAGE)
         if (text := arguments.get("match")) is not None:
