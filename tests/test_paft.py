@@ -75,10 +75,45 @@ def test_an_association_at_its_limit_loses_its_stalest_row_and_no_others() -> No
     assert paft.add(b"newer", Row(ONE, A, 9.0)) is None
 
 
-def test_rows_are_found_by_tunnel_and_by_any_question() -> None:
+def test_rows_are_found_by_association_and_by_key() -> None:
     paft, row = table()
-    paft.add(b"second", Row(ONE, B, 0.0))
-    assert [key for key, _ in paft.on_tunnel(A)] == [KEY]
-    assert paft.select(lambda key, row: row.tunnel == B) == [b"second"]
+    paft.add(b"second", Row(TWO, B, 0.0))
+    assert dict(paft.of(ONE)) == {KEY: row}
+    assert list(paft.of(TWO)) == [b"second"]
     assert paft.get(KEY) is row
     assert len(paft) == 2
+    paft.remove(b"second")
+    assert not paft.of(TWO)
+    assert len(paft) == 1
+
+
+def test_a_row_that_is_put_in_again_takes_the_place_of_the_one_before() -> None:
+    paft, _ = table()
+    paft.add(KEY, Row(TWO, B, 0.0))
+    assert not paft.of(ONE)
+    assert list(paft.of(TWO)) == [KEY]
+    assert len(paft) == 1
+
+
+def test_copies_make_the_mode_and_a_change_of_them_is_a_move() -> None:
+    paft, row = table()
+    assert paft.move_row(row, A, 1, 5.0, (B,)) is MoveResult.MOVED
+    assert (row.mode, row.copies, row.left) == (Mode.COPIES, (B,), None)
+    assert paft.move_row(row, A, 2, 5.0, (B,)) is MoveResult.UNCHANGED
+    assert paft.move_row(row, A, 3, 5.0) is MoveResult.MOVED
+    assert (row.mode, row.copies) == (Mode.ONE, ())
+    assert paft.move_row(row, None, 4, 5.0, blocked=True) is MoveResult.MOVED
+    assert (row.blocked, row.tunnel) == (True, None)
+
+
+def test_a_copied_flow_goes_on_over_what_is_left_when_a_tunnel_goes() -> None:
+    paft, row = table()
+    other = Row(ONE, B, 0.0)
+    paft.add(b"other", other)
+    paft.move_row(row, A, 1, 5.0, (B, C))
+    paft.leave(ONE, A, 6.0)
+    assert (row.tunnel, row.copies) == (B, (C,))
+    paft.leave(ONE, C, 6.0)
+    assert (row.tunnel, row.copies, row.mode) == (B, (), Mode.ONE)
+    paft.leave(ONE, B, 6.0)
+    assert (row.tunnel, other.tunnel) == (None, None)

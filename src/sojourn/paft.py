@@ -9,8 +9,9 @@ in two strengths: a *request* carries a move number and wins over every lower on
 is *learned* from an authenticated packet only follows, and never undoes a request.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from enum import IntEnum, StrEnum
+from itertools import islice
 from typing import Protocol
 
 from sojourn.model import AssociationId, Origin, TunnelId
@@ -40,12 +41,21 @@ class MoveResult(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Seen(Protocol):
+    """Which numbers of the peer's copied packets have come (packet/sequence.py)."""
+
+    def accept(self, number: int, now: float) -> bool:
+        """Say whether a number comes for the first time, and take note of it."""
+        ...
+
+
 class Row:
     """One flow's place. Mutable: a data path counts in it as packets pass."""
 
     __slots__ = (
         "association", "blocked", "bytes_in", "bytes_out", "closing", "copies", "created", "kept", "label", "last_used",
-        "left", "left_at", "mode", "move", "origin", "packets_in", "packets_out", "shadow", "tunnel",
+        "left", "left_at", "mode", "move", "origin", "packets_in", "packets_out", "sequence", "shadow", "tunnel",
+        "window",
     )  # fmt: skip
 
     def __init__(self, association: AssociationId, tunnel: TunnelId | None, now: float, move: int = 0) -> None:
@@ -53,10 +63,10 @@ class Row:
         self.tunnel = tunnel
         """The path in use, or None while the flow waits for one."""
         self.copies: tuple[TunnelId, ...] = ()
-        """Further paths that get a copy of each packet (mode COPIES)."""
+        """Further paths that get a copy of each packet (mode COPIES). Written by `Paft` alone, with the mode."""
         self.mode = Mode.ONE
         self.blocked = False
-        """Its packets are refused at once."""
+        """Its packets are refused at once. It has no tunnel then."""
         self.label = ""
         """The rule that covers the flow (policy/rules.py)."""
         self.origin: Origin | None = None
@@ -73,6 +83,10 @@ class Row:
         """What a second table keeps of it."""
         self.kept: bytes | None = None
         """The newest packet of a waiting flow, sent when a path is back."""
+        self.sequence: int | None = None
+        """The number that the next copied packet gets (packet/sequence.py); None before the first."""
+        self.window: Seen | None = None
+        """Which numbers of the peer's copied packets have arrived; None before the first."""
         self.packets_in = 0
         self.packets_out = 0
         self.bytes_in = 0
@@ -96,9 +110,12 @@ class Paft:
 
     def __init__(self, max_rows_per_association: int = MAX_ROWS_PER_ASSOCIATION) -> None:
         self.rows: dict[FlowKey, Row] = {}
-        self._count: dict[AssociationId, int] = {}
+        self._own: dict[AssociationId, dict[FlowKey, Row]] = {}
+        """The same rows by association, so that nobody's work grows with the flows of others."""
         self._max = max_rows_per_association
         self.shadow: Shadow | None = None
+        self.on_placed: Callable[[Row], None] | None = None
+        """Called when a row, in the table or about to be, got another place (datapath/kernel_rows.py)."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,23 +124,28 @@ class Paft:
         """Return the row of a flow, or None."""
         return self.rows.get(key)
 
+    def of(self, association: AssociationId) -> Mapping[FlowKey, Row]:
+        """Return the rows of one association, the oldest first."""
+        return self._own.get(association, {})
+
+    def associations(self) -> list[AssociationId]:
+        """Return whose rows there are."""
+        return list(self._own)
+
     def add(self, key: FlowKey, row: Row) -> FlowKey | None:
         """Put a new flow in and return the key of the row that had to make room for it, if one did.
 
-        An association at its limit loses the oldest of its first few rows, not the newest:
+        An association at its limit loses the stalest of its first few rows, not the newest:
         a flood of new flows must not lock out the flow that its user starts next.
         """
-        evicted = None
-        count = self._count.get(row.association, 0)
-        if count >= self._max:
-            evicted = self._stalest(row.association)
-            if evicted is not None:
-                self.remove(evicted)
-                count -= 1
-        self.rows[key] = row
+        self.remove(key)
+        own = self.of(row.association)
+        evicted = self._stalest(own) if len(own) >= self._max else None
+        if evicted is not None:
+            self.remove(evicted)
+        self.rows[key] = self._own.setdefault(row.association, {})[key] = row
         if self.shadow is not None:
             self.shadow.added(key, row)
-        self._count[row.association] = count + 1
         return evicted
 
     def remove(self, key: FlowKey) -> Row | None:
@@ -132,7 +154,10 @@ class Paft:
         if row is not None and self.shadow is not None:
             self.shadow.removed(row)
         if row is not None:
-            self._count[row.association] -= 1
+            own = self._own[row.association]
+            del own[key]
+            if not own:
+                del self._own[row.association]
         return row
 
     def move(self, key: FlowKey, tunnel: TunnelId | None, number: int, now: float) -> MoveResult:
@@ -144,15 +169,34 @@ class Paft:
         row = self.rows.get(key)
         return MoveResult.UNKNOWN if row is None else self.move_row(row, tunnel, number, now)
 
-    def move_row(self, row: Row, tunnel: TunnelId | None, number: int, now: float) -> MoveResult:
-        """Do what `move` does, on a row that is at hand."""
+    def move_row(
+        self,
+        row: Row,
+        tunnel: TunnelId | None,
+        number: int,
+        now: float,
+        copies: tuple[TunnelId, ...] = (),
+        blocked: bool = False,
+    ) -> MoveResult:
+        """Do what `move` does, on a row that is at hand; `copies` as in `place`."""
         if number < row.move:
             return MoveResult.STALE
         row.move = number
-        if row.tunnel == tunnel:
+        if row.tunnel == tunnel and row.copies == copies and row.blocked is blocked:
             return MoveResult.UNCHANGED
-        row.left, row.left_at, row.tunnel = row.tunnel, now, tunnel
+        self.place(row, tunnel, now, copies, blocked)
         return MoveResult.MOVED
+
+    def place(
+        self, row: Row, tunnel: TunnelId | None, now: float, copies: tuple[TunnelId, ...] = (), blocked: bool = False
+    ) -> None:
+        """Put a row on `tunnel`, and on `copies` beside it; whoever calls it has the right to."""
+        if row.tunnel != tunnel:
+            row.left, row.left_at, row.tunnel = row.tunnel, now, tunnel
+        row.copies, row.blocked = copies, blocked
+        row.mode = Mode.COPIES if copies else Mode.ONE
+        if self.on_placed is not None:
+            self.on_placed(row)
 
     def learn(self, row: Row, tunnel: TunnelId, now: float, hold: float = LEARN_HOLD) -> bool:
         """Let a row follow an authenticated packet that came on `tunnel`; say whether it moved.
@@ -164,21 +208,18 @@ class Paft:
             return False
         if row.left == tunnel and now - row.left_at < hold:
             return False
-        self._put(row, tunnel, now)
+        self.place(row, tunnel, now)
         return True
 
-    def select(self, wanted: Callable[[FlowKey, Row], bool]) -> list[FlowKey]:
-        """Return the keys of all rows that `wanted` says yes to."""
-        return [key for key, row in self.rows.items() if wanted(key, row)]
+    def leave(self, association: AssociationId, tunnel: TunnelId, now: float) -> None:
+        """Take a tunnel out of use: flows that have copies go on over those, the others wait."""
+        for row in self.of(association).values():
+            if row.tunnel == tunnel:
+                self.place(row, row.copies[0] if row.copies else None, now, row.copies[1:], row.blocked)
+            elif tunnel in row.copies:
+                self.place(row, row.tunnel, now, tuple(other for other in row.copies if other != tunnel))
 
-    def on_tunnel(self, tunnel: TunnelId) -> Iterator[tuple[FlowKey, Row]]:
-        """Yield the rows that a tunnel carries. The table must not change meanwhile."""
-        return ((key, row) for key, row in self.rows.items() if row.tunnel == tunnel)
-
-    def _put(self, row: Row, tunnel: TunnelId | None, now: float) -> None:
-        row.left, row.left_at, row.tunnel = row.tunnel, now, tunnel
-
-    def _stalest(self, association: AssociationId, sample: int = 64) -> FlowKey | None:
-        mine = (item for item in self.rows.items() if item[1].association == association)
-        first = [item for item, _ in zip(mine, range(sample), strict=False)]
+    @staticmethod
+    def _stalest(own: Mapping[FlowKey, Row], sample: int = 64) -> FlowKey | None:
+        first = list(islice(own.items(), sample))
         return min(first, key=lambda item: item[1].last_used)[0] if first else None

@@ -187,7 +187,7 @@ async def test_a_control_that_does_not_read_gets_a_state_instead_of_every_event(
     assert len(state.rows) == 60000
     assert bench.seen() < 60000
     assert client.restarts == 0
-    assert sum(len(known.rows) for known in client._mirror.associations.values()) == 60000
+    assert sum(len(known.table.flows) for known in client._mirror.associations.values()) == 60000
 
 
 @with_bench

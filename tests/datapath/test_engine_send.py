@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sojourn.datapath.engine_send import Sender
-from sojourn.model import Endpoint, TunnelId
+from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import gso
 from sojourn.packet.ip import complete_checksum, udp_packet
 from sojourn.packet.seal import PACKETS_PER_EPOCH, Hint, Opened
@@ -218,7 +218,7 @@ def test_a_flow_that_was_told_to_wait_sends_nothing_and_keeps_its_newest_packet(
         row.tunnel = None
     bench.take(*read)
     assert (bench.messages, bench.slow) == ([3], 0)
-    assert bench.pair.host.forwarder.waiting.rows()
+    assert list(bench.pair.host.forwarder.waiting.rows(AssociationId(1)))
 
 
 def test_a_tunnel_with_limited_credit_is_left_to_the_forwarder() -> None:

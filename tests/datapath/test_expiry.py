@@ -5,6 +5,7 @@ import pytest
 from sojourn.datapath.expiry import (
     CLOSED_TCP_IDLE,
     ICMP_IDLE,
+    ONE_WAY_IDLE,
     SLICE,
     TCP_IDLE,
     UDP_IDLE,
@@ -22,8 +23,15 @@ def row() -> Row:
 
 
 def test_flows_live_as_long_as_a_nat_would_let_them() -> None:
-    assert [lifetime(bytes((protocol,)), row()) for protocol in (TCP, UDP, ICMP)] == [TCP_IDLE, UDP_IDLE, ICMP_IDLE]
-    assert lifetime(bytes((132,)), row()) == UDP_IDLE
+    both_ways = row()
+    both_ways.packets_in = both_ways.packets_out = 1
+    lives = [lifetime(bytes((protocol,)), both_ways) for protocol in (TCP, UDP, ICMP, 132)]
+    assert lives == [TCP_IDLE, UDP_IDLE, ICMP_IDLE, UDP_IDLE]
+
+
+def test_what_nobody_has_answered_is_forgotten_sooner() -> None:
+    assert [lifetime(bytes((protocol,)), row()) for protocol in (TCP, UDP, ICMP)] == [
+        TCP_IDLE, ONE_WAY_IDLE, ICMP_IDLE]  # fmt: skip
 
 
 @pytest.mark.parametrize(("flags", "closes"), [(0x11, True), (0x04, True), (0x14, True), (0x10, False), (0x12, False)])

@@ -12,9 +12,10 @@ from sojourn.datapath import mirror as module
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.mirror import Mirror
 from sojourn.linux.descriptors import Descriptors
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.policy.match import parse
+from sojourn.policy.rules import Rule, Subject
 from sojourn.upmt import commands, events
 from tests.harness.engine_double import EngineDouble, flow_number
 
@@ -175,20 +176,37 @@ def test_the_journal_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(mirror.replay(NOW)) == 1 + 2 + 10
 
 
-FLOWS = tuple(flow_number(number) for number in range(3))
-flow_s = st.sampled_from(FLOWS)
+FLOWS_OF = {
+    host: tuple(Flow(TCP, Endpoint(f"10.201.0.{host + 1}", port), Endpoint("192.0.2.1", 80)) for port in range(3))
+    for host in HOSTS
+}
+LABELS = ("", "call", "web")
+RULES = (
+    Rule("call", Subject(match=(parse("-p tcp --sport 0:0"),))),
+    Rule("web", Subject(match=(parse("-p tcp --sport 1:2"),))),
+)
 Step = tuple[str, Any]
 
 
 def orders_for(host: AssociationId) -> st.SearchStrategy[commands.AnyCommand]:
     """Orders about one host and its own tunnels."""
-    tunnel_s = st.sampled_from(TUNNELS_OF[host])
-    select_s = st.one_of(
+    tunnel_s, flow_s = st.sampled_from(TUNNELS_OF[host]), st.sampled_from(FLOWS_OF[host])
+    select_s: st.SearchStrategy[commands.Select] = st.one_of(
         st.builds(commands.OnTunnel, tunnel_s),
         st.just(commands.Everything()),
         st.builds(lambda flows: commands.Exactly(tuple(flows)), st.lists(flow_s, max_size=3)),
         st.just(commands.Matching(parse("-p tcp --sport 0:1"))),
+        st.builds(commands.Labelled, st.sampled_from(LABELS)),
     )
+    move_s = st.one_of(
+        st.builds(commands.Move, select_s, st.none() | tunnel_s),
+        st.builds(commands.Move, select_s, st.just(TUNNELS_OF[host][0]), st.just(TUNNELS_OF[host][1:])),
+        st.builds(lambda select: commands.Move(select, None, block=True), select_s),
+        st.builds(lambda select, label: commands.Move(select, TUNNELS_OF[host][0], label=label),
+                  select_s, st.sampled_from(LABELS)),
+    )  # fmt: skip
+    moves_s = st.lists(move_s, min_size=1, max_size=3).map(tuple)
+    rules_s = st.sampled_from(((), RULES[:1], RULES, RULES[::-1]))
     return st.one_of(
         st.just(added(host)),
         st.just(commands.RemoveAssociation(host)),
@@ -196,16 +214,23 @@ def orders_for(host: AssociationId) -> st.SearchStrategy[commands.AnyCommand]:
         st.builds(opened, st.just(host), tunnel_s),
         st.builds(commands.CloseTunnel, tunnel_s),
         st.builds(commands.SetDefault, st.just(host), st.none() | tunnel_s),
-        st.builds(moved, st.just(host), st.integers(1, 9), select_s, st.none() | tunnel_s),
+        st.builds(commands.MoveFlows, st.just(host), st.integers(1, 9), moves_s),
+        st.builds(
+            lambda rules: commands.SetRules(host, tuple(commands.Placed(rule, TUNNELS_OF[host][0]) for rule in rules)),
+            rules_s,
+        ),
         st.just(commands.Snapshot()),
     )
 
 
 def happenings(host: AssociationId) -> st.SearchStrategy[Step]:
     """What packets of one host make its data path do."""
-    tunnel_s = st.sampled_from(TUNNELS_OF[host])
+    tunnel_s, flow_s = st.sampled_from(TUNNELS_OF[host]), st.sampled_from(FLOWS_OF[host])
+    copies_s = st.sampled_from([(), TUNNELS_OF[host][1:]])
     return st.one_of(
-        st.tuples(st.just("see"), st.tuples(st.just(host), flow_s, st.none() | tunnel_s)),
+        st.tuples(
+            st.just("see"), st.tuples(st.just(host), flow_s, st.none() | tunnel_s, st.sampled_from(LABELS), copies_s)
+        ),
         st.tuples(st.just("learn"), st.tuples(st.just(host), flow_s, tunnel_s)),
         st.tuples(st.just("end"), st.tuples(st.just(host), flow_s)),
     )
@@ -274,10 +299,10 @@ class Pair:
 
     def step(self, what: str, argument: Any) -> None:  # noqa: ANN401
         match what, argument:
-            case "see", (host, flow, tunnel):
+            case "see", (host, flow, *rest):
                 if host in self.engine.books.associations:
                     self.engine.end(host, flow)
-                    self.engine.see(host, flow, tunnel)
+                    self.engine.see(host, flow, *rest)
             case (("learn" | "end"), tuple()):
                 getattr(self.engine, what)(*argument)
             case (("die" | "disconnect"), _):
@@ -294,7 +319,8 @@ def standing(state: events.State) -> object:
         set(state.secrets),
         set(state.tunnels),
         {default for default in state.defaults if default.tunnel is not None},
-        {(row.association, row.flow, row.tunnel, row.move) for row in state.rows},
+        set(state.rules),
+        {(row.association, row.flow, row.tunnel, row.move, row.label, row.copies, row.blocked) for row in state.rows},
     )
 
 
@@ -309,7 +335,7 @@ def test_a_successor_stands_where_its_predecessor_would_after_all_orders(steps: 
             pair.order(opened(host, tunnel))
     pair.work(len(pair.orders))
     for host in HOSTS:
-        for flow in FLOWS:
+        for flow in FLOWS_OF[host]:
             pair.step("see", (host, flow, TUNNELS_OF[host][0]))
     for what, argument in steps:
         pair.step(what, argument)

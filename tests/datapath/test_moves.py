@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from sojourn.datapath.moves import Mover, compile_match
 from sojourn.model import TCP, UDP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of
-from sojourn.paft import MoveResult, Paft, Row
+from sojourn.paft import Mode, MoveResult, Paft, Row
 from sojourn.policy.match import Match, Term, covers, parse
-from sojourn.upmt.commands import Everything, Exactly, Matching, Move, OnTunnel, Select
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, MoveFlows, OnTunnel, Select
+from sojourn.upmt.events import FlowsMoved
 
-A, B, FOREIGN = TunnelId(1), TunnelId(2), TunnelId(3)
+A, B, C, FOREIGN = TunnelId(1), TunnelId(2), TunnelId(3), TunnelId(9)
 ONE, TWO = AssociationId(1), AssociationId(2)
 V4 = st.sampled_from(["10.201.0.2", "10.201.0.3", "160.80.81.1", "160.80.81.2", "192.0.2.1"])
 V6 = st.sampled_from(["fd00:201::2", "2001:db8::1", "2001:db8:1::1"])
@@ -60,15 +61,26 @@ def table(count: int = 4) -> Paft:
     return paft
 
 
-def order(
-    paft: Paft, select: Select, tunnel: TunnelId | None = B, number: int = 1
-) -> tuple[dict[MoveResult, int], tuple[MoveResult, ...]]:
-    def add(new: Flow, place: TunnelId | None) -> Row:
-        row = Row(ONE, place, 0.0)
+def carry_out(paft: Paft, *moves: Move, number: int = 1, most: int | None = None) -> tuple[FlowsMoved, int]:
+    """Return the answer, and in how many steps it was reached."""
+
+    def add(new: Flow, move: Move) -> Row:
+        row = Row(ONE, move.tunnel, 0.0)
         paft.add(key_of(new), row)
         return row
 
-    return Mover(paft, ONE, frozenset((A, B))).move(Move(select, tunnel), number, 0.0, add)
+    mover, steps, done = Mover(paft, MoveFlows(ONE, number, moves), frozenset((A, B, C)), add), 0, False
+    while not done:
+        _, done = mover.step(0.0, most)
+        steps += 1
+    return mover.answer(), steps
+
+
+def order(
+    paft: Paft, select: Select, tunnel: TunnelId | None = B, number: int = 1
+) -> tuple[dict[MoveResult, int], tuple[MoveResult, ...]]:
+    answer, _ = carry_out(paft, Move(select, tunnel), number=number)
+    return answer.counts[0], answer.results[0]
 
 
 def test_everything_is_all_rows_of_this_association() -> None:
@@ -122,6 +134,48 @@ def test_ten_thousand_rows_are_moved_by_match_in_under_50_ms_of_processor_time()
         took.append(time.process_time() - before)
         assert counts == {MoveResult.MOVED: 10000}
     assert min(took) < 0.05
+
+
+def test_of_several_moves_that_mean_a_row_the_last_has_it_as_the_table_stood_before() -> None:
+    paft = table()
+    rows = list(paft.rows.values())
+    rows[1].label = "call"
+    paft.move_row(rows[2], C, 0, 0.0)
+    answer, _ = carry_out(
+        paft, Move(Everything(), B), Move(OnTunnel(C), A), Move(Labelled("call"), C), Move(Exactly((flow(3),)), A)
+    )
+    assert [row.tunnel for row in rows] == [B, C, A, A, A]
+    assert answer.counts == (
+        {MoveResult.MOVED: 1}, {MoveResult.MOVED: 1}, {MoveResult.MOVED: 1}, {MoveResult.UNCHANGED: 1})  # fmt: skip
+    assert answer.results == ((), (), (), (MoveResult.UNCHANGED,))
+    assert rows[1].left == A
+
+
+def test_a_flow_that_was_named_first_goes_with_the_others_that_are_meant_later() -> None:
+    paft = table()
+    carry_out(paft, Move(Exactly((flow(0), flow(77))), C), Move(Everything(), B))
+    assert [row.tunnel for row in paft.of(ONE).values()] == [B] * 5
+
+
+def test_copies_and_labels_are_given_and_a_tunnel_of_somebody_else_is_not_copied_to() -> None:
+    paft = table()
+    rows = list(paft.rows.values())
+    carry_out(paft, Move(Exactly((flow(0),)), B, (C,), label="call"), number=2)
+    assert (rows[0].tunnel, rows[0].copies, rows[0].mode, rows[0].label) == (B, (C,), Mode.COPIES, "call")
+    answer, _ = carry_out(paft, Move(Labelled("call"), B, (FOREIGN,)), number=3)
+    assert answer.counts == ({MoveResult.UNKNOWN: 1},)
+    carry_out(paft, Move(Exactly((flow(0),)), A, (B,), label="late"), number=1)
+    assert rows[0].label == "call"
+    carry_out(paft, Move(Labelled("call"), None, block=True), number=3)
+    assert (rows[0].tunnel, rows[0].copies, rows[0].blocked) == (None, (), True)
+
+
+def test_a_large_order_is_carried_out_in_slices_and_answered_whole() -> None:
+    paft = table(1000)
+    answer, steps = carry_out(paft, Move(Everything(), B), Move(Exactly((flow(0), flow(5000))), C), most=100)
+    assert steps == 1 + 1002 // 100
+    assert answer.counts == ({MoveResult.MOVED: 999}, {MoveResult.MOVED: 2})
+    assert {row.tunnel for row in list(paft.of(ONE).values())[1:1000]} == {B}
 
 
 def test_keys_and_flows_are_the_same_thing() -> None:

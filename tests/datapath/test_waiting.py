@@ -35,7 +35,7 @@ def test_bytes_are_bounded_as_well() -> None:
     for key in keys:
         waiting.keep(key, paft.rows[key], bytes(400))
     assert len(waiting) == 2
-    for key, row in waiting.rows():
+    for key, row in waiting.rows(AssociationId(1)):
         waiting.take(key, row)
     for key in keys[:2]:
         waiting.keep(key, paft.rows[key], bytes(400))
@@ -47,5 +47,5 @@ def test_a_flow_that_ended_is_forgotten() -> None:
     for key in keys:
         waiting.keep(key, paft.rows[key], b"packet")
     paft.remove(keys[0])
-    assert [key for key, _ in waiting.rows()] == [keys[1]]
+    assert [key for key, _ in waiting.rows(AssociationId(1))] == [keys[1]]
     assert len(waiting) == 1

@@ -16,11 +16,14 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct, structs
 
 from sojourn.datapath import process
+from sojourn.datapath.classify import Classifier
 from sojourn.datapath.epochs import EpochStore
+from sojourn.datapath.moves import Mover
 from sojourn.linux.descriptors import Descriptors, tunnel_name
 from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
-from sojourn.paft import Mode, MoveResult, Paft, Row
-from sojourn.policy.match import covers
+from sojourn.packet.ip import flow_of, key_of
+from sojourn.paft import Mode, Paft, Row
+from sojourn.policy.subject import compile_rules
 from sojourn.upmt import commands, events
 
 
@@ -32,11 +35,17 @@ class BooksKept(Struct):
     secrets: dict[AssociationId, list[commands.InstallSecret]] = {}
     tunnels: dict[TunnelId, commands.OpenTunnel] = {}
     defaults: dict[AssociationId, commands.SetDefault] = {}
+    rules: dict[AssociationId, commands.SetRules] = {}
 
 
 def flow_number(number: int) -> Flow:
     """Return one of very many flows."""
     return Flow(TCP, Endpoint("10.201.0.2", number % 60000), Endpoint(f"192.0.2.{number // 60000 + 1}", 80))
+
+
+def blank(association: AssociationId, flow: Flow, tunnel: TunnelId | None) -> commands.RowState:
+    """Return a row of which no more is known."""
+    return commands.RowState(association, flow, tunnel, 0, 0, 0, 0, 0, 0.0)
 
 
 class EngineDouble:
@@ -50,12 +59,14 @@ class EngineDouble:
         self._descriptors = descriptors
         self.books = BooksKept()
         self.paft = Paft()
-        self._flows: dict[bytes, Flow] = {}
         self._sockets: dict[TunnelId, tuple[str, socket.socket]] = {}
         self._poll = select.epoll()
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._running = True
         self.opens_sockets = True
+
+    def ask(self, owners: Classifier) -> None:
+        """Ask nobody: no packet comes."""
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._callbacks[fd] = callback
@@ -101,9 +112,12 @@ class EngineDouble:
                 books.defaults[order.association] = order
             case commands.MoveFlows():
                 self._move(order)
+            case commands.SetRules() if order.association in books.associations:
+                self._set_rules(order)
             case commands.Restore():
                 for row in order.rows:
-                    self._add(row.association, row.flow, row.tunnel, row.move)
+                    if row.association in books.associations:
+                        self._add(row)
             case commands.Snapshot():
                 self._emit(self.state())
             case commands.SendInner():
@@ -116,9 +130,10 @@ class EngineDouble:
         books.associations.pop(association, None)
         books.secrets.pop(association, None)
         books.defaults.pop(association, None)
+        books.rules.pop(association, None)
         for tunnel in [tunnel for tunnel, opened in books.tunnels.items() if opened.association == association]:
             self._close(tunnel)
-        for key in self.paft.select(lambda _key, row: row.association == association):
+        for key in list(self.paft.of(association)):
             self.paft.remove(key)
 
     def _open(self, order: commands.OpenTunnel) -> None:
@@ -150,73 +165,73 @@ class EngineDouble:
         for association, default in self.books.defaults.items():
             if default.tunnel == tunnel:
                 self.books.defaults[association] = structs.replace(default, tunnel=None)
-        for _, row in list(self.paft.on_tunnel(tunnel)):
-            row.tunnel = None
+        for association in self.paft.associations():
+            self.paft.leave(association, tunnel, time.monotonic())
 
-    def _add(self, association: AssociationId, flow: Flow, tunnel: TunnelId | None, move: int = 0) -> None:
-        key = repr((association, flow)).encode()
-        self._flows[key] = flow
-        self.paft.add(key, Row(association, tunnel, time.monotonic(), move))
+    def _set_rules(self, order: commands.SetRules) -> None:
+        self.books.rules[order.association] = order
+        label_of = compile_rules(placed.rule for placed in order.rules)
+        for key, row in self.paft.of(order.association).items():
+            row.label = label_of(flow_of(key), row.origin)
+
+    def _add(self, row: commands.RowState) -> None:
+        made = Row(row.association, row.tunnel, time.monotonic(), row.move)
+        made.label, made.origin = row.label, row.origin
+        self.paft.place(made, row.tunnel, made.created, row.copies, row.blocked)
+        self.paft.add(key_of(row.flow), made)
 
     def _move(self, order: commands.MoveFlows) -> None:
         if order.association not in self.books.associations:
             return
-        counts: list[dict[MoveResult, int]] = []
-        results: list[tuple[MoveResult, ...]] = []
         for move in order.moves:
-            select = move.select
-            if isinstance(select, commands.Exactly):
-                for flow in select.flows:
-                    if self.paft.get(repr((order.association, flow)).encode()) is None:
-                        self._add(order.association, flow, None)
-            if isinstance(select, commands.Everything):
+            if isinstance(move.select, commands.Everything):
                 self.books.defaults[order.association] = commands.SetDefault(order.association, move.tunnel)
-            answers = tuple(
-                self.paft.move(key, move.tunnel, order.number, time.monotonic())
-                for key in self._selected(order.association, select)
-            )
-            counts.append({result: answers.count(result) for result in set(answers)})
-            if isinstance(select, commands.Exactly):
-                results.append(answers)
-        self._emit(events.FlowsMoved(order.association, order.number, tuple(counts), tuple(results)))
 
-    def _selected(self, association: AssociationId, select: commands.Select) -> list[bytes]:
-        match select:
-            case commands.OnTunnel():
-                return self.paft.select(lambda _, row: row.association == association and row.tunnel == select.tunnel)
-            case commands.Exactly():
-                return [repr((association, flow)).encode() for flow in select.flows]
-            case commands.Matching():
-                return self.paft.select(
-                    lambda key, row: row.association == association and covers(select.match, self._flows[key])
-                )
-            case _:
-                return self.paft.select(lambda _, row: row.association == association)
+        def add(flow: Flow, move: commands.Move) -> Row:
+            self._add(blank(order.association, flow, move.tunnel))
+            row = self.paft.rows[key_of(flow)]
+            self.paft.place(row, move.tunnel, row.created, move.copies)
+            return row
 
-    def see(self, association: AssociationId, flow: Flow, tunnel: TunnelId | None) -> None:
+        tunnels = frozenset(self.books.associations[order.association].tunnels)
+        mover = Mover(self.paft, order, tunnels, add)
+        mover.step(time.monotonic())
+        self._emit(mover.answer())
+
+    def see(
+        self,
+        association: AssociationId,
+        flow: Flow,
+        tunnel: TunnelId | None,
+        label: str = "",
+        copies: tuple[TunnelId, ...] = (),
+    ) -> None:
         """Find a new flow."""
-        self._add(association, flow, tunnel)
-        self._emit(events.FlowSeen(association, flow, tunnel))
+        self._add(structs.replace(blank(association, flow, tunnel), label=label, copies=copies))
+        self._emit(events.FlowSeen(association, flow, tunnel, None, label, copies))
 
     def learn(self, association: AssociationId, flow: Flow, tunnel: TunnelId) -> None:
         """Let a flow follow a packet."""
-        row = self.paft.get(repr((association, flow)).encode())
-        if row is not None and row.mode is Mode.ONE:
+        row = self.paft.get(key_of(flow))
+        if row is not None and row.association == association and row.mode is Mode.ONE:
             row.tunnel = tunnel
             self._emit(events.FlowMoved(association, flow, tunnel))
 
     def end(self, association: AssociationId, flow: Flow) -> None:
         """Forget a flow."""
-        if self.paft.remove(repr((association, flow)).encode()) is not None:
+        if self.paft.remove(key_of(flow)) is not None:
             self._emit(events.FlowEnded(association, flow))
 
     def state(self) -> events.State:
         """Tell all."""
         books = self.books
         rows = tuple(
-            commands.RowState(row.association, self._flows[key], row.tunnel, row.move, 0, 0, 0, 0, 0.0)
+            structs.replace(
+                blank(row.association, flow_of(key), row.tunnel),
+                move=row.move, label=row.label, origin=row.origin, copies=row.copies, blocked=row.blocked,
+            )
             for key, row in self.paft.rows.items()
-        )
+        )  # fmt: skip
         return events.State(
             setup=books.setup,
             associations=tuple(books.associations.values()),
@@ -224,6 +239,7 @@ class EngineDouble:
             tunnels=tuple(books.tunnels.values()),
             defaults=tuple(books.defaults.values()),
             rows=rows,
+            rules=tuple(books.rules.values()),
         )
 
     def _perform(self, words: list[str]) -> None:

@@ -220,7 +220,7 @@ class Pair:
         state = died.forwarder.state(self.now)
         died.on_outer = died.on_inner = None
         node = self._start(role)
-        node.submit([*state.associations, *state.secrets, *state.tunnels, *state.defaults])
+        node.submit([*state.associations, *state.secrets, *state.tunnels, *state.defaults, *state.rules])
         node.submit([Restore(state.rows, state.outer)])
         if role is Role.HOST:
             self.host = node

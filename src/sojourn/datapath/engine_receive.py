@@ -242,7 +242,7 @@ class Receiver:
             return None
         at, protocol, key = found
         row = self._forwarder.paft.rows.get(key)
-        if row is None or row.association != tunnel.association or row.mode is not Mode.ONE:
+        if row is None or row.association != tunnel.association or row.mode is not Mode.ONE or row.blocked:
             return None
         if row.tunnel != tunnel.id and not self._inbound:
             return None  # the anchor learns from it (paft.py)

@@ -111,6 +111,8 @@ class Sender:
         row = self._forwarder.paft.rows.get(key)
         if row is None or row.tunnel is None or row.mode is not Mode.ONE:
             return False
+        if not row.packets_out and row.packets_in and not self._inbound:
+            return False  # the first answer to a correspondent tells who answers
         tunnel = self._forwarder.tunnels.get(row.tunnel)
         if tunnel is None or not tunnel.fast or tunnel.may_fragment or tunnel.sealer is None:
             return False

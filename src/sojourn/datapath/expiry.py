@@ -1,19 +1,22 @@
 """When rows end: by closing, and by being idle, as NATs reckon it.
 
-The table is swept a slice at a time, so that a hundred thousand rows never hold a packet up.
+The table is swept a slice at a time, one association after another, so that a hundred thousand rows never hold a
+packet up.
 """
 
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from sojourn.model import ICMP, ICMPV6, TCP
+from sojourn.model import ICMP, ICMPV6, TCP, AssociationId
 from sojourn.paft import FlowKey, Paft, Row
 
 TCP_IDLE: Final = 24 * 3600.0
 CLOSED_TCP_IDLE: Final = 30.0
 UDP_IDLE: Final = 300.0
 """As RFC 4787 §4.3 recommends; every other protocol with it."""
+ONE_WAY_IDLE: Final = 120.0
+"""The same while nothing has come in answer: the least that RFC 4787 §4.3 allows."""
 ICMP_IDLE: Final = 60.0
 WAITING_IDLE: Final = 3600.0
 """A flow with a kept packet is remembered at least so long."""
@@ -30,7 +33,8 @@ def lifetime(key: FlowKey, row: Row) -> float:
     if protocol == TCP:
         idle = CLOSED_TCP_IDLE if row.closing else TCP_IDLE
     else:
-        idle = ICMP_IDLE if protocol in (ICMP, ICMPV6) else UDP_IDLE
+        both = row.packets_in and row.packets_out
+        idle = ICMP_IDLE if protocol in (ICMP, ICMPV6) else UDP_IDLE if both else ONE_WAY_IDLE
     return max(idle, WAITING_IDLE) if row.kept is not None else idle
 
 
@@ -49,15 +53,21 @@ class Sweep:
         self.due = 0.0
         self._paft = paft
         self._rest: Iterator[FlowKey] = iter(())
+        self._owners: Iterator[AssociationId] = iter(())
 
     def expired(self, now: float) -> list[FlowKey]:
         """Look at the next slice of rows and return those whose time is over."""
         if now < self.due:
             return []
         keys = list(islice(self._rest, SLICE))
-        if len(keys) < SLICE:
-            self._rest = iter(list(self._paft.rows))
-            self.due = now + SWEEP_EVERY
+        while len(keys) < SLICE:
+            owner = next(self._owners, None)
+            if owner is None:
+                self._owners = iter(self._paft.associations())
+                self.due = now + SWEEP_EVERY
+                break
+            self._rest = iter(list(self._paft.of(owner)))
+            keys += islice(self._rest, SLICE - len(keys))
         else:
             self.due = now + SLICE_EVERY
         rows = ((key, self._paft.rows.get(key)) for key in keys)

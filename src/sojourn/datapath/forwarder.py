@@ -2,27 +2,26 @@
 
 A packet from the TUN finds its row, its row's tunnel, and goes out in it; a datagram from the outer
 network is opened, its inner addresses are checked, and it goes to the TUN. What is refused is counted
-by reason and changes nothing. The state is in registry.py, what control orders in orders.py.
+by reason and changes nothing. The state is in registry.py, what control orders in orders.py, and how a packet leaves
+in its tunnels, or is refused, in sending.py.
 """
 
 from sojourn.datapath.expiry import note_tcp_flags
-from sojourn.datapath.orders import Orders
 from sojourn.datapath.registry import Association, Io
+from sojourn.datapath.sending import Sending
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, UDP, Endpoint, TunnelId
 from sojourn.packet import frame as frames
+from sojourn.packet import sequence
 from sojourn.packet.ip import (
     IpView,
-    clamp_mss,
     complete_checksum,
     decapsulated_ecn,
     ecn_of,
     flow_key,
     flow_of,
-    may_be_answered,
     parse,
     set_ecn,
-    too_big,
 )
 from sojourn.packet.seal import OVERHEAD_BYTES, Hint, Opened
 from sojourn.paft import LEARN_HOLD, FlowKey, Row
@@ -31,10 +30,8 @@ from sojourn.upmt.tunnel import Tunnel
 
 __all__ = ["Association", "Forwarder", "Io"]
 
-_SYN = 2
 
-
-class Forwarder(Orders):
+class Forwarder(Sending):
     """Rows, tunnels and associations of one data path, and what is done with each packet."""
 
     # From the TUN.
@@ -53,50 +50,28 @@ class Forwarder(Orders):
             return
         row = self.paft.rows.get(key)
         if row is None:
-            row = self.new_row(key, association, self.place_for(association), now)
+            row = self._begun_here(key, association, packet, now)
+            if row is None:
+                return
+        elif not (row.packets_out or self.is_anchor) and row.origin is None:
+            self.answered(key, row, association, now)
         self._use(row, packet, view, now)
         row.packets_out += 1
         row.bytes_out += len(packet)
-        self._send_inner(key, row, packet, now, view)
+        if row.blocked:
+            self.refuse(packet, now)
+        else:
+            self.send_packet(key, row, packet, now, view)
         self.run_due(now)
 
-    def _send_inner(self, key: FlowKey, row: Row, packet: bytes, now: float, view: IpView | None = None) -> None:
-        """Send a packet where its row says, or keep it until that can be done."""
-        tunnel = self.tunnels.get(row.tunnel) if row.tunnel is not None else None
-        if tunnel is None or not tunnel.usable:
-            self.waiting.keep(key, row, packet)
-            if tunnel is not None:
-                tunnel.wanted(now)
-            return
-        view = view or parse(packet)
-        if len(packet) > tunnel.inner_mtu and view.dont_fragment:
-            self._answer_too_big(packet, view, tunnel.inner_mtu)
-            return
-        packet = self._clamped(packet, view, tunnel)
-        size = len(packet) + (OVERHEAD_BYTES if tunnel.sealed else 0)
-        if not tunnel.spend(size):
-            self.waiting.keep(key, row, packet)
-            return
-        fragment = tunnel.may_fragment or len(packet) > tunnel.inner_mtu
-        self._transmit(tunnel, packet, now, fragment, ecn_of(packet))
-
-    def _transmit(self, tunnel: Tunnel, packet: bytes, now: float, fragment: bool, ecn: int) -> None:
-        datagram = tunnel.sealer.seal(packet) if tunnel.sealer is not None and tunnel.sealed else packet
-        if tunnel.outer is not None:
-            tunnel.sent(now, 1, len(datagram))
-            self.io.send(tunnel, datagram, tunnel.outer, fragment=fragment, ecn=ecn)
-
-    def _answer_too_big(self, packet: bytes, view: IpView, mtu: int) -> None:
-        self.totals["too-big"] += 1
-        if may_be_answered(packet):
-            self.io.write_inner(too_big(packet, mtu, view.destination))
-
-    def send_inner(self, tunnel: Tunnel, packet: bytes, now: float) -> None:
-        """Send control's own packet in this very tunnel, if it has an address and keys."""
-        if tunnel.outer is None or (tunnel.sealed and tunnel.sealer is None):
-            self.totals["unsent-signals"] += 1
-        elif tunnel.spend(len(packet) + OVERHEAD_BYTES):
-            self._transmit(tunnel, packet, now, True, 0)
+    def _begun_here(self, key: FlowKey, association: Association, packet: bytes, now: float) -> Row | None:
+        """Return the first row of a flow whose first packet came from the TUN; None: it has to wait."""
+        if self.is_anchor:
+            return self.new_row(key, association, self.place_for(association), now)
+        if self.looks.keep(key, packet):
+            return None
+        origin, waits = self.origin_of(key, association, packet, now)
+        return None if waits else self.labelled_row(key, association, origin, now)
 
     # From the outer network.
 
@@ -177,16 +152,22 @@ class Forwarder(Orders):
             self.carry_out(tunnel, tunnel.on_frame(frame, source, opened, size, now), now)
             return
         tunnel.heard(now, 1, size)
-        if kind not in (4, 6):
+        number = None
+        if kind == sequence.NIBBLE:
+            number, plaintext = sequence.take(plaintext)
+        elif kind not in (4, 6):
             raise RemoteProtocolError(f"a plaintext of kind {kind}", reason="plaintext")
         if opened is not None and opened.hint & Hint.PARTIAL:
             whole = bytearray(plaintext)
             complete_checksum(whole)
             plaintext = bytes(whole)
-        may_learn = opened is not None and not opened.stale
-        self._deliver(tunnel, plaintext, source, may_learn, now, ecn)
+        may_learn = opened is not None and not opened.stale and number is None
+        self._inner(tunnel, plaintext, source, may_learn, number, now, ecn)
 
-    def _deliver(self, tunnel: Tunnel, packet: bytes, source: Endpoint, may_learn: bool, now: float, ecn: int) -> None:
+    def _inner(
+        self, tunnel: Tunnel, packet: bytes, source: Endpoint, may_learn: bool, number: int | None, now: float, ecn: int
+    ) -> None:
+        """Take one inner packet of a tunnel; `number`: the one that a copied packet has."""
         view = parse(packet)
         if view.total_bytes != len(packet):
             raise RemoteProtocolError("bytes after the inner packet", reason="length")
@@ -202,14 +183,37 @@ class Forwarder(Orders):
         key = flow_key(packet, inbound=not self.is_anchor)
         row = self.paft.rows.get(key)
         if row is None:
-            why = self.guard.refuses(key) if self.is_anchor and self.guard is not None else None
-            if why is not None:
-                raise RemoteProtocolError("a destination that is refused", reason=why)
-            # A host answers where its flows go now: the packet may have left before the anchor knew.
-            wanted = None if self.is_anchor else association.default
-            row = self.new_row(key, association, tunnel.id if wanted is None else wanted, now)
+            row = self._begun_there(key, association, tunnel, now)
         elif self.is_anchor and may_learn and row.tunnel != tunnel.id:
             self._learn(key, row, tunnel, now)
+        if row.blocked:
+            raise RemoteProtocolError("a flow that a rule blocks", reason="blocked")
+        if number is not None and not self._is_first(row, number, now):
+            self.totals["duplicates-dropped"] += 1
+            return
+        self._deliver(tunnel, row, packet, view, now, ecn)
+
+    def _begun_there(self, key: FlowKey, association: Association, tunnel: Tunnel, now: float) -> Row:
+        """Return the first row of a flow whose first packet came in a tunnel."""
+        if not self.is_anchor:
+            # It is answered where such flows go now: the packet may have left before the anchor knew.
+            origin = self.classify(key)
+            origin = self.looks.known(origin) if origin is not None else None
+            return self.labelled_row(key, association, origin, now, tunnel.id)
+        why = self.guard.refuses(key) if self.guard is not None else None
+        if why is not None:
+            raise RemoteProtocolError("a destination that is refused", reason=why)
+        if not self.may_begin(association, now):
+            raise RemoteProtocolError("more new flows than one host may begin", reason="flow-rate")
+        return self.new_row(key, association, tunnel.id, now)
+
+    def _is_first(self, row: Row, number: int, now: float) -> bool:
+        """Say whether a copied packet is the first one of its number."""
+        if row.window is None:
+            row.window = sequence.SequenceWindow()
+        return row.window.accept(number, now)
+
+    def _deliver(self, tunnel: Tunnel, row: Row, packet: bytes, view: IpView, now: float, ecn: int) -> None:
         self._use(row, packet, view, now)
         row.packets_in += 1
         row.bytes_in += len(packet)
@@ -218,7 +222,7 @@ class Forwarder(Orders):
         if outgoing is None:
             self.totals["congestion-drops"] += 1
             return
-        packet = self._clamped(packet, view, tunnel)
+        packet = self.clamped(packet, view, self.room(row, tunnel))
         if outgoing != inner:
             changed = bytearray(packet)
             set_ecn(changed, outgoing)
@@ -240,28 +244,7 @@ class Forwarder(Orders):
         port = int.from_bytes(packet[view.header_bytes + at : view.header_bytes + at + 2])
         return port == self.setup.signal_port and anchors in self.inner_addresses
 
-    # Both ways.
-
-    def resend(self, key: FlowKey, row: Row, now: float) -> None:
-        """Send what is kept for a flow, if its path can be used now."""
-        if row.kept is None or row.tunnel is None:
-            return
-        tunnel = self.tunnels.get(row.tunnel)
-        if tunnel is not None and tunnel.usable:
-            packet = self.waiting.take(key, row)
-            if packet is not None:
-                self.totals["resent"] += 1
-                self._send_inner(key, row, packet, now)
-
     def _use(self, row: Row, packet: bytes, view: IpView, now: float) -> None:
         row.last_used = now
         if view.protocol == TCP and view.has_transport and view.total_bytes >= view.header_bytes + 14:
             note_tcp_flags(row, packet[view.header_bytes + 13], now)
-
-    def _clamped(self, packet: bytes, view: IpView, tunnel: Tunnel) -> bytes:
-        """Return the packet, with the MSS of a SYN lowered to what the tunnel carries."""
-        at = view.header_bytes
-        if view.protocol != TCP or view.is_fragment or view.total_bytes < at + 20 or not packet[at + 13] & _SYN:
-            return packet
-        changed = bytearray(packet)
-        return bytes(changed) if clamp_mss(changed, tunnel.inner_mtu - (40 if view.version == 4 else 60)) else packet

@@ -13,30 +13,26 @@ from typing import Final
 
 from msgspec import structs
 
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.paft import MAX_ROWS_PER_ASSOCIATION
-from sojourn.policy.match import covers
 from sojourn.upmt.commands import (
     AddAssociation,
     AnyCommand,
     CloseTunnel,
     Everything,
-    Exactly,
     InstallSecret,
-    Matching,
     Measure,
     MoveFlows,
-    OnTunnel,
     OpenTunnel,
     RemoveAssociation,
     Restore,
     Resumed,
     Role,
     RowState,
-    Select,
     SendInner,
     SendOutside,
     SetDefault,
+    SetRules,
     Setup,
 )
 from sojourn.upmt.events import (
@@ -48,6 +44,7 @@ from sojourn.upmt.events import (
     State,
     TunnelMoved,
 )
+from sojourn.upmt.flow_table import FlowTable
 
 ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""
@@ -55,26 +52,15 @@ MAX_JOURNAL: Final = 1 << 16
 """Orders not yet done; beyond it the oldest one counts as done."""
 
 
-class MirrorRow:
-    """One flow as the mirror knows it. Packets are not counted here: a successor starts from what State said."""
-
-    __slots__ = ("born", "move", "seen", "tunnel")
-
-    def __init__(self, tunnel: TunnelId | None, move: int, born: float, seen: RowState | None = None) -> None:
-        self.tunnel = tunnel
-        self.move = move
-        self.born = born
-        self.seen = seen
-
-
 class MirrorAssociation:
     """A mobile host with all that hangs on it."""
 
-    def __init__(self, added: AddAssociation) -> None:
+    def __init__(self, added: AddAssociation, most: int) -> None:
         self.added = added
         self.secrets: list[InstallSecret] = []
         self.default: SetDefault | None = None
-        self.rows: dict[Flow, MirrorRow] = {}
+        self.rules: SetRules | None = None
+        self.table = FlowTable(most)
 
 
 class Mirror:
@@ -121,7 +107,11 @@ class Mirror:
                 self._close(command.tunnel)
             case SetDefault():
                 self._set_default(command)
-            case MoveFlows():
+            case SetRules() if command.association in self.associations:
+                known = self.associations[command.association]
+                known.rules = command
+                known.table.set_rules(tuple(placed.rule for placed in command.rules))
+            case MoveFlows() if command.association in self.associations:
                 self._move_flows(command, now)
             case Restore():
                 self._restore(command, now)
@@ -131,7 +121,7 @@ class Mirror:
     def _add(self, command: AddAssociation) -> None:
         known = self.associations.get(command.association)
         if known is None:
-            self.associations[command.association] = MirrorAssociation(command)
+            self.associations[command.association] = MirrorAssociation(command, self._max_rows)
         else:
             known.added = command
 
@@ -160,9 +150,8 @@ class Mirror:
         for known in self.associations.values():
             if known.default is not None and known.default.tunnel == tunnel:
                 known.default = structs.replace(known.default, tunnel=None)
-            for row in known.rows.values():
-                if row.tunnel == tunnel:
-                    row.tunnel = None
+            if tunnel in known.added.tunnels:
+                known.table.leave(tunnel)
 
     def _set_default(self, command: SetDefault) -> None:
         known = self.associations.get(command.association)
@@ -172,23 +161,27 @@ class Mirror:
     def _restore(self, command: Restore, now: float) -> None:
         self.outer.update(command.outer)
         for row in command.rows:
-            self._put(row.association, row.flow, MirrorRow(row.tunnel, row.move, now - row.age, row))
+            if row.association in self.associations:
+                self.associations[row.association].table.restore(row, now)
+
+    def _move_flows(self, command: MoveFlows, now: float) -> None:
+        known = self.associations[command.association]
+        for move in command.moves:
+            if isinstance(move.select, Everything):
+                known.default = SetDefault(command.association, move.tunnel)
+        known.table.apply(command, now)
 
     # What the data path reported.
 
     def received(self, event: AnyEvent, now: float) -> None:
         """Take in an event that the data path told."""
         match event:
-            case FlowSeen():
-                self._seen(event, now)
-            case FlowMoved():
-                row = self._row(event.association, event.flow)
-                if row is not None:
-                    row.tunnel = event.tunnel
-            case FlowEnded():
-                known = self.associations.get(event.association)
-                if known is not None:
-                    known.rows.pop(event.flow, None)
+            case FlowSeen() if event.association in self.associations:
+                self.associations[event.association].table.saw(event, now)
+            case FlowMoved() if event.association in self.associations:
+                self.associations[event.association].table.followed(event)
+            case FlowEnded() if event.association in self.associations:
+                self.associations[event.association].table.ended(event.flow)
             case TunnelMoved():
                 self.outer[event.tunnel] = event.outer
             case SecretInUse():
@@ -198,25 +191,6 @@ class Mirror:
             case _:
                 pass  # measurements: a successor makes its own
 
-    def _row(self, association: AssociationId, flow: Flow) -> MirrorRow | None:
-        known = self.associations.get(association)
-        return known.rows.get(flow) if known is not None else None
-
-    def _put(self, association: AssociationId, flow: Flow, row: MirrorRow) -> None:
-        known = self.associations.get(association)
-        if known is None:
-            return
-        known.rows[flow] = row
-        if len(known.rows) > self._max_rows:
-            del known.rows[next(iter(known.rows))]
-
-    def _seen(self, event: FlowSeen, now: float) -> None:
-        row = self._row(event.association, event.flow)
-        if row is None:
-            self._put(event.association, event.flow, MirrorRow(event.tunnel, 0, now))
-        else:  # a successor may tell of a row that it was given: it keeps its number
-            row.tunnel = event.tunnel
-
     def _retire(self, event: SecretInUse) -> None:
         known = self.associations.get(event.association)
         if known is not None:
@@ -224,32 +198,9 @@ class Mirror:
 
     def _believe_rows(self, state: State, now: float) -> None:
         for known in self.associations.values():
-            known.rows.clear()
+            known.table.flows.clear()
         self.outer = dict(state.outer)
         self._restore(Restore(state.rows), now)
-
-    # Handovers.
-
-    def _move_flows(self, command: MoveFlows, now: float) -> None:
-        known = self.associations.get(command.association)
-        if known is None:
-            return
-        for move in command.moves:
-            if isinstance(move.select, Exactly):
-                self._move_exactly(command, move.select, move.tunnel, now)
-                continue
-            if isinstance(move.select, Everything):
-                known.default = SetDefault(command.association, move.tunnel)
-            for row in list(_selected(known, move.select)):
-                _move(row, move.tunnel, command.number)
-
-    def _move_exactly(self, command: MoveFlows, select: Exactly, tunnel: TunnelId | None, now: float) -> None:
-        for flow in select.flows:
-            row = self._row(command.association, flow)
-            if row is None:
-                self._put(command.association, flow, MirrorRow(tunnel, command.number, now))
-            else:
-                _move(row, tunnel, command.number)
 
     # What a successor needs.
 
@@ -271,6 +222,7 @@ class Mirror:
             out += [known.added, *known.secrets]
         out += self.tunnels.values()
         out += [known.default for known in self.associations.values() if known.default is not None]
+        out += [known.rules for known in self.associations.values() if known.rules is not None]
         return out
 
     def _again(self, before: int, rows: bool = True) -> list[AnyCommand]:
@@ -285,12 +237,14 @@ class Mirror:
     def adopt(self, state: State, now: float) -> None:
         """Start from what a running data path says."""
         self.setup = state.setup
-        self.associations = {added.association: MirrorAssociation(added) for added in state.associations}
+        self.associations = {each.association: MirrorAssociation(each, self._max_rows) for each in state.associations}
         for secret in state.secrets:
             self._install(secret)
         self.tunnels = {opened.tunnel: opened for opened in state.tunnels}
         for default in state.defaults:
             self._set_default(default)
+        for rules in state.rules:
+            self._apply(rules, now)
         self._believe_rows(state, now)
 
     def difference(self, state: State) -> list[AnyCommand]:
@@ -300,7 +254,8 @@ class Mirror:
         """
         coming = {command.association for command in self._journal if isinstance(command, AddAssociation)}
         opening = {command.tunnel for command in self._journal if isinstance(command, OpenTunnel)}
-        there: set[AnyCommand] = {*state.associations, *state.secrets, *state.tunnels, *state.defaults}
+        there: set[AnyCommand] = {
+            *state.associations, *state.secrets, *state.tunnels, *state.defaults, *state.rules}  # fmt: skip
         out: list[AnyCommand] = []
         for added in state.associations:
             if added.association in coming:
@@ -323,7 +278,7 @@ class Mirror:
 
     def _row_states(self, now: float) -> Iterator[RowState]:
         for association, known in self.associations.items():
-            for flow, row in known.rows.items():
+            for flow, row in known.table.flows.items():
                 seen = row.seen
                 yield RowState(
                     association=association,
@@ -335,20 +290,8 @@ class Mirror:
                     bytes_in=seen.bytes_in if seen else 0,
                     bytes_out=seen.bytes_out if seen else 0,
                     age=max(now - row.born, 0.0),
+                    origin=row.origin,
+                    label=row.label,
+                    copies=row.copies,
+                    blocked=row.blocked,
                 )
-
-
-def _selected(known: MirrorAssociation, select: Select) -> Iterator[MirrorRow]:
-    match select:
-        case OnTunnel():
-            return (row for row in known.rows.values() if row.tunnel == select.tunnel)
-        case Matching():
-            return (row for flow, row in known.rows.items() if covers(select.match, flow))
-        case _:
-            return iter(known.rows.values())
-
-
-def _move(row: MirrorRow, tunnel: TunnelId | None, number: int) -> None:
-    """Do as paft.Paft.move does."""
-    if number >= row.move:
-        row.tunnel, row.move = tunnel, number

@@ -1,20 +1,27 @@
 """Carrying out a handover order on the table: which rows it means, and what became of each.
 
 A match is compiled to a test on packed flow keys first: ten thousand rows are asked in a few
-milliseconds, between two packets.
+milliseconds. Where several moves of one order mean a row, the last of them has it, as the table stood before
+the order: "everything there, but this here" moves each row once.
+
+An order may be carried out in slices, so that a host with very many flows does not hold up the packets of others.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 
-from sojourn.model import AssociationId, Flow, TunnelId
+from sojourn.model import Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of
 from sojourn.paft import FlowKey, MoveResult, Paft, Row
 from sojourn.policy.match import Match, Term
-from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, OnTunnel
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, MoveFlows, OnTunnel, Select
+from sojourn.upmt.events import FlowsMoved
 
 KeyTest = Callable[[FlowKey], bool]
+RowTest = Callable[[FlowKey, Row], bool]
+Add = Callable[[Flow, Move], Row | None]
+"""Gives a flow without a row one, or refuses with None."""
 
 
 def compile_match(match: Match) -> KeyTest:
@@ -60,81 +67,117 @@ def _ports(term: Term, place: slice) -> KeyTest:
     return lambda key: (low <= key[place] <= high) is wanted
 
 
+def _test(select: Select) -> RowTest:
+    match select:
+        case OnTunnel(tunnel):
+            return lambda _key, row: row.tunnel == tunnel
+        case Labelled(label):
+            return lambda _key, row: row.label == label
+        case Matching(match):
+            covers = compile_match(match)
+            return lambda key, _row: covers(key)
+        case Exactly():
+            return lambda _key, _row: False
+        case Everything():
+            return lambda _key, _row: True
+
+
 class Mover:
-    """One order's moves on one association's rows."""
+    """One order on one association's rows: `step` until it says that all is done, then `answer`."""
 
-    def __init__(self, paft: Paft, association: AssociationId, tunnels: frozenset[TunnelId]) -> None:
+    def __init__(self, paft: Paft, order: MoveFlows, tunnels: frozenset[TunnelId], add: Add) -> None:
+        self.order = order
         self._paft = paft
-        self._association = association
-        self._tunnels = tunnels
-        self.moved: list[tuple[FlowKey, Row]] = []
-        """Rows that changed their place."""
+        self._add = add
+        self._counts: list[Counter[MoveResult]] = [Counter() for _ in order.moves]
+        self._results: list[list[MoveResult]] = [[] for _ in order.moves]
+        self._named: dict[FlowKey, int] = {}
+        """The flows that were named, and by which move."""
+        self._good = [_is_known(move, tunnels) for move in order.moves]
+        self._flows = (
+            (place, flow)
+            for place, move in enumerate(order.moves)
+            if isinstance(move.select, Exactly)
+            for flow in move.select.flows
+        )
+        self._tests: list[tuple[int, Move, RowTest]] = []
+        for place, move in enumerate(order.moves):
+            if isinstance(move.select, Exactly):
+                continue
+            if self._good[place]:
+                self._tests.insert(0, (place, move, _test(move.select)))
+            else:
+                self._counts[place][MoveResult.UNKNOWN] += 1
+        self._rows: Iterator[tuple[FlowKey, Row]] | None = None if self._tests else iter(())
 
-    def move(
-        self, move: Move, number: int, now: float, add: Callable[[Flow, TunnelId | None], Row | None]
-    ) -> tuple[dict[MoveResult, int], tuple[MoveResult, ...]]:
-        """Carry one move out; return its counts and, for `Exactly`, the result of each flow.
+    def step(self, now: float, most: int | None = None) -> tuple[list[tuple[FlowKey, Row]], bool]:
+        """Look at `most` flows or rows; return the rows that changed their place, and whether all is done."""
+        moved: list[tuple[FlowKey, Row]] = []
+        left = most if most is not None else 1 << 62
+        for place, flow in self._flows:
+            self._one(place, flow, now, moved)
+            left -= 1
+            if not left:
+                return moved, False
+        if self._rows is None:
+            self._rows = iter(list(self._paft.of(self.order.association).items()))
+        for item in self._rows:
+            self._row(item, now, moved)
+            left -= 1
+            if not left:
+                return moved, False
+        return moved, True
 
-        `add(flow, tunnel)` gives a flow without a row one, or refuses with None.
-        """
-        known = move.tunnel is None or move.tunnel in self._tunnels
-        if isinstance(move.select, Exactly):
-            results = tuple(
-                self._exactly(flow, move.tunnel, number, now, add) if known else MoveResult.UNKNOWN
-                for flow in move.select.flows
-            )
-            return dict(Counter(results)), results
-        if not known:
-            return {MoveResult.UNKNOWN: 1}, ()
-        return self._all(self._selected(move.select), move.tunnel, number, now), ()
+    def answer(self) -> FlowsMoved:
+        """Return what became of the whole order."""
+        order = self.order
+        counts = tuple(dict(count) for count in self._counts)
+        return FlowsMoved(order.association, order.number, counts, tuple(tuple(results) for results in self._results))
 
-    def _selected(self, select: OnTunnel | Everything | Matching | Labelled) -> Iterable[tuple[FlowKey, Row]]:
-        association, rows = self._association, self._paft.rows.items()
-        if isinstance(select, OnTunnel):
-            tunnel = select.tunnel
-            return [item for item in rows if item[1].tunnel == tunnel and item[1].association == association]
-        if isinstance(select, Everything):
-            return [item for item in rows if item[1].association == association]
-        if isinstance(select, Labelled):
-            label = select.label
-            return [item for item in rows if item[1].label == label and item[1].association == association]
-        test = compile_match(select.match)
-        return [item for item in rows if item[1].association == association and test(item[0])]
+    def _row(self, item: tuple[FlowKey, Row], now: float, moved: list[tuple[FlowKey, Row]]) -> None:
+        key, row = item
+        for place, move, test in self._tests:  # the last one of the order first
+            if test(key, row):
+                if place < self._named.get(key, -1):
+                    return
+                result = self._move(row, move, now)
+                self._counts[place][result] += 1
+                if result is MoveResult.MOVED:
+                    moved.append(item)
+                return
 
-    def _all(
-        self, items: Iterable[tuple[FlowKey, Row]], tunnel: TunnelId | None, number: int, now: float
-    ) -> dict[MoveResult, int]:
-        counts: dict[MoveResult, int] = {}
-        move, moved = self._paft.move_row, self.moved
-        for item in items:
-            result = move(item[1], tunnel, number, now)
-            counts[result] = counts.get(result, 0) + 1
-            if result is MoveResult.MOVED:
-                moved.append(item)
-        return counts
+    def _one(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> None:
+        result = self._exactly(place, flow, now, moved) if self._good[place] else MoveResult.UNKNOWN
+        self._counts[place][result] += 1
+        self._results[place].append(result)
 
-    def _exactly(
-        self,
-        flow: Flow,
-        tunnel: TunnelId | None,
-        number: int,
-        now: float,
-        add: Callable[[Flow, TunnelId | None], Row | None],
-    ) -> MoveResult:
+    def _exactly(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> MoveResult:
         try:
             key = key_of(flow)
         except (ValueError, OverflowError):
             return MoveResult.UNKNOWN
-        row = self._paft.get(key)
+        move, row = self.order.moves[place], self._paft.get(key)
         if row is None:
-            row = add(flow_of(key), tunnel)
+            row = self._add(flow_of(key), move)
             if row is None:
                 return MoveResult.UNKNOWN
-            row.move = number
+            row.move = self.order.number
+            self._named[key] = place
             return MoveResult.MOVED
-        if row.association != self._association:
+        if row.association != self.order.association:
             return MoveResult.UNKNOWN
-        result = self._paft.move(key, tunnel, number, now)
+        self._named[key] = place
+        result = self._move(row, move, now)
         if result is MoveResult.MOVED:
-            self.moved.append((key, row))
+            moved.append((key, row))
         return result
+
+    def _move(self, row: Row, move: Move, now: float) -> MoveResult:
+        result = self._paft.move_row(row, move.tunnel, self.order.number, now, move.copies, move.block)
+        if move.label is not None and result is not MoveResult.STALE:
+            row.label = move.label
+        return result
+
+
+def _is_known(move: Move, tunnels: frozenset[TunnelId]) -> bool:
+    return (move.tunnel is None or move.tunnel in tunnels) and tunnels.issuperset(move.copies)

@@ -1,13 +1,21 @@
-"""How control's orders change what a data path holds, and how it reports that: see upmt/commands.py for each."""
+"""How control's orders change what a data path holds, and how it reports that: see upmt/commands.py for each.
 
-from collections import Counter
+Handovers of an anchor's many hosts, and what is left of those that went, are worked off a slice at a time, host by
+host in turn (`tick`); orders of one host are carried out in the order in which they came. A mobile host's own are
+carried out at once.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from msgspec import structs
 
+from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.guard import Guard
 from sojourn.datapath.moves import Mover
-from sojourn.datapath.registry import Association, Registry
-from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.datapath.registry import Association, Io, Registry
+from sojourn.model import AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.packet.ip import flow_of, key_of, packed
 from sojourn.packet.seal import KeySchedule
 from sojourn.paft import FlowKey, Row
@@ -15,9 +23,11 @@ from sojourn.upmt.commands import (
     AddAssociation,
     AnyCommand,
     CloseTunnel,
+    DescribeOrigin,
     Everything,
     InstallSecret,
     Measure,
+    Move,
     MoveFlows,
     OpenTunnel,
     RemoveAssociation,
@@ -29,16 +39,25 @@ from sojourn.upmt.commands import (
     SendInner,
     SendOutside,
     SetDefault,
+    SetRules,
     Setup,
     Snapshot,
 )
-from sojourn.upmt.events import Counters, FlowsMoved, State, TunnelTested
+from sojourn.upmt.events import AnyEvent, Counters, FlowsMoved, State, TunnelTested
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_alive import Life
+
+SLICE: Final = 256
+"""Flows that are named, or rows that are asked, between two turns of the packet loop: a millisecond or two."""
 
 
 class Orders(Registry):
     """A registry that takes commands."""
+
+    def __init__(self, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
+        super().__init__(io, emit, epochs)
+        self._work: OrderedDict[AssociationId, deque[Iterator[None]]] = OrderedDict()
+        """What is not done yet, by host; each step of an iterator is a slice."""
 
     def handle(self, command: AnyCommand, now: float) -> None:
         """Carry out one order."""
@@ -59,6 +78,10 @@ class Orders(Registry):
                 self._set_default(command, now)
             case MoveFlows():
                 self._move(command, now)
+            case SetRules():
+                self._set_rules(command, now)
+            case DescribeOrigin():
+                self._describe(command.origin, now)
             case SendInner():
                 if command.tunnel in self.tunnels:
                     self.send_inner(self.tunnels[command.tunnel], command.packet, now)
@@ -70,6 +93,7 @@ class Orders(Registry):
                 if (watched := self.tunnels.get(number)) is not None:
                     watched.watch(seconds, now)
             case Snapshot():
+                self._finish()  # what was ordered and is not done yet would be missing in it for good
                 self.emit(self.state(now))
             case Resumed():
                 for tunnel in self.tunnels.values():
@@ -85,6 +109,7 @@ class Orders(Registry):
         self.inner_addresses = frozenset(packed(address) for address in command.inner_addresses)
 
     def _add(self, command: AddAssociation) -> None:
+        self._finish(command.association)
         association = self.associations.get(command.association)
         if association is None:
             association = self.associations[command.association] = Association(command)
@@ -107,8 +132,15 @@ class Orders(Registry):
         for tunnel in association.tunnels:
             self._forget(tunnel)
             self._slots.pop(tunnel, None)
-        for key in [key for key, row in self.paft.rows.items() if row.association == number]:
+        self._work.pop(number, None)
+        self._queue(number, self._removing(number))
+
+    def _removing(self, number: AssociationId) -> Iterator[None]:
+        """Forget the rows of a host that has gone. No packet finds them any more."""
+        for count, key in enumerate(list(self.paft.of(number)), 1):
             self.end_row(key, tell=False)
+            if count % SLICE == 0:
+                yield
 
     def _install(self, command: InstallSecret, now: float) -> None:
         association = self.associations.get(command.association)
@@ -148,23 +180,30 @@ class Orders(Registry):
         before = self.plain_by_source.get(remote)
         if before is not None and before is not tunnel:
             self._forget(before.id)
-        self.plain_by_source = {at: held for at, held in self.plain_by_source.items() if held is not tunnel}
-        if not tunnel.sealed:
-            self.plain_by_source[remote] = tunnel
+        self._stand(tunnel, None if tunnel.sealed else remote)
 
     def _close(self, number: TunnelId, now: float) -> None:
         tunnel = self.tunnels.get(number)
         if tunnel is not None:
             self.carry_out(tunnel, tunnel.close(), now)
             self._forget(number)
-        for key, row in list(self.paft.on_tunnel(number)):
-            self.paft.move(key, None, row.move, now)
+        if number in self._slots:
+            self.paft.leave(self._slots[number], number, now)
 
     def _set_default(self, command: SetDefault, now: float) -> None:
         association = self.associations.get(command.association)
         if association is not None:
             association.default = command.tunnel
-            self.send_waiting(now)
+            self.send_waiting(association, now)
+
+    def _set_rules(self, command: SetRules, now: float) -> None:
+        association = self.associations.get(command.association)
+        if association is None:
+            return
+        if association.book.set(command.rules):
+            for key, row in self.paft.of(association.id).items():
+                row.label = association.book.label(flow_of(key), row.origin)
+        self.send_waiting(association, now)
 
     def _move(self, command: MoveFlows, now: float) -> None:
         association = self.associations.get(command.association)
@@ -172,28 +211,78 @@ class Orders(Registry):
             self.emit(FlowsMoved(command.association, command.number, tuple({} for _ in command.moves)))
             return
 
-        def add(flow: Flow, tunnel: TunnelId | None) -> Row | None:
+        for move in command.moves:
+            everything = isinstance(move.select, Everything) and command.number >= association.default_move
+            if everything and (move.tunnel is None or move.tunnel in association.tunnels):
+                association.default, association.default_move = move.tunnel, command.number
+        self._queue(association.id, self._moving(command, association, now))
+
+    def _describe(self, origin: Origin, now: float) -> None:
+        keys = self.looks.described(origin)
+        if keys:
+            self.settle(keys, now)
+            return
+        for association in self.associations.values():  # the answer was late: its flows went by what was known
+            for key, row in list(self.paft.of(association.id).items()):
+                if row.origin is not None and row.origin.owner == origin.owner and row.origin != origin:
+                    self.known_better(key, row, association, origin, now)
+
+    def _moving(self, command: MoveFlows, association: Association, now: float) -> Iterator[None]:
+        """Carry out an order, a slice a step; and answer."""
+
+        def add(flow: Flow, move: Move) -> Row | None:
             key = key_of(flow)
             if packed(flow.local.address) not in association.vipas:
                 return None
             if self.is_anchor and self.guard is not None and self.guard.refuses(key) is not None:
                 return None
-            return self.new_row(key, association, tunnel, now)
+            if self.is_anchor and not self.may_begin(association, now):
+                self.refused["flow-rate"] += 1
+                return None
+            return self.new_row(key, association, move.tunnel, now, move.copies, move.label or "")
 
-        mover = Mover(self.paft, association.id, association.tunnels)
-        counts, results = [], []
-        for move in command.moves:
-            everything = isinstance(move.select, Everything) and command.number >= association.default_move
-            if everything and (move.tunnel is None or move.tunnel in association.tunnels):
-                association.default, association.default_move = move.tunnel, command.number
-            count, result = mover.move(move, command.number, now, add)
-            counts.append(count)
-            results.append(result)
-        for key, row in mover.moved:
-            if row.kept is not None:
-                self.resend(key, row, now)
-        self.send_waiting(now)
-        self.emit(FlowsMoved(association.id, command.number, tuple(counts), tuple(results)))
+        mover, done = Mover(self.paft, command, association.tunnels, add), False
+        while not done:
+            moved, done = mover.step(now, SLICE if self.is_anchor else None)
+            for key, row in moved:
+                if row.kept is not None:
+                    self.resend(key, row, now)
+            if not done:
+                yield
+        self.send_waiting(association, now)
+        self.emit(mover.answer())
+
+    def _queue(self, association: AssociationId, work: Iterator[None]) -> None:
+        """Do the first slice at once, if nothing of the same host comes before it."""
+        queue = self._work.setdefault(association, deque())
+        queue.append(work)
+        if len(queue) == 1:
+            self._slice(association)
+
+    def _slice(self, association: AssociationId) -> None:
+        """Do one slice of what is to be done for a host, and put that host last."""
+        queue = self._work.pop(association)
+        if next(queue[0], self) is self:  # an iterator that is done gives nothing
+            queue.popleft()
+        if queue:
+            self._work[association] = queue
+
+    def _finish(self, association: AssociationId | None = None) -> None:
+        """Do all that is left, of one host or of all."""
+        owners = list(self._work) if association is None else [association]
+        for owner in owners:
+            while owner in self._work:
+                self._slice(owner)
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next: at once while there is work left."""
+        return 0.0 if self._work else super().deadline()
+
+    def tick(self, now: float) -> None:
+        """Do what is due, and one slice of the work that is left."""
+        super().tick(now)
+        if self._work:
+            self._slice(next(iter(self._work)))
 
     def _restore(self, command: Restore, now: float) -> None:
         for state in command.rows:
@@ -205,7 +294,8 @@ class Orders(Registry):
             row.created = now - state.age
             row.packets_in, row.packets_out = state.packets_in, state.packets_out
             row.bytes_in, row.bytes_out = state.bytes_in, state.bytes_out
-            self.paft.remove(key)
+            row.origin, row.label = state.origin, state.label
+            self.paft.place(row, state.tunnel, now, state.copies, state.blocked)
             self.paft.add(key, row)
         for number, outer in command.outer.items():
             tunnel = self.tunnels.get(number) or self.slot(number, now)
@@ -244,6 +334,7 @@ class Orders(Registry):
             {number: tunnel.path.proved for number, tunnel in self.tunnels.items() if tunnel.path.proved}
             if self.is_anchor
             else {},
+            tuple(SetRules(each.id, each.book.placed) for each in associations if each.book.placed),
         )
 
 
@@ -251,4 +342,5 @@ def _row_state(key: FlowKey, row: Row, now: float) -> RowState:
     return RowState(
         row.association, flow_of(key), row.tunnel, row.move,
         row.packets_in, row.packets_out, row.bytes_in, row.bytes_out, now - row.created,
+        row.origin, row.label, row.copies, row.blocked,
     )  # fmt: skip

@@ -1,38 +1,27 @@
-"""What a data path holds: associations, tunnels with their timers, rows. No packet is looked at here.
+"""What a data path holds: associations, tunnels with their timers, rows (rows.py). No packet is looked at here.
 
-Timers: one a tunnel, in a heap; the sweep of the table; the end of old secrets.
+Timers: one a tunnel, in a heap; the sweep of the table; the end of old secrets; new flows whose program is being
+looked at (labels.py).
 """
 
 import heapq
-from abc import ABC, abstractmethod
-from collections import Counter
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import Sweep
 from sojourn.datapath.guard import Guard
+from sojourn.datapath.rows import Association, Rows
 from sojourn.datapath.strangers import Strangers
-from sojourn.datapath.waiting import Waiting
 from sojourn.model import AssociationId, Endpoint, TunnelId
-from sojourn.packet.ip import flow_of, packed
-from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened
-from sojourn.paft import FlowKey, Paft, Row
-from sojourn.upmt.commands import (
-    AddAssociation,
-    OpenTunnel,
-    Role,
-    Setup,
-)
-from sojourn.upmt.events import (
-    AnyEvent,
-    FlowEnded,
-    FlowMoved,
-    FlowSeen,
-    SecretInUse,
-)
+from sojourn.packet.seal import OVERHEAD_BYTES, Opened
+from sojourn.upmt.commands import OpenTunnel, Role, Setup
+from sojourn.upmt.events import AnyEvent, SecretInUse
 from sojourn.upmt.tunnel import Ready, SendFrame, Tell, Tunnel, TunnelCommand
 from sojourn.upmt.tunnel_keys import Ends
+
+__all__ = ["Association", "Io", "Registry"]
 
 _OLD_SECRET_FOR = 2.0
 """Seconds for which a replaced secret opens late packets after its successor was first used."""
@@ -75,56 +64,22 @@ class Io(Protocol):
         ...
 
 
-class Association:
-    """A mobile host as its anchor's data path (or its own) knows it."""
-
-    def __init__(self, added: AddAssociation) -> None:
-        self.id = added.association
-        self.added = added
-        self.vipas: frozenset[bytes] = frozenset()
-        """The packed Vipas, IPv4 and IPv6."""
-        self.tunnels: frozenset[TunnelId] = frozenset()
-        self.default: TunnelId | None = None
-        self.default_move = 0
-        """The number of the request that set the default."""
-        self.last_heard: TunnelId | None = None
-        """Anchor: the tunnel that an authentic packet of the host came on last."""
-        self.keys: KeySchedule | None = None
-        self.in_use = -1
-        """The newest generation that the peer has sealed with."""
-        self.update(added)
-
-    def update(self, added: AddAssociation) -> None:
-        """Take over what may change."""
-        self.added = added
-        self.vipas = frozenset(packed(address) for address in (added.vipa, added.vipa6) if address)
-        self.tunnels = frozenset(added.tunnels)
-
-
-class Registry(ABC):
+class Registry(Rows):
     """Rows, tunnels and associations of one data path."""
 
     def __init__(self, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
+        super().__init__(emit)
         self.io = io
-        self.emit = emit
         self.epochs = epochs
         self.setup: Setup | None = None
-        self.is_anchor = False
         self.guard: Guard | None = None
         self.inner_addresses: frozenset[bytes] = frozenset()
-        self.paft = Paft()
-        self.waiting = Waiting(self.paft)
         self.tunnels: dict[TunnelId, Tunnel] = {}
         """Those in use: at the anchor a slot gets its Tunnel with its first packet."""
         self.plain_by_source: dict[Endpoint, Tunnel] = {}
         """Anchor: plain tunnels have no index on the wire."""
         self.strangers = Strangers()
-        self.associations: dict[AssociationId, Association] = {}
         self.by_vipa: dict[bytes, Association] = {}
-        self.refused: Counter[str] = Counter()
-        """Packets that were not let through, by reason. The engine counts in it, too."""
-        self.totals: Counter[str] = Counter()
-        """Further totals for `Counters`. The engine counts in it, too."""
         self.ends: Ends | None = None
         """Who seals and opens in new tunnels, where that is not Python."""
         self._slots: dict[TunnelId, AssociationId] = {}
@@ -133,49 +88,12 @@ class Registry(ABC):
         self._pushed = 0
         self._sweep = Sweep(self.paft)
         self._retire: list[tuple[float, Association]] = []
+        self._plain_at: dict[TunnelId, Endpoint] = {}
+        """Where each plain tunnel stands in `plain_by_source`."""
 
     @abstractmethod
     def send_inner(self, tunnel: Tunnel, packet: bytes, now: float) -> None:
         """Send control's own packet in this very tunnel."""
-
-    @abstractmethod
-    def resend(self, key: FlowKey, row: Row, now: float) -> None:
-        """Send what is kept for a flow, if its path can be used now."""
-
-    # Rows.
-
-    def new_row(self, key: FlowKey, association: Association, tunnel: TunnelId | None, now: float) -> Row:
-        """Give a flow its first row, and tell so."""
-        row = Row(association.id, tunnel, now)
-        evicted = self.paft.add(key, row)
-        if evicted is not None:
-            self.waiting.drop(evicted)
-            self.emit(FlowEnded(association.id, flow_of(evicted)))
-        self.emit(FlowSeen(association.id, flow_of(key), tunnel))
-        return row
-
-    def end_row(self, key: FlowKey, *, tell: bool = True) -> None:
-        """Forget a flow."""
-        row = self.paft.remove(key)
-        self.waiting.drop(key)
-        if row is not None and tell:
-            self.emit(FlowEnded(row.association, flow_of(key)))
-
-    def place_for(self, association: Association) -> TunnelId | None:
-        """Return where a flow without a row goes."""
-        if association.default is not None or not self.is_anchor:
-            return association.default
-        return association.last_heard
-
-    def send_waiting(self, now: float) -> None:
-        """Send what is kept for flows whose path can be used; flows that never had one get theirs now."""
-        for key, row in self.waiting.rows():
-            if row.tunnel is None and row.move == 0:
-                association = self.associations.get(row.association)
-                row.tunnel = self.place_for(association) if association is not None else None
-                if row.tunnel is not None:
-                    self.emit(FlowMoved(row.association, flow_of(key), row.tunnel))
-            self.resend(key, row, now)
 
     # Tunnels.
 
@@ -209,8 +127,8 @@ class Registry(ABC):
                     self._send_frame(tunnel, command, now)
                 case Tell():
                     self.emit(command.event)
-                case Ready():
-                    self.send_waiting(now)
+                case Ready() if tunnel.association in self.associations:
+                    self.send_waiting(self.associations[tunnel.association], now)
 
     def _send_frame(self, tunnel: Tunnel, command: SendFrame, now: float) -> None:
         plaintext = bytes(command.frame)
@@ -241,9 +159,18 @@ class Registry(ABC):
         opened = self._opens.pop(number, None)
         tunnel = self.tunnels.pop(number, None)
         if tunnel is not None:
-            self.plain_by_source = {at: held for at, held in self.plain_by_source.items() if held is not tunnel}
+            self._stand(tunnel, None)
         if opened is not None and not self.is_anchor:
             self.io.close_socket(number)
+
+    def _stand(self, tunnel: Tunnel, remote: Endpoint | None) -> None:
+        """Anchor: note where the host of a plain tunnel is now."""
+        before = self._plain_at.pop(tunnel.id, None)
+        if before is not None:
+            del self.plain_by_source[before]
+        if remote is not None:
+            self._plain_at[tunnel.id] = remote
+            self.plain_by_source[remote] = tunnel
 
     def _tunnels_of(self, association: Association) -> list[Tunnel]:
         return [self.tunnels[number] for number in association.added.tunnels if number in self.tunnels]
@@ -267,14 +194,17 @@ class Registry(ABC):
         heap = self._heap
         while heap and not self._armed(*heap[0]):
             heapq.heappop(heap)
-        retire = min((at for at, _ in self._retire), default=self._sweep.due)
-        return min(self._sweep.due, retire, heap[0][0] if heap else self._sweep.due)
+        times = [at for at, _ in self._retire]
+        times += [self._sweep.due, heap[0][0] if heap else self._sweep.due]
+        look = self.looks.deadline()
+        return min(times) if look is None else min(*times, look)
 
     def tick(self, now: float) -> None:
         """Do what is due. Cheap when nothing is."""
         self.run_due(now)
         for key in self._sweep.expired(now):
             self.end_row(key)
+        self.settle(self.looks.overdue(now), now)
         for item in [item for item in self._retire if now >= item[0]]:
             self._retire.remove(item)
             self._retire_secret(item[1])

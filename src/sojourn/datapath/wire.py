@@ -25,7 +25,7 @@ from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.upmt.commands import AnyCommand, RowState
 from sojourn.upmt.events import AnyEvent, State
 
-VERSION: Final = f"{__version__}/1"
+VERSION: Final = f"{__version__}/2"
 """The release, and a number that grows whenever a message changes within one."""
 LENGTH_BYTES: Final = 4
 MAX_FRAME_BYTES: Final = 16 << 20

@@ -153,6 +153,8 @@ class Move(Struct, frozen=True):
     """Further tunnels that get a copy of each packet."""
     block: bool = False
     """Host: refuse their packets at once (ICMP, RST)."""
+    label: str | None = None
+    """Anchor: the label that these flows get, where the request gives one."""
 
 
 class Placed(Struct, frozen=True):
@@ -182,7 +184,10 @@ class DescribeOrigin(Command, frozen=True):
 
 
 class MoveFlows(Command, frozen=True):
-    """One handover order, carried out as a whole between two packets; answered by `FlowsMoved`."""
+    """One handover order, answered by `FlowsMoved`. Of several moves that mean a flow the last one has it.
+
+    A host carries it out as a whole between two packets; an anchor in slices, if it means very many flows.
+    """
 
     association: AssociationId
     number: int

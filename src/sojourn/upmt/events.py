@@ -84,7 +84,7 @@ class TunnelClosed(Event, frozen=True):
 
 
 class FlowSeen(Event, frozen=True):
-    """A flow got its first row."""
+    """A flow got its first row; or (host) one that its correspondent began is known better now."""
 
     association: AssociationId
     flow: Flow
@@ -93,6 +93,8 @@ class FlowSeen(Event, frozen=True):
     """Host: who made it, where that is known."""
     label: str = ""
     """The rule that covers it (`SetRules`)."""
+    copies: tuple[TunnelId, ...] = ()
+    blocked: bool = False
 
 
 class OriginUnknown(Event, frozen=True):
@@ -102,11 +104,12 @@ class OriginUnknown(Event, frozen=True):
 
 
 class FlowMoved(Event, frozen=True):
-    """A row followed an authenticated packet (learning)."""
+    """A row followed an authenticated packet (learning), or a flow that never had a path got its first one."""
 
     association: AssociationId
     flow: Flow
     tunnel: TunnelId
+    copies: tuple[TunnelId, ...] = ()
 
 
 class FlowEnded(Event, frozen=True):
@@ -126,6 +129,17 @@ class FlowsMoved(Event, frozen=True):
     number: int
     counts: tuple[dict[MoveResult, int], ...]
     results: tuple[tuple[MoveResult, ...], ...] = ()
+
+
+class GapMeasured(Event, frozen=True):
+    """Host: what a handover cost. Told once an order, when a flow that it moved was heard on its new path."""
+
+    number: int
+    """The move number."""
+    seconds: float | None
+    """Between the last packet on the old path and the first on the new one; None: nothing came for a long while."""
+    packets: int = 0
+    """How many had come by then."""
 
 
 class InnerReceived(Event, frozen=True):
@@ -183,6 +197,6 @@ class State(Event, frozen=True):
 
 
 AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
-    | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | InnerReceived | StrangerReceived
+    | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | GapMeasured | InnerReceived | StrangerReceived
     | SecretNeeded | SecretInUse | Counters | State
 )  # fmt: skip
