@@ -197,6 +197,6 @@ class State(Event, frozen=True):
 
 
 AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
-    | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | GapMeasured | InnerReceived | StrangerReceived
-    | SecretNeeded | SecretInUse | Counters | State
+    | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | GapMeasured | InnerReceived
+    | StrangerReceived | SecretNeeded | SecretInUse | Counters | State
 )  # fmt: skip
