@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
+from sojourn.control.portals import ProbePortal
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.model import Endpoint, Network, TunnelId
 from sojourn.packet import ip
@@ -190,6 +191,8 @@ class Laptop:
                         self.data_path.submit([setup])
                 case Left():
                     self.left = True
+                case ProbePortal():
+                    pass  # no portals in this world
                 case SendInner() if not self.world.signal(self.name, command):
                     pass
                 case _:

@@ -7,16 +7,19 @@ the roaming log.
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from sojourn.control.decide import Decide
+from sojourn.control.decide_board import MEASURE_FOR
+from sojourn.control.entries import Effects, entry_of, of_confirmation, of_handover
+from sojourn.control.entries import Entry as Entry
+from sojourn.control.measures import PathMeasured
 from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portal_gate import PortalGate, Told
 from sojourn.control.portals import PathCaptive, PathReleased, PortalProbed, Portals, ProbePortal, ProbeWanted
 from sojourn.control.questions import AnswerGiven
 from sojourn.model import Network
 from sojourn.upmt.association_events import CredentialIssued, Left, SendSip
-from sojourn.upmt.commands import AnyCommand
+from sojourn.upmt.commands import AnyCommand, Measure, MoveFlows
+from sojourn.upmt.events import FlowMoved, FlowSeen, FlowsMoved, GapMeasured, State, TunnelMeasured
 from sojourn.upmt.events_network import (
     NetworkChanged,
     NetworkDescribed,
@@ -30,7 +33,6 @@ from sojourn.upmt.host_events import (
     Handover,
     HandoverDone,
     HandoverWanted,
-    HostFact,
     LeaseGranted,
     Notice,
     OpenChannel,
@@ -54,15 +56,6 @@ ControlEvent = (
 )  # fmt: skip
 
 
-class Entry(Struct, frozen=True, tag=True):
-    """One line of the roaming log."""
-
-    event: str
-    network: str | None
-    reason: str
-    details: dict[str, object] = {}
-
-
 ControlCommand = (
     AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Left | Entry
     | ProbePortal
@@ -76,7 +69,11 @@ class HostControl:
         self.host = host
         self.decide = decide
         self.portals = portals or Portals(enabled=False)
+        self.cause: dict[str, str] = {}
+        """What was known of each network when the last handover was decided, in a few words each."""
         self._gate = PortalGate(self.portals)
+        self._effects = Effects()
+        self._degraded: set[str] = set()
 
     def handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         """Take in one event."""
@@ -89,7 +86,9 @@ class HostControl:
         if isinstance(event, _OF_PORTALS):
             return self._portals(event, now)
         out = self._settle(self.host.handle(event, now), now)
-        return out + self._portals(event, now) if isinstance(event, _OF_BOTH) else out
+        if isinstance(event, _OF_BOTH):
+            return out + self._portals(event, now)
+        return out + self._from_data_path(event, now)
 
     def deadline(self) -> float | None:
         """Return the earliest of all deadlines."""
@@ -107,16 +106,54 @@ class HostControl:
         out: list[ControlCommand] = []
         for command in commands:
             if isinstance(command, _FACTS):
-                out += _entry_of(command)
+                out += entry_of(command)
                 out += self._told(self._gate.pass_on(command, now), now)
             elif isinstance(command, HandoverDone):
-                details: dict[str, object] = {"seconds": round(command.seconds, 4), **command.counts}
-                out.append(Entry("confirmed", command.network, f"move {command.number}", details))
+                out.append(of_confirmation(command))
             elif isinstance(command, Notice):
                 out.append(Entry(command.kind, command.network, command.text))
             else:
                 out.append(command)
         return out
+
+    def _from_data_path(self, event: ControlEvent, now: float) -> list[ControlCommand]:
+        """Take note of flows, measurements and effects."""
+        match event:
+            case TunnelMeasured(tunnel):
+                held = self.host.network_of(tunnel)
+                return self._measured(PathMeasured(held.network.name, event), now) if held is not None else []
+            case FlowSeen(_, flow, tunnel):
+                held = self.host.network_of(tunnel)
+                name = held.network.name if held is not None else None
+                self.decide.flows.seen(flow, name, event.label, event.origin)
+            case FlowMoved(_, flow, tunnel):
+                held = self.host.network_of(tunnel)
+                self.decide.flows.moved_exactly([flow], held.network.name if held is not None else None)
+            case FlowsMoved():
+                self._effects.moved(event)
+            case GapMeasured():
+                return [*self._effects.gap(event)]
+            case State():
+                self._restore_flows(event)
+        return []
+
+    def _measured(self, report: PathMeasured, now: float) -> list[ControlCommand]:
+        """Decide on a measurement, and tell when a network is degraded, or well again."""
+        out = self._hand_over(self.decide.handle(report, now), now)
+        name = report.network
+        degraded = self.decide.measures.of(name).degraded
+        if degraded is (name in self._degraded):
+            return out
+        (self._degraded.add if degraded else self._degraded.discard)(name)
+        return [Entry("degraded" if degraded else "well", name, self.decide.facts(now).get(name, "")), *out]
+
+    def _restore_flows(self, state: State) -> None:
+        """Take over what stands in the data path's table: control may be younger than its flows."""
+        flows = self.decide.flows
+        flows.clear()
+        for row in state.rows:
+            held = self.host.network_of(row.tunnel)
+            flows.seen(row.flow, held.network.name if held is not None else None, row.label, row.origin)
 
     def _portals(
         self,
@@ -134,7 +171,7 @@ class HostControl:
             elif isinstance(one, PathReleased):
                 out += self._released(one.network, now)
             else:
-                out += _entry_of(one) if isinstance(one, PathCaptive) else []
+                out += entry_of(one) if isinstance(one, PathCaptive) else []
                 out += self._hand_over(self.decide.handle(one, now), now)
         return out
 
@@ -156,30 +193,20 @@ class HostControl:
         return self._hand_over(self.decide.tick(now), now)
 
     def _hand_over(self, handovers: Sequence[Handover], now: float) -> list[ControlCommand]:
+        """Carry out what was decided; have networks measured that flows wait for."""
         out: list[ControlCommand] = []
+        if handovers:
+            self.cause = self.decide.facts(now)
         for handover in handovers:
-            target = handover.plan[0].network if handover.plan else None
-            out.append(Entry("handover", target, handover.reason, {"from": handover.came_from}))
-            out += self._settle(self.host.handle(handover, now), now)
+            entry = of_handover(handover)
+            out.append(entry)
+            commands = self._settle(self.host.handle(handover, now), now)
+            for command in commands:
+                if isinstance(command, MoveFlows):
+                    self._effects.ordered(command.number, entry.network)
+            out += commands
+        for name in self.decide.to_measure(now):
+            held = self.host.networks.get(name)
+            if held is not None and held.tunnel is not None:
+                out.append(Measure(held.tunnel, MEASURE_FOR))
         return out
-
-
-def _entry_of(fact: HostFact | PathCaptive) -> list[Entry]:
-    match fact:
-        case PathCaptive(name, portal):
-            return [
-                Entry("captive", name, f"its portal is closed: run `sojourn networks open {name}`", {"portal": portal})
-            ]
-        case PathOpened(network):
-            return [Entry("network", network.name, f"{network.interface} has {network.address}")]
-        case PathTested(name, rtt):
-            return [Entry("works", name, "the anchor answers", {"rtt_ms": round(rtt * 1000, 2)})]
-        case PathRecovered(name):
-            return [Entry("recovered", name, "answers again")]
-        case PathSilent(name, after):
-            return [Entry("silent", name, f"no answer for {after * 1000:.0f} ms")]
-        case PathBlocked(name, why) | PathFailed(name, why):
-            return [Entry("blocked" if isinstance(fact, PathBlocked) else "failed", name, why)]
-        case PathGone(name, why):
-            return [Entry("gone", name, why)]
-    return []
