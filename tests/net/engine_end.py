@@ -10,8 +10,9 @@ import os
 
 import msgspec
 
-from sojourn.datapath.engine import Engine
+from sojourn.datapath import process
 from sojourn.datapath.epochs import EpochStore
+from sojourn.linux.descriptors import Descriptors
 from sojourn.upmt.commands import AnyCommand
 from sojourn.upmt.events import AnyEvent
 
@@ -25,7 +26,7 @@ def main() -> None:
     def emit(event: AnyEvent) -> None:
         os.write(1, msgspec.json.encode(event) + b"\n")
 
-    engine = Engine(emit, EpochStore(), say=say)
+    engine = process.real_engine()(emit, EpochStore(), Descriptors(), say)
     waiting = bytearray()
 
     def read() -> None:

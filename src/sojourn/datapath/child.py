@@ -13,7 +13,16 @@ from typing import Final
 import sojourn
 
 _CONTROL_FD: Final = 3
-_ENVIRONMENT: Final = ("PATH", "LANG", "LC_ALL", "TZ", "SOJOURN_WITHOUT", "PYTHONDEVMODE", "COVERAGE_PROCESS_START")
+_ENVIRONMENT: Final = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SOJOURN_WITHOUT",
+    "SOJOURN_ENGINE",
+    "PYTHONDEVMODE",
+    "COVERAGE_PROCESS_START",
+)
 """What of our environment a data path gets."""
 
 

@@ -23,7 +23,7 @@ from sojourn.datapath.engine_send import Sender
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.features import Features, from_environment
 from sojourn.datapath.forwarder import Forwarder
-from sojourn.datapath.loop import Loop, boot_time
+from sojourn.datapath.loop import Loop, Timed, boot_time
 from sojourn.datapath.outlets import Outlet, Outlets
 from sojourn.linux.descriptors import Descriptors, listen_name, tun_name, tunnel_name
 from sojourn.linux.tun import Tun
@@ -59,7 +59,7 @@ class Engine:
         """`features` come from the environment where not given; `say(level, text)` takes a line for the log."""
         self.features = from_environment(os.environ) if features is None else features
         self.descriptors = Descriptors() if descriptors is None else descriptors
-        self.forwarder = Forwarder(self, emit, epochs)
+        self.forwarder = self._forwarder(emit, epochs)
         self.tun: Tun | None = None
         self.outlets = Outlets()
         self._say = say or (lambda _level, _text: None)
@@ -70,6 +70,23 @@ class Engine:
         self._failing: set[TunnelId] = set()
         self._sender = Sender(self.forwarder, self._transmit, inbound=False)
         self._receiver = Receiver(self.forwarder, self._write, inbound=True)
+
+    # What another engine does otherwise (core_engine.py).
+
+    def _forwarder(self, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> Forwarder:
+        return Forwarder(self, emit, epochs)
+
+    def _timed(self) -> Timed:
+        return self.forwarder
+
+    def _watch_tun(self, tun: Tun) -> None:
+        self._loop.watch(tun.fd, self._on_tun)
+
+    def _watch_socket(self, sock: UdpSocket, tunnel: TunnelId | None) -> None:
+        self._loop.watch(sock.fd, functools.partial(self._on_udp, sock, tunnel))
+
+    def _unwatch(self, fd: int) -> None:
+        self._loop.unwatch(fd)
 
     # The data path's side (datapath/base.py), and its loop.
 
@@ -131,11 +148,11 @@ class Engine:
             self.descriptors.hold(name, self.tun.fd)
         else:
             self.tun = Tun(fd, tso=features.tso, uso=features.uso)
-        self._loop.watch(self.tun.fd, self._on_tun)
+        self._watch_tun(self.tun)
 
     def _drop_tun(self) -> None:
         if self.tun is not None:
-            self._loop.unwatch(self.tun.fd)
+            self._unwatch(self.tun.fd)
             self.descriptors.release(tun_name(self.tun.name))
             self.tun.close()
             self.tun = None
@@ -149,7 +166,7 @@ class Engine:
             return
         self._listening[endpoint] = sock
         self.outlets.listening.append(sock)
-        self._loop.watch(sock.fd, functools.partial(self._on_udp, sock, None))
+        self._watch_socket(sock, None)
 
     def _socket(self, name: str, local: Endpoint, interface: str) -> UdpSocket:
         fd = self.descriptors.take(name)
@@ -161,7 +178,7 @@ class Engine:
         return sock
 
     def _close(self, sock: UdpSocket, name: str) -> None:
-        self._loop.unwatch(sock.fd)
+        self._unwatch(sock.fd)
         self.descriptors.release(name)
         sock.close()
 
@@ -256,7 +273,7 @@ class Engine:
         self._names[command.tunnel] = name
         self.outlets.of_tunnel[command.tunnel] = sock
         self._failing.discard(command.tunnel)
-        self._loop.watch(sock.fd, functools.partial(self._on_udp, sock, command.tunnel))
+        self._watch_socket(sock, command.tunnel)
 
     def close_socket(self, tunnel: TunnelId) -> None:
         """Close a tunnel's socket, if it has one."""

@@ -364,10 +364,16 @@ def main(make_engine: EngineFactory, arguments: Sequence[str] | None = None) -> 
 
 
 def real_engine() -> EngineFactory:
-    """Load the Python engine, which a spare does before it waits."""
-    from sojourn.datapath.engine import Engine as PythonEngine
+    """Load the engine that serves, which a spare does before it waits."""
+    from sojourn.datapath import engine
+    from sojourn.datapath.choose import CORE, choose
 
-    return lambda emit, epochs, descriptors, say: PythonEngine(emit, epochs, descriptors=descriptors, say=say)
+    chosen = choose(os.environ)
+    make: type[engine.Engine] = engine.Engine
+    if chosen.name == CORE:
+        from sojourn.datapath.core_engine import CoreEngine as make
+
+    return lambda emit, epochs, descriptors, say: make(emit, epochs, descriptors=descriptors, say=say)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ struct path {
     socklen_t to_bytes;
     uint8_t via[VIA_BYTES]; /* in_pktinfo or in6_pktinfo of an answer */
     uint8_t via_bytes;
+    bool may_send; /* false: only what comes is delivered without asking */
     uint16_t inner_mtu;
 };
 
@@ -194,6 +195,7 @@ struct row {
     _Atomic int64_t left_at;
     _Atomic int64_t closing; /* when FIN or RST was seen, 0: not */
     _Atomic bool slow;       /* more than "one tunnel": Python's */
+    _Atomic bool answered;   /* a packet from here was seen: a host's Python wants the first one */
     _Atomic bool linked;
     _Atomic int64_t last_used;
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out; /* since Python took them last */
@@ -408,6 +410,6 @@ bool watch_tun(struct core *core, int fd, bool uso);
 struct udp_socket *watch_socket(struct core *core, int fd, int64_t tunnel, bool gso, bool gro);
 void unwatch(struct core *core, int fd);
 struct udp_socket *find_socket(struct core *core, int fd);
-bool behind(struct core *core);
+int64_t behind(struct core *core);
 
 #endif

@@ -124,7 +124,7 @@ static PyObject *core_unwatch(PyObject *self, PyObject *arguments)
 static PyObject *core_behind(PyObject *self, PyObject *unused)
 {
     struct core *core = core_of(self);
-    return core ? PyBool_FromLong(core->running && behind(core)) : NULL;
+    return core ? PyLong_FromLongLong(core->running ? behind(core) : -1) : NULL;
 }
 
 /* Tunnels. */
@@ -159,11 +159,11 @@ static PyObject *core_set_path(PyObject *self, PyObject *arguments)
     struct core *core = core_of(self);
     unsigned int id, port, scope, mtu;
     long long association;
-    int fd;
+    int fd, may_send;
     const char *address, *via;
     Py_ssize_t size, via_size;
-    if (!core || !PyArg_ParseTuple(arguments, "ILiy#IIy#I", &id, &association, &fd, &address, &size, &port, &scope,
-                                   &via, &via_size, &mtu))
+    if (!core || !PyArg_ParseTuple(arguments, "ILiy#IIy#Ip", &id, &association, &fd, &address, &size, &port, &scope,
+                                   &via, &via_size, &mtu, &may_send))
         return NULL;
     struct udp_socket *socket = find_socket(core, fd);
     struct path *path = NULL;
@@ -177,6 +177,7 @@ static PyObject *core_set_path(PyObject *self, PyObject *arguments)
     path->association = association;
     path->socket = socket;
     path->inner_mtu = (uint16_t)mtu;
+    path->may_send = may_send;
     path->via_bytes = (uint8_t)via_size;
     memcpy(path->via, via, (size_t)via_size);
     fill_address(path, address, size, port, scope);
@@ -454,15 +455,24 @@ static PyObject *core_take(PyObject *self, PyObject *arguments)
     return list;
 }
 
+/* Say that notices are going to be taken now: what comes from here on wakes Python again. */
+static PyObject *core_rest(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    uint64_t times;
+    if (!core)
+        return NULL;
+    (void)!read(core->wake_fd, &times, sizeof times);
+    atomic_store(&core->woken, false);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_poll(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
     int again;
     if (!core || !PyArg_ParseTuple(arguments, "p", &again))
         return NULL;
-    uint64_t turns;
-    (void)!read(core->wake_fd, &turns, sizeof turns);
-    atomic_store(&core->woken, false);
     atomic_store(&core->polling, again);
     pthread_mutex_lock(&core->dirty_lock);
     uint32_t *dirty = core->dirty;
@@ -518,8 +528,8 @@ static PyMethodDef core_methods[] = {
     {"watch_tun", core_watch_tun, METH_VARARGS, "watch_tun(fd, uso)"},
     {"watch_socket", core_watch_socket, METH_VARARGS, "watch_socket(fd, tunnel or -1, gso, gro)"},
     {"unwatch", core_unwatch, METH_VARARGS, "unwatch(fd): it may be closed afterwards."},
-    {"behind", core_behind, METH_NOARGS, "Say whether datagrams wait that no thread has read yet."},
-    {"set_path", core_set_path, METH_VARARGS, "set_path(tunnel, association, fd, address, port, scope, via, inner mtu)"},
+    {"behind", core_behind, METH_NOARGS, "Return the receiving thread's turn while datagrams wait for it, else -1."},
+    {"set_path", core_set_path, METH_VARARGS, "set_path(tunnel, association, fd, address, port, scope, via, inner mtu, may send)"},
     {"clear_path", core_clear_path, METH_VARARGS, "clear_path(tunnel): everything of it goes up."},
     {"set_hold", core_set_hold, METH_VARARGS, "set_hold(tunnel, seconds): for learning."},
     {"forget", core_forget, METH_VARARGS, "forget(tunnel)"},
@@ -531,6 +541,7 @@ static PyMethodDef core_methods[] = {
     {"top", core_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
     {"open", core_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
     {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
+    {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
     {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
     {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},

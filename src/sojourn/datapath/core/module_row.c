@@ -126,17 +126,23 @@ static int set_stamp(PyObject *object, PyObject *value, void *which)
     return 0;
 }
 
-static PyObject *get_slow(PyObject *object, void *unused)
+static _Atomic bool *flag(PyObject *object, void *which)
 {
-    return PyBool_FromLong(atomic_load(&((struct row_object *)object)->row->slow));
+    struct row *row = ((struct row_object *)object)->row;
+    return which ? &row->answered : &row->slow;
 }
 
-static int set_slow(PyObject *object, PyObject *value, void *unused)
+static PyObject *get_flag(PyObject *object, void *which)
 {
-    int slow = value ? PyObject_IsTrue(value) : 0;
-    if (slow < 0)
+    return PyBool_FromLong(atomic_load(flag(object, which)));
+}
+
+static int set_flag(PyObject *object, PyObject *value, void *which)
+{
+    int is_set = value ? PyObject_IsTrue(value) : 0;
+    if (is_set < 0)
         return -1;
-    atomic_store(&((struct row_object *)object)->row->slow, slow);
+    atomic_store(flag(object, which), is_set);
     return 0;
 }
 
@@ -146,7 +152,8 @@ static PyGetSetDef row_attributes[] = {
     {"last_used", get_stamp, set_stamp, "When a packet passed last.", (void *)0},
     {"left_at", get_stamp, set_stamp, "When the path before was left.", (void *)1},
     {"closing", get_stamp, set_stamp, "When FIN or RST was seen, 0 = not.", (void *)2},
-    {"slow", get_slow, set_slow, "Packets of this row go up to Python.", NULL},
+    {"slow", get_flag, set_flag, "Packets of this row go up to Python.", NULL},
+    {"answered", get_flag, set_flag, "A packet from the TUN was seen: a host's core waits for Python to say so.", (void *)1},
     {NULL},
 };
 

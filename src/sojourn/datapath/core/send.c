@@ -169,13 +169,14 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
     if (!look(sender->input + VNET_BYTES, size, core->inbound_reads, &view))
         return false;
     struct row *row = row_find(core, &view.key);
-    if (!row || atomic_load_explicit(&row->slow, memory_order_relaxed))
+    if (!row || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
+        !(core->inbound_reads || atomic_load_explicit(&row->answered, memory_order_relaxed)))
         return false;
     int64_t on = atomic_load_explicit(&row->tunnel, memory_order_relaxed);
     struct tunnel *tunnel = on >= 0 ? tunnel_find(core, (uint32_t)on) : NULL;
     struct path *path = tunnel ? atomic_load_explicit(&tunnel->path, memory_order_acquire) : NULL;
     struct send_key *key = path ? atomic_load_explicit(&tunnel->send, memory_order_acquire) : NULL;
-    if (!key || path->association != row->association)
+    if (!key || !path->may_send || path->association != row->association)
         return false;
     if (vnet.gso_type) {
         if (!send_super(sender, &vnet, &view, size, tunnel, path, key, row, now))

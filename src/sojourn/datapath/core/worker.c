@@ -429,10 +429,11 @@ void unwatch(struct core *core, int fd)
     quiesce(core);
 }
 
-/* Say whether datagrams wait that the receiving thread has not read yet. */
-bool behind(struct core *core)
+/* Return the number of the receiving thread's turn while datagrams wait that it has not read, else -1. */
+int64_t behind(struct core *core)
 {
     struct epoll_event events[EVENTS];
     int ready = epoll_wait(core->workers[RECEIVING]->epoll, events, EVENTS, 0);
-    return ready > 0 || atomic_load(&core->turns[RECEIVING]) & 1;
+    uint64_t turn = atomic_load(&core->turns[RECEIVING]);
+    return ready > 0 || turn & 1 ? (int64_t)turn : -1;
 }

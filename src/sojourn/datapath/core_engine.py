@@ -1,0 +1,375 @@
+"""The engine with a C core: threads without Python move what is ordinary, this decides and does the rest.
+
+    core/*.c          two threads: TUN -> UDP and UDP -> TUN, by rows, paths and keys that stand ready
+    core_rows.py      rows shared with the core          core_keys.py   keys given to it
+    core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
+
+Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
+sent, and what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while
+packets pass, and before any timer is judged, so that silence, keys and measurement are what they always were.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sojourn.datapath._core import Core
+from sojourn.datapath.core_keys import CoreOpener, CoreSealer
+from sojourn.datapath.core_rows import CoreTable
+from sojourn.datapath.engine import Engine
+from sojourn.datapath.epochs import EpochStore
+from sojourn.datapath.forwarder import Forwarder
+from sojourn.datapath.loop import LATE, Timed
+from sojourn.datapath.outlets import Outlet
+from sojourn.errors import RemoteProtocolError
+from sojourn.linux.tun import Tun
+from sojourn.linux.udp import IP_PKTINFO, IPV6_PKTINFO, Ancillary, UdpSocket
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet import gso, vnet
+from sojourn.packet.ip import flow_of, packed, text
+from sojourn.packet.seal import SEALED, TAG_BYTES, VERSION, Hint, Opened
+from sojourn.paft import LEARN_HOLD
+from sojourn.upmt.commands import AnyCommand, Report, Role, Setup
+from sojourn.upmt.events import AnyEvent, FlowMoved
+from sojourn.upmt.tunnel import Tunnel
+from sojourn.upmt.tunnel_keys import Ends
+
+Notice = tuple[int, int, int, int, int, bool, int, int, int, float, bytes, int, int, bytes, bytes]
+"""kind, tunnel, epoch or value, counter, hint, highest, ECN, descriptor, bytes of the datagram, when,
+source address (packed, empty = none), port, scope, way back, data."""
+Activity = tuple[int, float, float, float, float, float, int, int, int, int]
+"""tunnel; first in, last in, first out, first out after the last in, last out (0 = none); packets in, bytes in,
+packets out, bytes out."""
+
+FROM_TUN, FROM_PEERS, FROM_STRANGERS = range(3)
+READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP = range(8)
+PER_TURN: Final = {FROM_PEERS: 256, FROM_TUN: 256, FROM_STRANGERS: 64}
+"""Notices of each queue that one turn works on."""
+CATCH_UP_EVERY: Final = 0.01
+"""Under QUIET (upmt/constants.py), so that no question is asked late."""
+CATCH_UP_SHARE: Final = 20
+"""Taking over takes at most one part in so many of the time."""
+CATCH_UP_LIGHT: Final = 0.0005
+"""Taking over that takes no longer is done whenever anything comes up."""
+TURNS: Final = 4
+"""The receiving thread counts the beginning and the end of each turn: so many later it has read what waited before."""
+PATIENCE: Final = 0.2
+"""Seconds for which timers wait for a receiving thread that does not get to run; then its lateness is forgiven."""
+REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel"))
+
+
+class CoreForwarder(Forwarder):
+    """A forwarder that says which tunnels are gone."""
+
+    on_gone: Callable[[TunnelId], None]
+
+    def _forget(self, number: TunnelId) -> None:
+        self.on_gone(number)
+        super()._forget(number)
+
+
+class CoreEngine(Engine):
+    """A `DataPath`; all methods but `stop` in one thread, beside which two of the core's run."""
+
+    # Set up before Engine.__init__ asks for its parts.
+
+    def _forwarder(self, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> Forwarder:
+        self._core = core = Core()
+        forwarder = CoreForwarder(self, emit, epochs)
+        forwarder.on_gone = self._tunnel_gone
+        forwarder.paft.shadow = self._table = CoreTable(core, forwarder.paft)
+        forwarder.ends = Ends(
+            lambda keys, tunnel, direction, epoch: CoreSealer(core, keys, tunnel, direction, epoch),
+            lambda keys, tunnel, direction, epoch, seen: CoreOpener(core, keys, tunnel, direction, epoch, seen),
+            self._tunnel_changed,
+        )
+        self._sockets: dict[int, UdpSocket] = {}
+        self._tunnel_of: dict[int, TunnelId] = {}
+        """Host: whose socket it is."""
+        self._paths: dict[TunnelId, tuple[object, ...]] = {}
+        self._holds: dict[TunnelId, float] = {}
+        self._catch_up_at = float("inf")
+        self._more = False
+        """A queue may hold more than the last turn took."""
+        self._catch_up_took = 0.0
+        self._late_since, self._late_turn = 0.0, 0
+        """Since when timers wait for the receiving thread, and the turn that it was in."""
+        self._look_again_at = 0.0
+        """When they are judged again; 0 = they do not wait."""
+        return forwarder
+
+    def _timed(self) -> Timed:
+        return self
+
+    def run(self) -> None:
+        """Move packets until stopped."""
+        self._loop.watch(self._core.fileno(), self._on_core)
+        self._core.start()
+        super().run()
+
+    def close(self) -> None:
+        """End the threads, and close every descriptor."""
+        self._core.stop()
+        super().close()
+
+    def submit(self, commands: Sequence[AnyCommand]) -> None:
+        """Carry out orders, now."""
+        for command in commands:
+            if isinstance(command, Setup):
+                self._core.configure(command.role is Role.ANCHOR)
+            elif isinstance(command, Report):
+                self._catch_up(self._clock())
+                self._take_counts()
+            super().submit((command,))
+        self._table.link()
+
+    # Time (loop.Timed).
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        if self._more:
+            return 0.0
+        due = self.forwarder.deadline()
+        if due is not None:
+            due = max(due, self._look_again_at)
+        return self._catch_up_at if due is None else min(due, self._catch_up_at)
+
+    def tick(self, now: float) -> None:
+        """Do what is due, once all that had come before is known."""
+        self._on_core()
+        due = self.forwarder.deadline()
+        if due is not None and due <= now and self._all_heard(now):
+            self.forwarder.tick(now)
+            self._table.link()
+
+    def clock_jumped(self, gap: float, now: float) -> None:
+        """Forgive `gap` seconds in which the process did not run."""
+        self.forwarder.clock_jumped(gap, now)
+
+    def _all_heard(self, now: float) -> bool:
+        """Say whether the receiving thread has seen what had come when timers were first to be judged."""
+        turn = self._core.behind()
+        if turn >= 0 and not self._look_again_at:
+            self._late_since, self._late_turn = now, turn
+        waited = now - self._late_since
+        if turn >= 0 and turn < self._late_turn + TURNS and waited < PATIENCE:
+            self._look_again_at = now + 0.001
+            return False
+        if self._look_again_at and waited > LATE:
+            self.forwarder.clock_jumped(waited, now)
+        self._look_again_at = 0.0
+        return True
+
+    # Descriptors.
+
+    def _watch_tun(self, tun: Tun) -> None:
+        self._core.watch_tun(tun.fd, tun.uso)
+
+    def _watch_socket(self, sock: UdpSocket, tunnel: TunnelId | None) -> None:
+        self._sockets[sock.fd] = sock
+        if tunnel is not None:
+            self._tunnel_of[sock.fd] = tunnel
+        self._core.watch_socket(sock.fd, -1 if tunnel is None else tunnel, sock.gso, self.features.gro)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._sockets.pop(fd, None) is not None:
+            self._tunnel_of.pop(fd, None)
+            for number in [number for number, path in self._paths.items() if path[1] == fd]:
+                self._set_path(number, None)
+        self._core.unwatch(fd)
+
+    # What the core knows of tunnels.
+
+    def _tunnel_changed(self, number: TunnelId) -> None:
+        tunnel = self.forwarder.tunnels.get(number)
+        if tunnel is None or not tunnel.sealed:
+            return
+        self._set_path(number, self._path_of(tunnel))
+        hold = max(LEARN_HOLD, 2 * tunnel.rtt.guess())
+        if abs(hold - self._holds.get(number, 0.0)) > hold / 16:
+            self._holds[number] = hold
+            self._core.set_hold(number, hold)
+
+    def _path_of(self, tunnel: Tunnel) -> tuple[object, ...] | None:
+        if not tunnel.fast or tunnel.outer is None or tunnel.sealer is None:
+            return None
+        outlet = self.outlets.find(tunnel.id, tunnel.outer)
+        if outlet is None or outlet.socket.fd not in self._sockets:
+            return None
+        scope = outlet.address[3] if len(outlet.address) == 4 else 0
+        via = outlet.via[2] if outlet.via is not None else b""
+        address = packed(tunnel.outer.address)
+        return (
+            tunnel.association, outlet.socket.fd, address, tunnel.outer.port, scope, via, tunnel.inner_mtu,
+            not tunnel.may_fragment,
+        )  # fmt: skip
+
+    def _set_path(self, number: TunnelId, path: tuple[object, ...] | None) -> None:
+        """One store in the core's memory: every packet sees the old path or the new one."""
+        if path == self._paths.get(number):
+            return
+        if path is None:
+            del self._paths[number]
+            self._core.clear_path(number)
+        else:
+            self._paths[number] = path
+            self._core.set_path(number, *path)  # type: ignore[arg-type]
+
+    def _tunnel_gone(self, number: TunnelId) -> None:
+        self._paths.pop(number, None)
+        self._holds.pop(number, None)
+        self._core.forget(number)
+
+    # What the core did.
+
+    def _on_core(self) -> None:
+        now = self._clock()
+        self._core.rest()
+        if now >= self._catch_up_at or self._catch_up_took < CATCH_UP_LIGHT:
+            self._catch_up(now)
+        self._more = False
+        for queue, most in PER_TURN.items():
+            notices = self._core.take(queue, most)
+            self._more = self._more or len(notices) == most
+            for notice in notices:
+                _HANDLERS[notice[0]](self, notice)
+        self._table.link()
+
+    def _catch_up(self, now: float) -> None:
+        """Take over what tunnels did without us, in the order in which it happened."""
+        activity = self._core.poll(True)
+        if not activity:
+            activity = self._core.poll(False)  # from now on we are woken by the next packet
+        for one in sorted(activity, key=_last_in):
+            tunnel = self.forwarder.tunnels.get(TunnelId(one[0]))
+            if tunnel is not None:
+                self._replay(tunnel, one)
+        self._catch_up_took = 0.0
+        self._catch_up_at = float("inf")
+        if activity:
+            self.forwarder.run_due(now)
+            self._catch_up_took = self._clock() - now
+            self._catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * self._catch_up_took)
+
+    def _replay(self, tunnel: Tunnel, one: Activity) -> None:
+        _, first_in, last_in, first_out, out_after_in, last_out, packets_in, bytes_in, packets_out, bytes_out = one
+        times = {(at, False) for at in (first_in, last_in) if at}
+        times |= {(at, True) for at in (first_out, out_after_in, last_out) if at}
+        for at, is_out in sorted(times):
+            if is_out:
+                tunnel.sent(at, packets_out, bytes_out)
+                packets_out = bytes_out = 0
+            else:
+                tunnel.heard(at, packets_in, bytes_in)
+                packets_in = bytes_in = 0
+        association = self.forwarder.associations.get(tunnel.association)
+        if last_in and association is not None and self.forwarder.is_anchor:
+            association.last_heard = tunnel.id
+
+    def _take_counts(self) -> None:
+        for name, count in self._core.counts().items():
+            (self.forwarder.refused if name in REFUSED else self.forwarder.totals)[name] += count
+
+    # What the core hands up.
+
+    def _on_read(self, notice: Notice) -> None:
+        data, forwarder, now = notice[-1], self.forwarder, self._clock()
+        try:
+            for packet in gso.finish(data[vnet.HEADER_BYTES :], vnet.parse(data)):
+                forwarder.from_inner(packet, now)
+        except RemoteProtocolError as error:
+            forwarder.refused[error.reason] += 1
+
+    def _on_datagram(self, notice: Notice) -> None:
+        self._from_outer(notice, notice[-1], None)
+
+    def _on_opened(self, notice: Notice) -> None:
+        _, number, epoch, counter, hint, highest, *_, plaintext = notice
+        tunnel = self.forwarder.tunnels.get(TunnelId(number))
+        if tunnel is None or not isinstance(tunnel.opener, CoreOpener):
+            return
+        stale = epoch < tunnel.opener.current
+        opened = Opened(plaintext, epoch, counter, Hint(hint), highest, stale)
+        first = (SEALED | VERSION << 5 | hint | epoch & 7) << 24 | number
+        tunnel.opener.give(opened)
+        self._from_outer(notice, first.to_bytes(4) + counter.to_bytes(4) + plaintext + bytes(TAG_BYTES), tunnel)
+        tunnel.opener.give(None)
+
+    def _from_outer(self, notice: Notice, datagram: bytes, tunnel: Tunnel | None) -> None:
+        """Do with one datagram what `_on_udp` does with a batch."""
+        *_, ecn, fd, _, _, address, port, scope, via, _ = notice
+        sock = self._sockets.get(fd)
+        if sock is None or not datagram:
+            return
+        host = text(address)
+        where = (host, port, 0, scope) if sock.six else (host, port)
+        source = Endpoint(host, port)
+        outlet = Outlet(sock, where, _way_back(sock, via))
+        forwarder, outlets = self.forwarder, self.outlets
+        outlets.current = source, outlet
+        on = self._tunnel_of.get(fd)
+        if tunnel is None and on is None:
+            index = TunnelId(int.from_bytes(datagram[1:4])) if datagram[0] & SEALED else None
+            tunnel = self._claimed(index, source)
+        heard = tunnel.packets_in if tunnel is not None else 0
+        forwarder.from_outer(datagram, source, self._clock(), on, ecn)
+        if on is None and tunnel is None and datagram[0] & SEALED:
+            tunnel, heard = self._claimed(TunnelId(int.from_bytes(datagram[1:4])), source), 0
+        # Anybody can write any source on a datagram: only an authentic one shows the way back.
+        if on is None and tunnel is not None and tunnel.outer == source and tunnel.packets_in != heard:
+            outlets.remember(tunnel.id, source, outlet)
+            self._tunnel_changed(tunnel.id)
+        outlets.current = None
+
+    def _on_advanced(self, notice: Notice) -> None:
+        tunnel = self.forwarder.tunnels.get(TunnelId(notice[1]))
+        if tunnel is not None and tunnel.opener is not None:
+            tunnel.opener.advance(notice[2])
+            now = self._clock()
+            self.forwarder.note_secret(tunnel, Opened(b"", notice[2], 0, Hint.NONE, True, False), now)
+            tunnel.heard(now, 0, 0)
+
+    def _on_learned(self, notice: Notice) -> None:
+        key, number = notice[-1], TunnelId(notice[1])
+        row = self.forwarder.paft.rows.get(key)
+        if row is not None and row.tunnel == number:
+            self.forwarder.emit(FlowMoved(row.association, flow_of(key), number))
+            self.forwarder.resend(key, row, self._clock())
+
+    def _on_failed(self, notice: Notice) -> None:
+        number = TunnelId(notice[1])
+        self._failing.discard(number)
+        self._gone(number, os.strerror(notice[2]))
+
+    def _on_tun_gone(self, notice: Notice) -> None:
+        if self.tun is not None:
+            self._say("error", f"device {self.tun.name} has gone: {os.strerror(notice[2])}")
+            self._drop_tun()
+
+    def _on_step(self, notice: Notice) -> None:
+        tunnel = self.forwarder.tunnels.get(TunnelId(notice[1]))
+        if tunnel is not None:
+            tunnel.frame_sent(0, self._clock(), counts=False)  # that looks whether it is time to step
+
+
+def _last_in(one: Activity) -> float:
+    return one[2]
+
+
+def _way_back(sock: UdpSocket, via: bytes) -> Ancillary | None:
+    if not via:
+        return None
+    return (socket.IPPROTO_IPV6, IPV6_PKTINFO, via) if sock.six else (socket.IPPROTO_IP, IP_PKTINFO, via)
+
+
+_HANDLERS: Final[dict[int, Callable[[CoreEngine, Notice], None]]] = {
+    READ: CoreEngine._on_read,
+    DATAGRAM: CoreEngine._on_datagram,
+    OPENED: CoreEngine._on_opened,
+    ADVANCED: CoreEngine._on_advanced,
+    LEARNED: CoreEngine._on_learned,
+    FAILED: CoreEngine._on_failed,
+    TUN_GONE: CoreEngine._on_tun_gone,
+    STEP: CoreEngine._on_step,
+}

@@ -1,0 +1,114 @@
+"""The table as the C core sees it: each row of the Paft has a twin in the core, and is one with it.
+
+The core's threads read a row's place, count in it, and let it follow authentic packets, all without
+asking. So what both change has one owner, the core: a row that is put into the table becomes a
+`CoreRow`, whose attributes of that kind are the core's. Everything else of a row stays where it was.
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.paft import FlowKey, Mode, Paft, Row
+
+if TYPE_CHECKING:
+    from sojourn.datapath._core import Core
+
+_SLOTS: Final[dict[str, Any]] = {name: Row.__dict__[name] for name in Row.__slots__}
+_SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing")
+_COUNTED: Final = ("packets_in", "bytes_in", "packets_out", "bytes_out")
+
+
+def _shared(name: str) -> property:
+    """Return an attribute that the core holds."""
+
+    def put(row: Row, value: object) -> None:
+        setattr(row.shadow, name, value)
+
+    return property(attrgetter(f"shadow.{name}"), put)
+
+
+def _pull(row: Row) -> None:
+    """Take over what the core has counted since the last time."""
+    counted = row.shadow.drain()  # type: ignore[attr-defined]
+    if counted is not None:
+        for name, more in zip(_COUNTED, counted, strict=True):
+            slot = _SLOTS[name]
+            slot.__set__(row, slot.__get__(row) + more)
+
+
+def _counted(name: str) -> property:
+    """Return a count that the core adds to."""
+    slot = _SLOTS[name]
+
+    def get(row: Row) -> int:
+        _pull(row)
+        count: int = slot.__get__(row)
+        return count
+
+    def put(row: Row, value: int) -> None:
+        slot.__set__(row, value)
+        if name == "packets_out" and value:
+            row.shadow.answered = True  # type: ignore[attr-defined]
+
+    return property(get, put)
+
+
+def _deciding(name: str) -> property:
+    """Return an attribute that says whether the core may forward by this row alone."""
+    slot = _SLOTS[name]
+
+    def put(row: Row, value: object) -> None:
+        slot.__set__(row, value)
+        row.shadow.slow = row.mode is not Mode.ONE or row.blocked  # type: ignore[attr-defined]
+
+    return property(slot.__get__, put)
+
+
+class CoreRow(Row):
+    """A row that is in the table, and in the core's."""
+
+    __slots__ = ()
+
+
+for _names, _make in ((_SHARED, _shared), (_COUNTED, _counted), (("mode", "blocked"), _deciding)):
+    _of: Callable[[str], property] = _make
+    for _name in _names:
+        setattr(CoreRow, _name, _of(_name))
+
+
+class CoreTable:
+    """Follows a Paft (paft.Shadow).
+
+    A new row is `link`ed at the end of the turn that made it: packets of its flow that came up before it was
+    there are still being worked on, and those that come now must not overtake them.
+    """
+
+    def __init__(self, core: "Core", paft: Paft) -> None:
+        from sojourn.datapath._core import Row as Twin
+
+        self._core = core
+        self._paft = paft
+        self._twin = Twin
+        self._new: list[tuple[FlowKey, Row]] = []
+
+    def added(self, key: FlowKey, row: Row) -> None:
+        """Give a row its twin."""
+        held = {name: getattr(row, name) for name in (*_SHARED, *_COUNTED, "mode", "blocked")}
+        row.shadow = self._twin(self._core, row.association)
+        row.__class__ = CoreRow
+        for name, value in held.items():
+            setattr(row, name, value)
+        self._new.append((key, row))
+
+    def removed(self, row: Row) -> None:
+        """Take its twin out of the core's table, at once."""
+        row.shadow.unlink()  # type: ignore[attr-defined]
+
+    def link(self) -> None:
+        """Let the core forward by the rows that are new."""
+        if self._new:
+            for key, row in self._new:
+                if self._paft.rows.get(key) is row:
+                    row.shadow.link(key)  # type: ignore[attr-defined]
+            self._new.clear()
