@@ -33,7 +33,10 @@ class Anchor:
     def __init__(self, built: Ground) -> None:
         program = (sys.executable, "-m", "sojourn")
         folder, self.socket = built.folder / "anchor", str(built.folder / "anchor.sock")
-        built.run(AN, *program, "init", "--config-dir", str(folder), "--address", ANCHOR, "--pool", "10.201.0.0/16")
+        said = built.run(
+            AN, *program, "init", "--config-dir", str(folder), "--address", ANCHOR, "--pool", "10.201.0.0/16"
+        )
+        self.first = said.strip().splitlines()[-1]
         config = folder / "anchor.toml"
         lines = [line for line in config.read_text().splitlines() if not line.startswith("uplink")]
         first = next((place for place, line in enumerate(lines) if line.startswith("[")), len(lines))
@@ -45,7 +48,8 @@ class Anchor:
         self.client = Client(self.socket, 120.0)
 
     def tokens(self, count: int) -> list[str]:
-        return [str(self.client.call("token", name=f"crowd{number}")["token"]) for number in range(count)]
+        more = (self.client.call("token", name=f"crowd{number}")["token"] for number in range(1, count))
+        return [self.first, *map(str, more)]
 
     def data_path(self) -> int:
         """Return the data-path process that works: its spare has used less."""
