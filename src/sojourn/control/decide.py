@@ -65,6 +65,7 @@ class Decide(Board):
             case PathOpened(network):
                 self._opened(network, now)
             case PathTested(name) | PathRecovered(name):
+                self.measures.interrupted(name)
                 if isinstance(event, PathTested) and name in self.paths:
                     self.measures.tested(name, event.rtt)
                 self._become(name, PathState.WORKS, "answers", now)

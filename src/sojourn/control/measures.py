@@ -63,11 +63,15 @@ class PathMeasures:
     def clear(self) -> None:
         """Forget loss and jitter: the path is another one now. The round trip is the best guess there is."""
         self.jitter = None
+        self._best.clear()
+        self.interrupted()
+
+    def interrupted(self) -> None:
+        """Forget the counts: nothing passed for a while, and that was told as such."""
         self.degraded = False
         self._times.clear()
         self._counts.clear()
         self._bytes.clear()
-        self._best.clear()
 
     def take(self, measured: TunnelMeasured, now: float) -> None:
         """Take in a report."""
@@ -205,6 +209,11 @@ class Measures:
         """Note that the path is a new one."""
         if network in self._of:
             self._of[network].clear()
+
+    def interrupted(self, network: str) -> None:
+        """Note that the path was, or is, silent: what was lost then says nothing about what gets lost."""
+        if network in self._of:
+            self._of[network].interrupted()
 
     def gone(self, network: str) -> None:
         """Forget a network that went."""
