@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from sojourn.lab.namespaces import settle
 from sojourn.linux.udp import Address, Received, UdpSocket, segment_control
 from sojourn.model import Endpoint
 from tests.linux.namespace import in_new_namespace, ip
@@ -71,7 +72,9 @@ def test_a_wildcard_socket_answers_from_the_address_that_it_was_asked_at(six: bo
     second = "fd00::77" if six else "127.0.0.77"
 
     def work() -> Address:
-        ip(f"addr add {second}/128 dev lo nodad" if six else "addr show lo")
+        if six:
+            ip(f"addr add {second}/128 dev lo nodad")
+            settle()
         with (
             closing(UdpSocket.open(Endpoint("::" if six else "0.0.0.0", 0))) as server,
             closing(UdpSocket.open(Endpoint(LOOP[six], 0))) as client,

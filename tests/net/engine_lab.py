@@ -1,6 +1,6 @@
 """Two engines and a correspondent in three namespaces; no control, no SIP, keys given by hand.
 
-    sjp-host                        sjp-anchor                              sjp-corr
+    sjp-PID-host                    sjp-PID-anchor                          sjp-PID-corr
     sj0  10.201.0.2                 sj0  10.201.0.1
          fd00:201::2                     fd00:201::1
     h0   198.51.100.1  <-- veth --> a0   198.51.100.2     a1  192.0.2.1  <-- veth -->  c0  192.0.2.80
@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import msgspec
 
+from sojourn.lab.namespaces import settle
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import (
@@ -36,7 +37,7 @@ from sojourn.upmt.commands import (
 )
 from sojourn.upmt.events import AnyEvent, Counters
 
-HOST, ANCHOR, CORRESPONDENT = "sjp-host", "sjp-anchor", "sjp-corr"
+HOST, ANCHOR, CORRESPONDENT = (f"sjp-{os.getpid()}-{role}" for role in ("host", "anchor", "corr"))
 VIPA, VIPA6 = "10.201.0.2", "fd00:201::2"
 PEER, PEER6 = "192.0.2.80", "2001:db8:2::80"
 OUTER = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8:1::1", "2001:db8:1::2")}
@@ -194,6 +195,8 @@ def layout() -> Iterator[None]:
             run("ip", *line.split())
         for setting in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"):
             run("ip", "netns", "exec", ANCHOR, "sysctl", "-qw", setting)
+        for name in names:
+            settle(name)
         yield
     finally:
         for name in names:

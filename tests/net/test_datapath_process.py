@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sojourn.lab.namespaces import settle
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import (
@@ -226,6 +227,8 @@ def spaces() -> Iterator[None]:
             run("ip", "-n", name, "link", "set", "lo", "up")
         for line in LAYOUT.strip().splitlines():
             run("ip", *line.split())
+        for name in (HOST, ANCHOR):
+            settle(name)
         yield
     finally:
         for name in (HOST, ANCHOR):

@@ -16,7 +16,7 @@ import pytest
 from pyroute2 import NFCTSocket
 
 from sojourn.errors import ConfigError
-from sojourn.lab.namespaces import inside
+from sojourn.lab.namespaces import inside, settle
 from sojourn.linux import nft
 from sojourn.linux.nft import AnchorRules, HostRules, PortForward
 from tests.linux.fresh import fresh_namespace, kernel_state, named_namespace, sh
@@ -50,6 +50,8 @@ def machines() -> Iterator[World]:
         sh("ip route add default via 10.201.0.1", host)
         sh(f"ip link set e0 up; ip addr add {FAR}/24 dev e0; ip -6 addr add {FAR6}/64 dev e0 nodad", far)
         sh("ip route add 10.201.0.0/16 via 198.51.100.1", far)
+        for name in (None, host, far):
+            settle(name)
         yield World(host, far)
 
 
@@ -182,6 +184,7 @@ def test_hosts_do_not_reach_each_other_unless_told_so(machines: World) -> None:
             sh(f"ip addr add {VIPA}/16 dev up0; ip addr add {OTHER}/16 dev up0", machines.host)
             sh(f"ip -6 addr add {VIPA6}/64 dev up0 nodad; ip -6 route replace default via fd00:5::1", machines.host)
             sh("ip route replace default via 10.201.0.1", machines.host)
+            settle(machines.host)
 
 
 def test_conntrack_remembers_udp_for_an_hour_also_after_a_reload(anchor: World) -> None:

@@ -6,6 +6,7 @@ removal is complete after a crash of whoever started them, and touches nothing e
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sojourn.errors import SojournError
 
@@ -22,6 +23,10 @@ RESULT = TypeVar("RESULT")
 RUN_NETNS = Path("/run/netns")
 ETC_NETNS = Path("/etc/netns")
 CLONE_NEWNET = 0x40000000
+SETTLE_POLL = 0.005
+_LOCAL_ROUTES = ("-6", "route", "show", "table", "local")
+_NOT_YET = ("DOWN", "LOWERLAYERDOWN", "DORMANT")
+"""States that a link with a carrier leaves as soon as the kernel has looked at it (linkwatch)."""
 GRACE = 1.0
 """Seconds that processes get to end by themselves before they are killed."""
 
@@ -63,6 +68,42 @@ def ip(namespace: str, commands: Iterable[str], *, force: bool = False) -> None:
 def sysctl(namespace: str, **settings: int | str) -> None:
     """Set kernel parameters of a namespace; dots are written as two underscores."""
     run(namespace, "sysctl", "-qw", *(f"{name.replace('__', '.')}={value}" for name, value in settings.items()))
+
+
+def settle(namespace: str | None = None, timeout: float = 10.0) -> None:
+    """Wait until links and addresses of a namespace (None: the calling thread's) can be used; LabError otherwise.
+
+    The kernel finishes both in work queues of its own: a packet that is sent at once meets a link without its
+    queue, or finds no local route to an IPv6 address. Link-local addresses and links without carrier are left alone.
+    """
+    until = time.monotonic() + timeout
+    while missing := unsettled(*(_shown(namespace, *words) for words in (("addr", "show", "up"), _LOCAL_ROUTES))):
+        if time.monotonic() > until:
+            raise LabError(f"not usable in {namespace or 'this namespace'} after {timeout:g} s: {', '.join(missing)}")
+        time.sleep(SETTLE_POLL)
+
+
+def unsettled(links: Sequence[dict[str, Any]], routes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what is not usable yet, by what `ip -j addr show up` and `ip -j -6 route show table local` say."""
+    local = {route.get("dst") for route in routes}
+    missing = []
+    for link in links:
+        if "LOWER_UP" not in link.get("flags", ()):
+            continue
+        if link["operstate"] in _NOT_YET:
+            missing.append(str(link["ifname"]))
+        for address in link.get("addr_info", ()):
+            if address.get("family") != "inet6" or address.get("scope") == "link":
+                continue
+            if address.get("tentative") or address["local"] not in local:
+                missing.append(str(address["local"]))
+    return missing
+
+
+def _shown(namespace: str | None, *words: str) -> list[dict[str, Any]]:
+    where = ["-n", namespace] if namespace is not None else []
+    found = json.loads(execute(["ip", *where, "-j", *words]) or "[]")
+    return [item for item in found if item]
 
 
 def exists(namespace: str) -> bool:

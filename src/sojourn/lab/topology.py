@@ -131,6 +131,8 @@ class Lab:
         for index, network in enumerate(self.topology.access):
             self._access(index, network)
         self._caller()
+        for role in self.roles:
+            namespaces.settle(self.namespace(role))
         (self.folder / "topology.json").write_bytes(msgspec.json.encode(self.topology))
 
     def down(self) -> None:
