@@ -14,6 +14,7 @@ from tests.harness.control_socket import Ran, answers, serving, sojourn
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the machine be a good one: these tests are about what is added to it."""
     monkeypatch.setattr("sojourn.linux.checks.host_checks", lambda: [Check("TUN", True, "/dev/net/tun")])
+    monkeypatch.setattr("sojourn.linux.desktop_checks.desktop_checks", list)
     monkeypatch.setattr("sojourn.linux.checks.anchor_checks", lambda *_, **__: [Check("TUN", True, "/dev/net/tun")])
 
 

@@ -23,7 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("sojourn.cli.host", "Carry this machine's traffic through the anchor (again)."),
     "down": ("sojourn.cli.host", "Give the traffic back to the ordinary routes; the daemon stays."),
     "status": ("sojourn.cli.status", "Show the association, the networks and their tunnels."),
-    "networks": ("sojourn.cli.status", "List the networks."),
+    "networks": ("sojourn.cli.networks", "List the networks; log in to a captive one (`open`)."),
     "flows": ("sojourn.cli.flows", "List the flows and the network that carries each."),
     "apps": ("sojourn.cli.flows", "List the applications that have flows."),
     "handover": ("sojourn.cli.handover", "Move flows to another network."),

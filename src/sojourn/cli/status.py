@@ -1,11 +1,11 @@
-"""`sojourn status` and `sojourn networks`: the verdict first, then the details."""
+"""`sojourn status`: the verdict first, then the details."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from sojourn.api.messages import HOST_SOCKET, ApiError, ErrorKind
+from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.cli import output
 from sojourn.cli.options import client, json_option, socket_option
 
@@ -28,18 +28,6 @@ def status(socket: str | None, as_json: bool, check: bool) -> None:
         raise ApiError(f"not associated: {result.get('state')}", remedy, ErrorKind.NOT_ASSOCIATED)
 
 
-@click.command()
-@socket_option
-@json_option
-def networks(socket: str | None, as_json: bool) -> None:
-    """List the networks with their state, address and tunnel."""
-    rows = client(socket, HOST_SOCKET).call("networks")
-    if as_json:
-        output.emit_json(rows)
-    else:
-        _print_networks(rows)
-
-
 def _print_host(result: dict[str, Any]) -> None:
     addresses = ", ".join(address for key in ("vipa", "vipa6") if (address := result.get(key)))
     what = f" as {addresses}" if addresses else ""
@@ -47,23 +35,23 @@ def _print_host(result: dict[str, Any]) -> None:
     if result.get("reason"):
         output.line(f"  {result['reason']}")
     output.line()
-    _print_networks(result.get("networks", []))
+    print_networks(result.get("networks", []))
 
 
-def _print_networks(rows: Sequence[dict[str, Any]]) -> None:
+def print_networks(rows: Sequence[dict[str, Any]], *, access: bool = False) -> None:
+    """Print networks as a table. `access`: also what kind of access each is, and what it may cost."""
     if not rows:
         output.line("No network is up.")
         return
-    output.table(
-        ("NETWORK", "STATE", "ADDRESS", ">RTT", ">LOSS", ">MTU", ">IN", ">OUT", "REMARK"),
-        [_network(row) for row in rows],
-    )
+    columns = ("NETWORK", "STATE", "ADDRESS", ">RTT", ">LOSS", ">MTU", ">IN", ">OUT", *(["ACCESS"] if access else []))
+    output.table((*columns, "REMARK"), [_network(row, access=access) for row in rows])
 
 
-def _network(row: dict[str, Any]) -> list[object]:
-    tunnel = row.get("tunnel")
+def _network(row: dict[str, Any], *, access: bool) -> list[object]:
+    tunnel, label = row.get("tunnel"), row.get("label")
+    name = f"{row.get('name')} ({label})" if label and label != row.get("name") else row.get("name")
     return [
-        f"{'* ' if row.get('default') else ''}{row.get('name')}",
+        f"{'* ' if row.get('default') else ''}{name}",
         row.get("state"),
         row.get("address"),
         output.milliseconds(output.get(tunnel, "rtt_ms")),
@@ -71,8 +59,26 @@ def _network(row: dict[str, Any]) -> list[object]:
         output.get(tunnel, "mtu"),
         output.size(output.get(tunnel, "bytes_in")),
         output.size(output.get(tunnel, "bytes_out")),
+        *([_access(row)] if access else []),
         row.get("reason"),
     ]
+
+
+def _access(row: dict[str, Any]) -> str:
+    """Say what a network is, as "wifi 72 %, open, metered, 1.2 GB of 5.0 GB"."""
+    signal, cap, used = row.get("signal"), row.get("cap_bytes"), row.get("used_bytes")
+    parts = [
+        " ".join(str(word) for word in (row.get("kind"), row.get("technology")) if word)
+        + (f" {signal * 100:.0f} %" if signal is not None else ""),
+        row.get("operator"),
+        row.get("security"),
+        "trusted" if row.get("trusted") else None,
+        "roaming" if row.get("roaming") else None,
+        "metered" if row.get("metered") else None,
+        f"{output.size(used)} of {output.size(cap)}" if cap is not None else None,
+        "over its cap" if row.get("over_cap") else None,
+    ]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _print_anchor(result: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ FORGET_AFTER = 60.0
 SAVE_EVERY = 5.0
 """Seconds of counting that a power failure may cost."""
 SIGNAL_EVERY = 5.0
-PROBE_PATIENCE = 12.0
+PROBE_PATIENCE = 8.0
 
 _log = structlog.get_logger(__name__)
 

@@ -44,8 +44,11 @@ class Daemons:
         """Run `sojourn WORDS` at a role and return its standard output; LabError if it fails."""
         return self.lab.run(role, sys.executable, "-m", "sojourn", *words, timeout=timeout)
 
-    def set_up(self, *options: str, address: str | None = None) -> None:
-        """Make configuration for both: `sojourn init`, and `sojourn join` with the token that it prints."""
+    def set_up(self, *options: str, address: str | None = None, portal: str = "") -> None:
+        """Make configuration for both: `sojourn init`, and `sojourn join` with the token that it prints.
+
+        `portal`: the URL by which portals are looked for; nothing in the lab answers to the usual one.
+        """
         address = address or self.lab.topology.anchor.address
         said = self.command(
             topology.ANCHOR, "init", "--config-dir", str(self.anchor_folder), "--address", address,
@@ -55,6 +58,7 @@ class Daemons:
         self.command(
             topology.MOBILE_HOST, "join", token, "--config-dir", str(self.host_folder), "--name", HOST_NAME,
         )  # fmt: skip
+        self.append(topology.MOBILE_HOST, f'\n[portal]\nurl = "{portal}"\n')
 
     def configure(self, role: str, **settings: object) -> None:
         """Set top-level keys of host.toml or anchor.toml; values as TOML writes them. Call it before the start."""

@@ -22,9 +22,9 @@ from sojourn.model import Network
 from sojourn.packet import dns
 
 PORT = 53
-ANSWER_SECONDS = 1.5
+ANSWER_SECONDS = 1.0
 ROUNDS = 2
-MAX_SERVERS = 3
+MAX_SERVERS = 2
 RESOLVED = Path("/run/systemd/resolve")
 RESOLVECTL_SECONDS = 3
 

@@ -12,7 +12,7 @@ from sojourn.linux.numbers import MARK
 from sojourn.linux.sip_transport import bound_socket
 from sojourn.model import Network
 
-CONNECT_SECONDS = 4.0
+CONNECT_SECONDS = 3.0
 BODY_SECONDS = 2.0
 MAX_ADDRESSES = 2
 UNKNOWN = Finding(Verdict.UNKNOWN)

@@ -66,8 +66,10 @@ def parse(head: bytes) -> Request:
 class Proxy:
     """`async with Proxy(network, resolve) as proxy: ... proxy.port`."""
 
-    def __init__(self, network: Network, resolve: Resolve) -> None:
+    def __init__(self, network: Network, resolve: Resolve, user: int | None = None) -> None:
+        """`user`: whom it serves beside our own user (root serves who called sudo)."""
         self.port = 0
+        self._users = {os.getuid()} | ({user} if user is not None else set())
         self._network = network
         self._resolve = resolve
         self._server: asyncio.Server | None = None
@@ -98,7 +100,7 @@ class Proxy:
                 writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not _is_ours(writer.get_extra_info("peername")[1]):
+        if _user_of(writer.get_extra_info("peername")[1]) not in self._users:
             return
         async with asyncio.timeout(HEAD_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -155,11 +157,11 @@ async def _refuse(writer: asyncio.StreamWriter, status: str, why: str) -> None:
     await writer.drain()
 
 
-def _is_ours(port: int) -> bool:
-    """Say whether the client at this port of loopback belongs to our own user (/proc/net/tcp: local, ..., uid)."""
+def _user_of(port: int) -> int | None:
+    """Return whose client is at this port of loopback (/proc/net/tcp: number, local, remote, ..., uid)."""
     wanted = f"0100007F:{port:04X}"
     for line in SOCKETS.read_text().splitlines()[1:]:
         words = line.split()
         if words[1] == wanted and words[7].isdigit():
-            return int(words[7]) == os.getuid()
-    return False
+            return int(words[7])
+    return None
