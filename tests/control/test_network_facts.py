@@ -1,5 +1,7 @@
 """What policies are told of a network: the owner's word first, then NetworkManager's, then the kernel's."""
 
+from msgspec.structs import replace
+
 from sojourn.control.config import NetworkConfig
 from sojourn.control.network_facts import NetworkBook, NetworkFacts
 from sojourn.model import Network
@@ -82,3 +84,13 @@ def test_a_label_of_two_networks_stands_for_none_and_a_name_goes_before_a_label(
     assert book.named("Home", [WIFI, CELLULAR]) is None
     book.describe("wwan0", Description(label="wlan0"))
     assert book.named("wlan0", [WIFI, CELLULAR]) == "wlan0"
+
+
+def test_a_cost_that_the_anchor_says_counts_unless_the_owner_says_otherwise() -> None:
+    book = NetworkBook({"home": NetworkConfig(cost="free")})
+    book.pushed = {"wifi": "metered", "wwan0": "free"}
+    assert book.facts(replace(WIFI, name="cafe")).metered
+    assert not book.facts(replace(WIFI, name="home")).metered
+    book.describe(WIFI.interface, Description(metered=True))
+    book.pushed = {"cafe": "free"}
+    assert book.facts(replace(WIFI, name="cafe")).cost == "free"

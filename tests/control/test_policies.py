@@ -113,3 +113,19 @@ def test_names_of_networks_that_are_known_are_asked_for_at_each_reading() -> Non
     assert [str(one) for one in made.warnings] == [
         "host.toml:6: policy[0].networks: no network is called 'wlan1' now. Did you mean 'wlan0'?"
     ]
+
+
+def test_a_file_with_policies_alone_can_be_examined_but_not_loaded() -> None:
+    made = book()
+    text = 'order = ["wifi"]\n[[policy]]\nport = 80\n'
+    assert labels(made.with_own(made.examine(text, partial=True))) == ["port 80", DEFAULT]
+    assert made.examine(text).reading.errors[0].why == "this key is missing"
+    assert made.examine("[[policy]]\nx = 1\n", partial=True).reading.errors[0].line == 2
+    assert made.examine("foo = 1\n", partial=True).reading.errors[0].key == "foo"
+    assert "TOML" in made.examine("x = [", partial=True).reading.errors[0].why
+    assert made.examine(HEAD + "foo = 1", partial=True).reading.errors[0].key == "foo"
+
+
+def test_an_order_that_is_tested_counts_for_what_no_policy_covers() -> None:
+    made = book()
+    assert made.with_own(made.examine('order = ["wifi"]\n', partial=True))[-1].networks == ("wifi", "*")

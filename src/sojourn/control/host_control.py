@@ -46,6 +46,7 @@ from sojourn.upmt.host_events import (
     Remember,
 )
 from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
+from sojourn.upmt.policy_push import PushReceived
 
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
 _OF_PORTALS = (NetworkDescribed, PortalProbed, ProbeWanted)
@@ -58,7 +59,7 @@ ControlEvent = (
 
 ControlCommand = (
     AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Left | Entry
-    | ProbePortal
+    | ProbePortal | PushReceived
 )  # fmt: skip
 
 

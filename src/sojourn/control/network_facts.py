@@ -1,7 +1,8 @@
 """What policies, and people, are told of a network: kernel, NetworkManager, owner and counters in one place.
 
 `Network` (model.py) is what tunnels need. `NetworkFacts` is what decides whether a flow should be
-there. The owner's word (`[network.NAME]`) goes before NetworkManager's, that before a guess.
+there. The owner's word (`[network.NAME]`) goes before the anchor's (costs only, where
+accepted), that before NetworkManager's, that before a guess.
 """
 
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,8 @@ class NetworkBook:
         """Names of networks behind a closed portal."""
         self.used: Mapping[str, int] = {}
         """Bytes in this month by name; IPv6 of an interface ("NAME-6") counts as its network's."""
+        self.pushed: Mapping[str, str] = {}
+        """Costs that the anchor says, by name, label or kind, where the owner accepts that (PolicyPush)."""
         self._described: dict[str, Description] = {}
 
     def describe(self, interface: str, description: Description) -> bool:
@@ -81,12 +84,15 @@ class NetworkBook:
         name = network.name.removesuffix("-6")
         said = self.configured.get(name) or NetworkConfig()
         told = self.description(network.interface)
-        metered = said.cost == "metered" if said.cost is not None else bool(told.metered)
+        kind = said.kind or told.kind or network.kind
+        cost: str | None = said.cost
+        cost = cost or next((c for n in (network.name, told.label, kind) if n and (c := self.pushed.get(n))), None)
+        metered = cost == "metered" if cost is not None else bool(told.metered)
         trusted = ("trusted",) if said.trusted else ()
         return NetworkFacts(
             name=network.name,
             interface=network.interface,
-            kind=said.kind or told.kind or network.kind,
+            kind=kind,
             label=told.label,
             metered=metered,
             cost="metered" if metered else "free",

@@ -4,14 +4,16 @@ The owner's come first, and the first that covers a flow decides: so the owner's
 nothing: what was read before stays, and the mistakes are kept for `sojourn policy show`.
 """
 
+import contextlib
 import tomllib
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sojourn.control.config import HostConfig, parse_host
+from sojourn.control.decode import decode
 from sojourn.errors import ConfigError
 from sojourn.policy.language import DEFAULT_ORDER, Context, Reading, default_policy, read
 from sojourn.policy.problems import Problem
@@ -29,10 +31,18 @@ class PoliciesChanged(Struct, frozen=True, tag=True):
     reason: str = "policies changed"
 
 
+class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that holds policies alone, to be tested."""
+
+    policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
+    order: tuple[str, ...] = DEFAULT_ORDER
+    accept: tuple[Literal["policies", "costs", "preferences"], ...] = ()
+
+
 class Candidate(Struct, frozen=True):
     """A text of host.toml, read and found right or wrong; nothing is changed by it yet."""
 
-    config: HostConfig | None
+    config: HostConfig | PolicyFile | None
     reading: Reading
     accept: frozenset[str] = frozenset()
     own_order: bool = False
@@ -78,15 +88,28 @@ class PolicyBook:
         return self._held.accept
 
     @property
+    def config(self) -> HostConfig | PolicyFile | None:
+        """Return what the newest right file says."""
+        return self._held.config
+
+    @property
     def warnings(self) -> tuple[Problem, ...]:
         """Return what is allowed in the file that holds, and probably not meant."""
         return self._held.reading.warnings
 
-    def examine(self, text: str | bytes) -> Candidate:
-        """Read a text of host.toml; nothing changes. Raises nothing: mistakes are in the reading."""
+    def examine(self, text: str | bytes, *, partial: bool = False) -> Candidate:
+        """Read a text of host.toml; nothing changes. Raises nothing: mistakes are in the reading.
+
+        `partial`: a text without `anchor` is taken for one that has policies only.
+        """
+        config: HostConfig | PolicyFile
         try:
             plain = text.decode() if isinstance(text, bytes) else text
-            config = parse_host(plain, self.file)
+            own_order, whole = False, True
+            if partial:
+                with contextlib.suppress(tomllib.TOMLDecodeError):
+                    whole = "anchor" in tomllib.loads(plain)
+            config = parse_host(plain, self.file) if whole else decode(plain, PolicyFile, self.file)
             own_order = "order" in tomllib.loads(plain)
         except (ConfigError, UnicodeDecodeError) as error:
             return Candidate(None, Reading((), (_problem(self.file, error),)))

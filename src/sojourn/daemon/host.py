@@ -26,9 +26,11 @@ from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending, explained
 from sojourn.daemon.host_api import register
 from sojourn.daemon.host_networks import HostNetworks
+from sojourn.daemon.host_policies import HostPolicies, local_time
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.inquiry import Inquiry
 from sojourn.daemon.network_api import register as register_networks
+from sojourn.daemon.policy_api import register as register_policies
 from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
@@ -52,6 +54,7 @@ from sojourn.upmt.commands import AnyCommand, CloseTunnel, Report, Resumed, Role
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease, Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
+from sojourn.upmt.policy_push import PushReceived
 
 EXPIRES = 3600
 """Seconds of lease that the host asks for: a laptop that slept for half an hour finds its address again."""
@@ -71,6 +74,7 @@ class HostDaemon:
         self._credentials: Credentials = directory.read_credentials()
         self._state_file = directory.path / "host.state"
         self.system = HostSystem(self.config)
+        self.policies = HostPolicies(directory)
         self.control = self._machine(self._read_state())
         self.driver: Driver[ControlEvent, ControlCommand] = Driver(self.control, self._execute)
         journal = Journal(directory.host_log)
@@ -101,12 +105,14 @@ class HostDaemon:
         self.ending.listen()
         register(self._server, self)
         register_networks(self._server, self)
+        register_policies(self._server, self)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
                 self._ready = True
                 sys.stderr.write("sojourn host: ready\n")
                 self.networks.start()
+                self.policies.start(self._tasks, self.config, self.networks.book, self.driver.feed, self._note)
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
                 await self.ending.wait()
@@ -210,6 +216,8 @@ class HostDaemon:
                 self._left.set()
             case ProbePortal(network):
                 self.networks.probe(network)
+            case PushReceived(push):
+                self.policies.pushed(push)
             case _:
                 if isinstance(command, CloseTunnel):
                     self.networks.closed(command.tunnel)
@@ -306,7 +314,11 @@ class HostDaemon:
             os.urandom,
         )  # fmt: skip
         host = MobileHost(settings, association, state, os.urandom, lambda networks: ranked(signalling, networks))
-        return HostControl(host, Decide(preferences), Portals(enabled=bool(config.portal.url)))
+        decide = Decide(
+            preferences, self.policies.book.policies, describe=lambda network: self.networks.facts(network),
+            local_time=local_time, questions=self.policies.questions,
+        )  # fmt: skip
+        return HostControl(host, decide, Portals(enabled=bool(config.portal.url)))
 
     def _read_state(self) -> HostState:
         try:

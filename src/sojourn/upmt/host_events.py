@@ -23,6 +23,7 @@ from sojourn.upmt.association_events import (
 from sojourn.upmt.commands import AnyCommand, Resumed, Select
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.lease import Lease
+from sojourn.upmt.policy_push import PushReceived
 
 
 class PathOpened(Struct, frozen=True, tag=True):
@@ -202,5 +203,5 @@ HostEvent = (
 HostCommand = (
     AnyCommand | OpenChannel | CloseChannel | SendSip | CredentialIssued | LeaseGranted | Remember | Notice
     | HandoverDone | PathOpened | PathTested | PathRecovered | PathSilent | PathBlocked | PathFailed | PathGone
-    | FlowGone | Left
+    | FlowGone | Left | PushReceived
 )  # fmt: skip

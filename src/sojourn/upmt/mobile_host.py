@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Network, TunnelId
 from sojourn.packet import ip
-from sojourn.upmt import association_events, events
+from sojourn.sip.message import Request
+from sojourn.upmt import association_events, events, policy_push
 from sojourn.upmt.association import (
     Associated,
     AssociationCommand,
@@ -297,6 +298,9 @@ class MobileHost(HostTunnels):
                     out += (
                         self._associate(ChannelClosed(channel, why), now) if self.channels.closed(channel, now) else []
                     )
+                case PassedOn(channel, Request() as asked):
+                    if self.settings.stream == "TLS":  # where the anchor has proved who it is
+                        out += policy_push.received(channel, asked)
                 case PassedOn(_, message):
                     out += self._from_sender(self.sender.received(bytes(message), now))
                 case SendSip() | CredentialIssued() | Left():

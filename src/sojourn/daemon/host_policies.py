@@ -1,0 +1,186 @@
+"""The host's policies at work: read from host.toml, read again when it changes, joined with what the anchor pushes.
+
+host.toml (SIGHUP, or when it changes) ──┐               ┌── HostControl (PoliciesChanged)
+PolicyPush of the anchor               ──┼── PolicyBook ─┼── roaming log
+answers that hold for ever (host.answers)┘   Questions   └── control socket (policy_api)
+"""
+
+import asyncio
+import os
+import pwd
+import signal
+import time
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from sojourn.control.config import HostConfig
+from sojourn.control.host_control import ControlEvent, Entry
+from sojourn.control.network_facts import NetworkBook
+from sojourn.control.policies import PoliciesChanged, PolicyBook
+from sojourn.control.questions import KeptAnswer, QuestionNews, Questions, Remember
+from sojourn.daemon.driver import Tasks
+from sojourn.errors import ConfigError
+from sojourn.policy.spans import LocalTime
+from sojourn.store import config_dir
+from sojourn.store.config_dir import ConfigDir
+from sojourn.upmt.policy_push import PolicyPush
+
+LOOK_EVERY = 1.0
+"""Seconds after which a changed host.toml is noticed."""
+RELOADED = ("policies", "order", "accept")
+"""Keys of host.toml that are read again; all others need a restart."""
+
+_Stamp = tuple[int, int, int] | None
+_log = structlog.get_logger(__name__)
+
+
+class HostPolicies:
+    """Owns the book and the questions. `start` once the daemon can be fed."""
+
+    def __init__(self, directory: ConfigDir) -> None:
+        """Read what stands in `directory`. Raises ConfigError: a daemon does not start with a wrong host.toml."""
+        self._file = directory.host_toml
+        self._answers_file = directory.path / "host.answers"
+        self.book = PolicyBook(str(self._file), user_id)
+        self._stamp = self._look()
+        self.book.load(config_dir.read(self._file, "Make it with `sojourn join TOKEN`."))
+        if self.book.errors:
+            raise self.book.errors[0].error()
+        self.questions = Questions(self._read_answers())
+        self._config: HostConfig | None = None
+        self._networks: NetworkBook | None = None
+        self._feed: Callable[[ControlEvent], None] = lambda _event: None
+        self._note: Callable[[Entry], None] = lambda _entry: None
+
+    def start(
+        self,
+        tasks: Tasks,
+        config: HostConfig,
+        networks: NetworkBook,
+        feed: Callable[[ControlEvent], None],
+        note: Callable[[Entry], None],
+    ) -> None:
+        """Watch host.toml, take SIGHUP, tell the roaming log of questions."""
+        self._config, self._networks, self._feed, self._note = config, networks, feed, note
+        self.questions.listen(self._news)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
+        tasks.start(self._watch(), "host.toml")
+        for warning in self.book.warnings:
+            _log.warning("policy", warning=str(warning))
+
+    def reload(self) -> bool:
+        """Read host.toml again; say whether it was right. A wrong one changes nothing."""
+        self._stamp = self._look()
+        try:
+            text = config_dir.read(self._file, "Put it back: the old policies stay until then.")
+        except ConfigError as error:
+            self._say("policies", f"{error} The old policies stay", wrong=True)
+            return False
+        changed = self.book.load(text)
+        if self.book.errors:
+            more = f" (and {len(self.book.errors) - 1} more mistakes)" if len(self.book.errors) > 1 else ""
+            self._say("policies", f"{self.book.errors[0]}{more} The old policies stay", wrong=True)
+            return False
+        if changed:
+            self._changed(f"{self._file.name} was read again")
+        self._warn_of_rest()
+        return True
+
+    def pushed(self, push: PolicyPush) -> None:
+        """Take in what the anchor offers."""
+        if push == self.book.push:
+            return
+        changed, accepted = self.book.take(push), sorted(self.book.accept)
+        offer = f"{len(push.policies)} policies, {len(push.costs)} costs, {'an' if push.order else 'no'} order"
+        uses = f"used are {', '.join(accepted)}" if accepted else "nothing is used: `accept` in host.toml is empty"
+        self._say("push", f"the anchor offers {offer}; {uses}")
+        for problem in self.book.push_errors:
+            _log.warning("push", problem=str(problem))
+        if changed:
+            self._changed("the anchor has pushed policies")
+
+    def again(self) -> None:
+        """Have everything decided again."""
+        self._feed(PoliciesChanged(self.book.policies, "answers were forgotten"))
+
+    def write_answers(self) -> None:
+        """Write down the answers that hold for ever, or remove the file when there are none."""
+        written = self.questions.written
+        if written:
+            config_dir.write(self._answers_file, msgspec.json.format(msgspec.json.encode(written)), private=True)
+        else:
+            self._answers_file.unlink(missing_ok=True)
+
+    def _changed(self, reason: str) -> None:
+        if self._networks is not None:
+            self._networks.pushed = self.book.costs
+        count = len(self.book.policies) - 1
+        self._say("policies", f"{reason}: {count} {'policy' if count == 1 else 'policies'} and the general order")
+        self._feed(PoliciesChanged(self.book.policies, reason))
+
+    def _warn_of_rest(self) -> None:
+        candidate = self.book.config
+        if self._config is None or candidate is None:
+            return
+        names = [name for name in HostConfig.__struct_fields__ if name not in RELOADED]
+        other = [name for name in names if getattr(candidate, name, None) != getattr(self._config, name)]
+        if other:
+            _log.warning("these keys of host.toml need a restart", keys=other)
+
+    def _say(self, event: str, text: str, *, wrong: bool = False) -> None:
+        self._note(Entry(event, None, text))
+        if wrong:
+            _log.error("host.toml", error=text)
+
+    def _news(self, news: QuestionNews) -> None:
+        question = news.question
+        if news.what == "asked":
+            details: dict[str, object] = {"id": question.id, "default": question.default}
+            self._note(Entry("question", None, question.text, details))
+        else:
+            policy = question.policy or "everything else"
+            self._note(Entry("answer", None, f"{policy}: {news.what}", {"choice": news.choice}))
+        if news.remember is Remember.EVER:
+            try:
+                self.write_answers()
+            except ConfigError as error:
+                _log.error("answer not stored", error=str(error))
+
+    def _read_answers(self) -> list[KeptAnswer]:
+        try:
+            return msgspec.json.decode(self._answers_file.read_bytes(), type=list[KeptAnswer])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.DecodeError) as error:
+            _log.warning("answers of before are not used", file=str(self._answers_file), why=str(error))
+            return []
+
+    def _look(self) -> _Stamp:
+        try:
+            status = os.stat(self._file)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now = self._look()
+            if now is not None and now != self._stamp:  # while an editor replaces it, it may be away for a moment
+                self.reload()
+
+
+def user_id(name: str) -> int | None:
+    """Return the id of a user of this machine."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+def local_time(_at: float) -> LocalTime:
+    """Return what the wall clock shows now; a decision is always about now."""
+    shown = time.localtime()
+    return LocalTime(shown.tm_wday, shown.tm_hour * 3600 + shown.tm_min * 60 + shown.tm_sec)

@@ -1,0 +1,261 @@
+"""The verbs of policies and questions on a mobile host's control socket.
+
+verb             arguments                       result
+policy_list      -                               list of rules in order, with how many flows each has and where
+policy_show      -                               object: what holds, as TOML and as tables; mistakes; the push
+policy_test      text                            object: errors, warnings, moves (nothing is applied)
+policy_explain   what (flow id, application)     object: explanations
+policy_reload    -                               object: ok, errors
+questions        -                               list
+answer           id, choice, remember            object
+forget_answers   -                               object: how many were forgotten
+ask              follow                          stream of questions and of what became of them
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sojourn.api.messages import ApiError, ErrorKind
+from sojourn.api.server import Arguments, Peer, Server
+from sojourn.control.decide_orders import home_of
+from sojourn.control.explain import explain, state_of
+from sojourn.control.questions import AnswerGiven, Question, QuestionNews, Remember
+from sojourn.control.rehearse import Running, rehearse
+from sojourn.daemon.driver import now
+from sojourn.daemon.flow_rows import flow_id, flow_row
+from sojourn.daemon.host_policies import local_time
+from sojourn.errors import RemoteProtocolError
+from sojourn.policy.names import application_name, application_names
+from sojourn.policy.problems import Problem
+from sojourn.policy.rules import DEFAULT, Policy
+from sojourn.policy.write import describe, table_of, toml_of
+from sojourn.upmt.commands import RowState
+
+if TYPE_CHECKING:
+    from sojourn.daemon.host import HostDaemon
+
+MAX_EXPLAINED = 50
+MAX_BEHIND = 100
+"""News that wait for a client that does not read."""
+
+
+def register(server: Server, daemon: "HostDaemon") -> None:
+    """Let the server answer for this daemon's policies."""
+    api = PolicyApi(daemon)
+    for verb in ("policy_list", "policy_show", "policy_test", "policy_explain", "policy_reload"):
+        server.register(verb, getattr(api, verb))
+    for verb in ("questions", "answer", "forget_answers"):
+        server.register(verb, getattr(api, verb))
+    server.register_stream("ask", api.ask)
+
+
+class PolicyApi:
+    """One method a verb."""
+
+    def __init__(self, daemon: "HostDaemon") -> None:
+        self._daemon = daemon
+
+    async def policy_list(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
+        """List the rules in order."""
+        decide = self._daemon.control.decide
+        flows, places = Counter[str](), dict[str, Counter[str]]()
+        for one in await self._running():
+            flows[one.label] += 1
+            places.setdefault(one.label, Counter())[one.network or "-"] += 1
+        return [
+            {
+                "place": place,
+                "name": lane.label,
+                "from": _origin(lane.policy),
+                "line": lane.policy.line,
+                "covers": _covers(lane.policy),
+                "preset": lane.policy.preset or None,
+                "networks": list(lane.policy.networks),
+                "otherwise": str(lane.policy.otherwise),
+                "via": str(lane.policy.via),
+                "copies": lane.policy.copies,
+                "state": state_of(decide, lane),
+                "network": lane.place,
+                "reason": lane.why,
+                "flows": flows[lane.label],
+                "flows_on": dict(places.get(lane.label, {})),
+            }
+            for place, lane in enumerate(decide.lanes.values(), 1)
+        ]
+
+    async def policy_show(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Show what holds now, presets expanded, and what is wrong with the file."""
+        book = self._daemon.policies.book
+        return {
+            "version": 1,
+            "file": book.file,
+            "in_force": "the file" if not book.errors else "an older version of the file: it has mistakes now",
+            "errors": [_problem(one) for one in book.errors],
+            "warnings": [_problem(one) for one in book.warnings],
+            "policies": [
+                {"from": _origin(policy), "line": policy.line, "preset": policy.preset or None, **table_of(policy)}
+                for policy in book.policies
+            ],
+            "toml": toml_of(book.policies),
+            "accept": sorted(book.accept),
+            "push": {
+                **msgspec.to_builtins(book.push),
+                "costs_used": dict(book.costs),
+                "errors": [_problem(one) for one in book.push_errors],
+            },
+        }
+
+    async def policy_test(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Validate a text, and say which flows would move if it held."""
+        book, decide = self._daemon.policies.book, self._daemon.control.decide
+        text = arguments.get("text")
+        if not isinstance(text, str):
+            raise ApiError("policy_test: text is the file's text", kind=ErrorKind.USAGE)
+        candidate = book.examine(text, partial=True)
+        reading = candidate.reading
+        answer: dict[str, Any] = {
+            "version": 1,
+            "errors": [_problem(one) for one in reading.errors],
+            "warnings": [_problem(one) for one in reading.warnings],
+            "policies": len(reading.policies) - 1 if reading.policies else 0,
+            "moves": [],
+            "flows": 0,
+        }
+        if reading.errors:
+            return answer
+        rows = {row.flow: row for row in await self._rows()}
+        running = await self._running()
+        at = now()
+        moves = rehearse(book.with_own(candidate), book.policies, running, decide.facts_of(at), local_time(at))
+        answer["flows"] = len(running)
+        answer["moves"] = [
+            {
+                "flow": self._flow(rows[one.flow]),
+                "policy": one.policy,
+                "from": one.came_from,
+                "to": one.to,
+                "why": one.why,
+            }
+            for one in moves
+            if one.flow in rows
+        ]
+        return answer
+
+    async def policy_explain(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Explain a flow, the flows of an application, or a policy by its name."""
+        what = arguments.get("what")
+        if not isinstance(what, str) or not what:
+            raise ApiError("policy_explain: what is a flow's ID or an application", kind=ErrorKind.USAGE)
+        decide, rows = self._daemon.control.decide, await self._rows()
+        at = now()
+        chosen = [row for row in rows if flow_id(row.flow) == what]
+        explanations: list[dict[str, Any]] = []
+        if not chosen:
+            chosen = [row for row in rows if any(fnmatchcase(name, what) for name in _names(row))]
+        for row in chosen[:MAX_EXPLAINED]:
+            told = explain(decide, self._label(row), at, row.flow, self._network(row))
+            explanations.append({"flow": self._flow(row), **msgspec.to_builtins(told)})
+        if not chosen:
+            label = what if what in decide.lanes else home_of(what, decide.policies).label
+            explanations.append({"flow": None, **msgspec.to_builtins(explain(decide, label, at))})
+        return {"version": 1, "what": what, "flows": len(chosen), "explanations": explanations}
+
+    async def policy_reload(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Read host.toml again now."""
+        ok = self._daemon.policies.reload()
+        errors = [_problem(one) for one in self._daemon.policies.book.errors]
+        return {"version": 1, "ok": ok, "errors": errors, "policies": len(self._daemon.policies.book.policies) - 1}
+
+    # -- questions
+
+    async def questions(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
+        """List the questions that wait for an answer."""
+        return [_question(one) for one in self._daemon.policies.questions.open]
+
+    async def answer(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Take an answer."""
+        try:
+            given = msgspec.convert(arguments, AnswerGiven, strict=True)
+        except msgspec.ValidationError as error:
+            raise RemoteProtocolError(f"answer: {error}", reason="answer") from error
+        question = self._daemon.policies.questions.check(given)
+        self._daemon.driver.feed(given)
+        return {"version": 1, "id": given.id, "policy": question.policy, "choice": given.choice}
+
+    async def forget_answers(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Forget all answers that were kept: from now on everything is asked again."""
+        policies = self._daemon.policies
+        count = policies.questions.forget()
+        policies.write_answers()
+        policies.again()
+        return {"version": 1, "forgotten": count}
+
+    async def ask(self, arguments: Arguments, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
+        """Yield the open questions; with `follow` also news of them until the client hangs up."""
+        follow = arguments.get("follow", False)
+        questions = self._daemon.policies.questions
+        queue: asyncio.Queue[QuestionNews] = asyncio.Queue(MAX_BEHIND)
+        stop = questions.listen(lambda news: None if queue.full() else queue.put_nowait(news))
+        try:
+            for one in questions.open:
+                yield {"event": "question", **_question(one)}
+            while follow:
+                news = await queue.get()
+                event = "question" if news.what == "asked" else news.what
+                yield {"event": event, **_question(news.question), "choice": news.choice}
+        finally:
+            stop()
+
+    # -- what the answers are made of
+
+    async def _rows(self) -> tuple[RowState, ...]:
+        if self._daemon.control.host.lease is None:
+            return ()
+        return (await self._daemon.inquiry.snapshot()).rows
+
+    async def _running(self) -> list[Running]:
+        return [Running(row.flow, row.origin, self._label(row), self._network(row)) for row in await self._rows()]
+
+    def _label(self, row: RowState) -> str:
+        return row.label if row.label in self._daemon.control.decide.lanes else DEFAULT
+
+    def _network(self, row: RowState) -> str | None:
+        held = self._daemon.control.host.network_of(row.tunnel)
+        return held.network.name if held is not None else None
+
+    def _flow(self, row: RowState) -> dict[str, Any]:
+        return {**flow_row(row, self._network(row)), "application": application_name(row.origin)}
+
+
+def _names(row: RowState) -> tuple[str, ...]:
+    return application_names(row.origin) if row.origin is not None else ()
+
+
+def _origin(policy: Policy) -> str:
+    return "default" if policy.label == DEFAULT else policy.came_from
+
+
+def _covers(policy: Policy) -> str:
+    return "everything else" if policy.label == DEFAULT else describe(policy.subject)
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {**msgspec.to_builtins(problem), "text": str(problem)}
+
+
+def _question(question: Question) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "id": question.id,
+        "policy": question.policy,
+        "text": question.text,
+        "choices": list(question.choices),
+        "default": question.default,
+        "seconds_left": max(0.0, round(question.until - now(), 1)),
+        "remember": [str(one) for one in Remember],
+    }
