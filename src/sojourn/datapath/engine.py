@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sojourn.datapath.classify import Classifier
 from sojourn.datapath.engine_receive import Receiver
 from sojourn.datapath.engine_send import Sender
 from sojourn.datapath.epochs import EpochStore
@@ -96,6 +97,11 @@ class Engine:
             if isinstance(command, Setup):
                 self._set_up(command)
             self.forwarder.handle(command, self._clock())
+
+    def ask(self, owners: Classifier) -> None:
+        """Ask `owners` who made each new flow, and hear of it when one changes hands."""
+        self.forwarder.classify = owners.classify
+        owners.on_passed = lambda key: self.forwarder.passed(key, self._clock())
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Lend the loop: call back whenever `fd` is readable."""

@@ -26,6 +26,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from sojourn.datapath.classify import Classifier
 from sojourn.datapath.control_end import Control
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.housekeeping import TICK, GarbageCollector, catch_signals
@@ -66,6 +67,10 @@ class Engine(Protocol):
 
     def submit(self, commands: Sequence[AnyCommand]) -> None:
         """Carry out orders."""
+        ...
+
+    def ask(self, owners: Classifier) -> None:
+        """Ask `owners` who made each new flow."""
         ...
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -124,6 +129,8 @@ class DataPathProcess:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._engine = make_engine(self._emit, self._epochs, self._descriptors, self._say)
         self._engine.watch(self._epoll.fileno(), self._ready)
+        self._owners = Classifier(self._say, self._register, self._unregister)
+        self._engine.ask(self._owners)
         self._register(self._listener.socket.fileno(), self._on_connection)
         self._register(self._wanted, self._on_flush_due)
         self._register(self._signals.fileno(), self._on_signals)
@@ -139,6 +146,7 @@ class DataPathProcess:
         finally:
             self._detach()
             self._engine.close()
+            self._owners.close()
             self._epochs.close()
             self._listener.close()
             self._epoll.close()
@@ -155,6 +163,10 @@ class DataPathProcess:
     def _register(self, fd: int, handler: Callable[[int], None]) -> None:
         self._handlers[fd] = handler
         self._epoll.register(fd, select.EPOLLIN)
+
+    def _unregister(self, fd: int) -> None:
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
 
     def _ready(self, *_: object) -> None:
         for fd, flags in self._epoll.poll(0):
@@ -208,9 +220,7 @@ class DataPathProcess:
     def _detach(self) -> None:
         control, self._control = self._control, None
         if control is not None:
-            fd = control.connection.fileno()
-            del self._handlers[fd]
-            self._epoll.unregister(fd)
+            self._unregister(control.connection.fileno())
             control.close()
 
     def _on_control(self, flags: int) -> None:
@@ -238,7 +248,7 @@ class DataPathProcess:
                 case Begin():
                     pass
                 case TakeDescriptor():
-                    self._descriptors.give(message.name, control.claim())
+                    self._take(message.name, control.claim())
                 case Ping() | Replayed() | Shutdown():
                     self._submit(commands)
                     commands = []
@@ -246,6 +256,16 @@ class DataPathProcess:
                 case _:
                     commands.append(message)
         self._submit(commands)
+
+    def _take(self, name: str, fd: int) -> None:
+        """Put a descriptor where it belongs; what it replaces is no longer to be held for a successor."""
+        replaced = self._owners.offer(name, fd)
+        if replaced is None:
+            self._descriptors.give(name, fd)
+            return
+        self._descriptors.held[name] = fd
+        for old in replaced:
+            self._descriptors.release(old)
 
     def _obey_ours(self, message: Ping | Replayed | Shutdown) -> None:
         match message:
