@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "flows": ("sojourn.cli.flows", "List the flows and the network that carries each."),
     "apps": ("sojourn.cli.flows", "List the applications that have flows."),
     "handover": ("sojourn.cli.handover", "Move flows to another network."),
+    "policy": ("sojourn.cli.policy", "Show, test and explain which application uses which network."),
+    "ask": ("sojourn.cli.ask", "Answer what policies leave to you."),
     "expose": ("sojourn.cli.expose", "Let the anchor's ports lead to this host's."),
     "log": ("sojourn.cli.log", "Show what happened to the networks, what was decided, and why."),
     "doctor": ("sojourn.cli.doctor", "Say what is missing on this machine, and how to mend it."),

@@ -7,7 +7,6 @@ answers that hold for ever (host.answers)┘   Questions   └── control soc
 
 import asyncio
 import os
-import pwd
 import signal
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from sojourn.control.policies import PoliciesChanged, PolicyBook
 from sojourn.control.questions import KeptAnswer, QuestionNews, Questions, Remember
 from sojourn.daemon.driver import Tasks
 from sojourn.errors import ConfigError
+from sojourn.linux.users import user_id
 from sojourn.policy.spans import LocalTime
 from sojourn.store import config_dir
 from sojourn.store.config_dir import ConfigDir
@@ -170,14 +170,6 @@ class HostPolicies:
             now = self._look()
             if now is not None and now != self._stamp:  # while an editor replaces it, it may be away for a moment
                 self.reload()
-
-
-def user_id(name: str) -> int | None:
-    """Return the id of a user of this machine."""
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except (KeyError, ValueError):
-        return None
 
 
 def local_time(_at: float) -> LocalTime:
