@@ -47,6 +47,7 @@ KEEP_ALIVE = 3600.0
 PAYLOAD = b"x" * 100
 PORT = 3000
 SO_RCVBUFFORCE = 33
+TALKERS, WORDS, STRIDE = 10, 40, 37
 
 
 def now() -> float:
@@ -192,16 +193,25 @@ class Crowd:
                 udp_packet(Endpoint(member.lease.vipa, 10000 + port), Endpoint(TARGET, PORT), PAYLOAD)
                 for port in range(each)
             ])  # fmt: skip
-        sent = self.send(each * self.registered, self.registered)
+        began = time.monotonic()
+        for number, mine in enumerate(self.packets):
+            for packet in mine:
+                self.path.forwarder.from_inner(packet, now())
+            self.turn(max(0.0, began + (number + 1) * each / 3000 - time.monotonic()))
+        sent = {"seconds": round(time.monotonic() - began, 2)}
         return {"flows": each * self.registered, **sent}
 
     def send(self, count: int, hosts: int, per_second: float = 3000.0) -> dict[str, Any]:
-        """Send `count` packets, one after the other from each of `hosts` members, from all of their flows in turn."""
+        """Send `count` packets from `hosts` members: ten talk at a time, 40 packets each, then ten others far away.
+
+        An active tunnel is probed several times a second, so that it matters how many are active at a time.
+        """
         began, forwarder = time.monotonic(), self.path.forwarder
+        groups = max(1, hosts // TALKERS)
         for number in range(count):
-            member, place = number % hosts, number // hosts
-            mine = self.packets[member]
-            forwarder.from_inner(mine[place % len(mine)], now())
+            group = number // (TALKERS * WORDS) * STRIDE % groups
+            mine = self.packets[group * TALKERS + number % TALKERS]
+            forwarder.from_inner(mine[number // TALKERS % len(mine)], now())
             if number % 16 == 0:
                 ahead = began + number / per_second - time.monotonic()
                 self.turn(max(0.0, ahead))
