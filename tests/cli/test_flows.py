@@ -36,10 +36,9 @@ def test_json_is_a_list_as_the_daemon_gave_it(path: str) -> None:
 
 def test_people_get_units(path: str) -> None:
     heading, row = sojourn("flows", "--socket", path).out.splitlines()
-    assert heading.split() == ["ID", "PROTO", "LOCAL", "REMOTE", "APPLICATION", "NETWORK", "IN", "OUT", "AGE"]
-    assert row.split() == (
-        ["a1b2c3d4", "tcp", "10.201.0.2:40000", "[2001:db8::1]:443", "-", "wlan0", "2.5", "GB", "12", "B", "1d", "2h"]
-    )
+    assert heading.split()[4:7] == ["APPLICATION", "POLICY", "NETWORK"]
+    assert row.split()[:7] == ["a1b2c3d4", "tcp", "10.201.0.2:40000", "[2001:db8::1]:443", "-", "-", "wlan0"]
+    assert row.split()[7:] == ["2.5", "GB", "12", "B", "1d", "2h"]
     assert "wlan0, eth0" in sojourn("apps", "--socket", path).out
 
 

@@ -31,6 +31,13 @@ def test_each_way_to_name_flows_reaches_the_daemon(
     assert asked == [("handover", {"to": "eth0", **arguments})]
 
 
+def test_what_was_ordered_is_given_back_to_the_policies(tmp_path: Path) -> None:
+    path = str(tmp_path / "h.sock")
+    with serving(path, {}, answers({"handover": {"version": 1, "to": "policy", "moved": 2}})):
+        ran = sojourn("handover", "--app", "zoom", "--to", "policy", "--socket", path)
+    assert ran.out == "2 flows moved where the policies want them\n"
+
+
 def test_json_is_the_daemon_s_answer(tmp_path: Path) -> None:
     path = str(tmp_path / "h.sock")
     with serving(path, {}, answers({"handover": RESULT})):

@@ -15,7 +15,10 @@ from tests.harness.control_socket import serving, sojourn
 def path(tmp_path: Path) -> Iterator[str]:
     log = RoamingLog()
     log.add(1_700_000_000.25, "network_up", network="eth0")
-    log.add(1_700_000_001.0, "silent", network="wlan0", decision="moved 3 flows", reason="no answer", gap_ms=231.44)
+    log.add(
+        1_700_000_001.0, "silent", network="wlan0", decision="from eth0", reason="no answer", gap_ms=231.44, flows=3,
+        known={"eth0": "silent", "wlan0": "works, loss 0%"},
+    )  # fmt: skip
     path = str(tmp_path / "h.sock")
     with serving(path, {}, lambda server: server.register_stream("log", lambda given, _: stream_log(log, given))):
         yield path
@@ -24,7 +27,9 @@ def path(tmp_path: Path) -> Iterator[str]:
 def test_an_entry_is_one_line_with_the_reason(path: str) -> None:
     first, second = sojourn("log", "--socket", path).out.splitlines()
     assert first.endswith("network_up     eth0")
-    assert second.endswith("silent         wlan0      moved 3 flows [gap 231 ms] (no answer)")
+    assert second.endswith(
+        "silent         wlan0      from eth0 3 flows [gap 231 ms] (no answer) [eth0: silent; wlan0: works, loss 0%]"
+    )
     assert ".250 " in first
 
 
@@ -35,4 +40,5 @@ def test_the_limit_keeps_the_newest(path: str) -> None:
 def test_json_is_a_list_with_the_log_s_own_keys(path: str) -> None:
     entries = json.loads(sojourn("log", "--json", "--socket", path).out)
     assert [entry["event"] for entry in entries] == ["network_up", "silent"]
-    assert set(entries[0]) == {"number", "time", "event", "network", "decision", "reason", "gap_ms", "flows"}
+    keys = {"number", "time", "event", "network", "decision", "reason", "gap_ms", "flows", "known"}
+    assert set(entries[0]) == keys

@@ -17,10 +17,11 @@ def flows(socket: str | None, as_json: bool) -> None:
         output.emit_json(rows)
         return
     output.table(
-        (">ID", "PROTO", "LOCAL", "REMOTE", "APPLICATION", "NETWORK", ">IN", ">OUT", ">AGE"),
+        (">ID", "PROTO", "LOCAL", "REMOTE", "APPLICATION", "POLICY", "NETWORK", ">IN", ">OUT", ">AGE"),
         [
             [
-                *(row.get(key) for key in ("id", "protocol", "local", "remote", "application", "network")),
+                *(row.get(key) for key in ("id", "protocol", "local", "remote", "application", "policy")),
+                row.get("network") or row.get("state"),
                 output.size(row.get("bytes_in")),
                 output.size(row.get("bytes_out")),
                 output.duration(row.get("age_s")),

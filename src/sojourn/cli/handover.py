@@ -11,10 +11,10 @@ from sojourn.policy import match
 
 @click.command()
 @click.option("--flow", metavar="ID", help="One flow, by its ID in `sojourn flows`.")
-@click.option("--app", metavar="NAME", help="All flows of an application.")
+@click.option("--app", metavar="NAME", help="All flows of an application, and those to come.")
 @click.option("--match", "matching", metavar="'IPTABLES'", help="All flows that it covers, e.g. '-p tcp --dport 22'.")
 @click.option("--all", "everything", is_flag=True, help="All flows, and those to come.")
-@click.option("--to", required=True, metavar="NETWORK", help="Where to, by its name in `sojourn networks`.")
+@click.option("--to", required=True, metavar="NETWORK", help="Its name in `sojourn networks`; or policy.")
 @socket_option
 @json_option
 def handover(
@@ -26,14 +26,18 @@ def handover(
     socket: str | None,
     as_json: bool,
 ) -> None:
-    """Move flows to another network. They stay there until that network goes or another order comes."""
+    """Move flows to another network. They stay there until that network goes or another order comes.
+
+    `--to policy` ends such an order: the flows go where the policies want them.
+    """
     arguments = _selection(flow, app, matching, everything)
     result = client(socket, HOST_SOCKET).call("handover", to=to, **arguments)
     if as_json:
         output.emit_json(result)
         return
     counts = [f"{result[key]} {key}" for key in ("unchanged", "stale", "unknown", "waiting") if result.get(key)]
-    output.line(f"{result.get('moved', 0)} flows moved to {to}" + (f" ({', '.join(counts)})" if counts else ""))
+    where = "where the policies want them" if to == "policy" else f"to {to}"
+    output.line(f"{result.get('moved', 0)} flows moved {where}" + (f" ({', '.join(counts)})" if counts else ""))
 
 
 def _selection(flow: str | None, app: str | None, matching: str | None, everything: bool) -> dict[str, object]:

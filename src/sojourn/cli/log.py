@@ -34,8 +34,12 @@ def _line(entry: dict[str, Any]) -> str:
     words = [when.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3], f"{entry.get('event', ''):<14}"]
     words += [f"{entry.get('network') or '-':<10}"]
     words += [str(entry[key]) for key in ("decision",) if entry.get(key)]
+    if entry.get("flows") is not None:
+        words.append(f"{entry['flows']} flows")
     if entry.get("gap_ms") is not None:
         words.append(f"[gap {output.milliseconds(entry['gap_ms'])}]")
     if entry.get("reason"):
         words.append(f"({entry['reason']})")
+    if isinstance(entry.get("known"), dict):
+        words.append("[" + "; ".join(f"{name}: {what}" for name, what in entry["known"].items()) + "]")
     return " ".join(words).rstrip()

@@ -26,6 +26,8 @@ from sojourn.upmt.host_events import (
     PlanRow,
 )
 
+DECISIONS: Final = ("handover", "new flows")
+"""Events that are decisions of ours: their cause is what was known of the networks."""
 MAX_EFFECTS: Final = 64
 
 
@@ -36,6 +38,23 @@ class Entry(Struct, frozen=True, tag=True):
     network: str | None
     reason: str
     details: dict[str, object] = {}
+
+    @property
+    def flows(self) -> int | None:
+        """How many flows it speaks of, where it is an effect."""
+        count = self.details.get("flows")
+        return count if isinstance(count, int) else None
+
+    @property
+    def gap_ms(self) -> float | None:
+        """How long these heard nothing, where that was measured."""
+        gap = self.details.get("gap_ms")
+        return gap if isinstance(gap, float) else None
+
+    def words(self) -> str:
+        """Return the details for people, but for those that have a place of their own."""
+        rest = {name: value for name, value in self.details.items() if name not in ("flows", "gap_ms")}
+        return ", ".join(f"{name} {value}" for name, value in rest.items() if value is not None)
 
 
 def entry_of(fact: HostFact | PathCaptive) -> list[Entry]:
@@ -64,11 +83,11 @@ def of_handover(handover: Handover) -> Entry:
     """Return what the log says of a decision: why, and which policies' flows go where."""
     if not handover.plan:
         places = {row.rule.label or "others": row.network or _without(row.block) for row in handover.rules or ()}
-        return Entry("new flows", None, handover.reason, {**places})
+        return Entry(DECISIONS[1], None, handover.reason, {**places})
     details: dict[str, object] = {"from": handover.came_from}
     if said := _of_policies(handover.plan):
         details["policies"] = said
-    return Entry("handover", handover.plan[0].network, handover.reason, details)
+    return Entry(DECISIONS[0], handover.plan[0].network, handover.reason, details)
 
 
 def _of_policies(plan: Sequence[PlanRow]) -> str:

@@ -32,8 +32,9 @@ RATE_KEPT: Final = 600.0
 """Seconds for which a rate that was reached is believed."""
 RATE_STEPS: Final = 10
 DEGRADED_LOSS: Final = 0.05
-"""Proved loss from which a network that works is called degraded; it is well again at half of that, or when
-nothing is known any more."""
+"""Proved loss from which a network that works is called degraded..."""
+WELL_AFTER: Final = 10.0
+"""...until for so many seconds not half of it was proved."""
 MAX_SAMPLES: Final = 256
 
 Counts = tuple[int, int, int, int]
@@ -54,6 +55,7 @@ class PathMeasures:
         self.rtt: float | None = None
         self.jitter: float | None = None
         self.degraded = False
+        self._bad_at = float("-inf")
         self._times: list[float] = []
         self._counts: list[Counts] = []
         self._bytes: deque[tuple[float, int, int]] = deque(maxlen=MAX_SAMPLES)
@@ -68,7 +70,7 @@ class PathMeasures:
 
     def interrupted(self) -> None:
         """Forget the counts: nothing passed for a while, and that was told as such."""
-        self.degraded = False
+        self.degraded, self._bad_at = False, float("-inf")
         self._times.clear()
         self._counts.clear()
         self._bytes.clear()
@@ -80,8 +82,9 @@ class PathMeasures:
         self._take_bytes(measured, now)
         if measured.counts is not None:
             self._take_counts(measured.counts, now)
-        proved = self.certain(now) or 0.0
-        self.degraded = proved >= (DEGRADED_LOSS / 2 if self.degraded else DEGRADED_LOSS)
+        if (self.certain(now) or 0.0) >= (DEGRADED_LOSS / 2 if self.degraded else DEGRADED_LOSS):
+            self._bad_at = now
+        self.degraded = now - self._bad_at < WELL_AFTER
 
     def _take_counts(self, counts: Counts, now: float) -> None:
         if self._counts:

@@ -34,6 +34,9 @@ class RoamingEntry(Struct, frozen=True):
     gap_ms: float | None = None
     """How long the flows concerned heard nothing, where it was measured."""
     flows: int | None = None
+    """How many flows moved."""
+    known: dict[str, str] | None = None
+    """The cause of a decision: what was known of each network then."""
 
 
 class RoamingLog:
@@ -65,10 +68,11 @@ class RoamingLog:
         reason: str | None = None,
         gap_ms: float | None = None,
         flows: int | None = None,
+        known: dict[str, str] | None = None,
     ) -> RoamingEntry:
         """Write an entry down and tell the listeners."""
         reason = reason[:MAX_TEXT] if reason is not None else None
-        entry = RoamingEntry(self._next, time, event, network, decision, reason, gap_ms, flows)
+        entry = RoamingEntry(self._next, time, event, network, decision, reason, gap_ms, flows, known or None)
         self._next += 1
         self._entries.append(entry)
         if self._write is not None:

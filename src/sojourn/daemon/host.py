@@ -19,6 +19,7 @@ import structlog
 from sojourn.api.server import Server
 from sojourn.control.config import Credentials, HostConfig
 from sojourn.control.decide import Decide, Preferences, ranked
+from sojourn.control.entries import DECISIONS
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
 from sojourn.control.portals import Portals, ProbePortal
 from sojourn.control.roaming_log import RoamingLog
@@ -175,7 +176,9 @@ class HostDaemon:
 
     def _from_data_path(self, event: events.AnyEvent) -> None:
         match event:
-            case events.State() | events.Counters():
+            case events.State():
+                self.inquiry.see(event)
+            case events.Counters():
                 self.inquiry.see(event)
                 return
             case events.FlowsMoved() if self._moves:
@@ -224,9 +227,13 @@ class HostDaemon:
                 self._submit(command)
 
     def _note(self, entry: Entry) -> None:
-        details = ", ".join(f"{name} {value}" for name, value in entry.details.items() if value is not None)
-        self.log.add(time.time(), entry.event, network=entry.network, decision=details, reason=entry.reason)  # noqa: TID251
-        _log.info(entry.event, network=entry.network, reason=entry.reason, details=details)
+        """Write a line down; a decision with what was known when it was made."""
+        known = self.control.cause if entry.event in DECISIONS else None
+        self.log.add(
+            time.time(), entry.event, network=entry.network, decision=entry.words(), reason=entry.reason,  # noqa: TID251
+            gap_ms=entry.gap_ms, flows=entry.flows, known=known,
+        )  # fmt: skip
+        _log.info(entry.event, network=entry.network, reason=entry.reason, details=entry.details)
 
     async def hand_over(self, order: HandoverWanted) -> dict[str, int]:
         """Carry out the user's order; return how many rows here had which result."""

@@ -8,7 +8,8 @@ from sojourn.api.log_stream import stream_log
 from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide import PathState
-from sojourn.daemon.flow_rows import flow_id, flow_row
+from sojourn.daemon.driver import now
+from sojourn.daemon.flow_rows import app_rows, flow_id, flow_row
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import NetworkState
 from sojourn.policy.match import parse as parse_match
@@ -19,8 +20,10 @@ from sojourn.upmt.mobile_host import HostNetwork
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
 
-DEGRADED_LOSS = 0.1
-"""Loss above which a network that works is called degraded."""
+RELEASE = "policy"
+"""`sojourn handover --to policy`: what was ordered before ends. A network of that name is ordered by its interface."""
+MAX_APPLICATION = 128
+"""Characters of an application's name."""
 
 _STATES = {
     "works": NetworkState.UP,
@@ -83,24 +86,13 @@ class HostApi:
 
     async def apps(self, arguments: Arguments, peer: Peer) -> list[dict[str, Any]]:
         """List applications with their flows summed up."""
-        found: dict[str | None, dict[str, Any]] = {}
-        for flow in await self.flows(arguments, peer):
-            app = found.setdefault(
-                flow["application"],
-                {"application": flow["application"], "flows": 0, "networks": [], "bytes_in": 0, "bytes_out": 0},
-            )
-            app["flows"] += 1
-            app["bytes_in"] += flow["bytes_in"]
-            app["bytes_out"] += flow["bytes_out"]
-            if flow["network"] is not None and flow["network"] not in app["networks"]:
-                app["networks"].append(flow["network"])
-        return list(found.values())
+        return app_rows(await self.flows(arguments, peer))
 
     async def handover(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Carry out the user's order and say what became of the rows."""
         order = await self._order(arguments)
         counts = await self._daemon.hand_over(order)
-        return {"version": 1, "to": order.network, **counts}
+        return {"version": 1, "to": order.network or RELEASE, **counts}
 
     async def up(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Capture traffic (again)."""
@@ -131,11 +123,9 @@ class HostApi:
     def _network(self, held: HostNetwork) -> dict[str, Any]:
         decide, network = self._daemon.control.decide, held.network
         path = decide.paths.get(network.name)
-        measured = self._daemon.measured.get(held.tunnel) if held.tunnel is not None else None
         captive = path is not None and path.state is PathState.CAPTIVE
         state = NetworkState.CAPTIVE if captive else _STATES[held.state]
-        loss = max(measured.loss_in or 0.0, measured.loss_out or 0.0) if measured else None
-        if state is NetworkState.UP and (loss or 0.0) > DEGRADED_LOSS:
+        if state is NetworkState.UP and decide.measures.of(network.name).degraded:
             state = NetworkState.DEGRADED
         return {
             "name": network.name,
@@ -147,11 +137,15 @@ class HostApi:
             "gateway": network.gateway,
             "default": decide.active == network.name,
             "reason": None if (held.state == "works" and not captive) or path is None else path.why,
-            "tunnel": None if held.tunnel is None else self._tunnel(held, loss),
+            "tunnel": None if held.tunnel is None else self._tunnel(held),
         }
 
-    def _tunnel(self, held: HostNetwork, loss: float | None) -> dict[str, Any]:
+    def _tunnel(self, held: HostNetwork) -> dict[str, Any]:
+        """Return what is measured of a tunnel. `loss`: the worse direction's mean of the last seconds."""
         measured = self._daemon.measured.get(held.tunnel) if held.tunnel is not None else None
+        measures, at = self._daemon.control.decide.measures.of(held.network.name), now()
+        losses = measures.loss(at)
+        known = [loss for loss in losses if loss is not None]
         milliseconds = {
             f"{name}_ms": round(value * 1000, 3) if value is not None else None
             for name, value in (
@@ -163,7 +157,11 @@ class HostApi:
         return {
             "id": held.tunnel,
             **milliseconds,
-            "loss": loss,
+            "loss": max(known, default=None),
+            "loss_out": losses[0],
+            "loss_in": losses[1],
+            "loss_trend": measures.trend(at),
+            "rate_bps": measures.rate(at),
             "mtu": measured.mtu if measured else None,
             "bytes_in": measured.bytes_in if measured else 0,
             "bytes_out": measured.bytes_out if measured else 0,
@@ -178,17 +176,12 @@ class HostApi:
         host = self._daemon.control.host
         if host.lease is None:
             raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
-        target = self._daemon.networks.named(arguments.get("to"))
-        if target not in host.networks:
-            names = ", ".join(host.networks) or "none"
-            raise ApiError(f"no network {arguments.get('to')!r} is up", f"Up now: {names}.", ErrorKind.USAGE)
-        if self._daemon.control.portals.is_captive(target):
-            raise ApiError(f"{target} is behind a closed portal", f"Log in: `sojourn networks open {target}`.")
-        if arguments.get("app") is not None:
-            raise ApiError("no application is known yet", "Use --flow, --match or --all.", ErrorKind.USAGE)
+        target = None if arguments.get("to") == RELEASE else self._target(arguments.get("to"))
+        if (app := arguments.get("app")) is not None:
+            return self._order_application(target, str(app))
         if (text := arguments.get("match")) is not None:
             try:
-                return HandoverWanted(str(target), match=parse_match(str(text)))
+                return HandoverWanted(target, match=parse_match(str(text)))
             except RemoteProtocolError as error:
                 raise ApiError(str(error), "Write it like '-p tcp --dport 22'.", ErrorKind.USAGE) from error
         if (wanted := arguments.get("flow")) is not None:
@@ -196,8 +189,28 @@ class HostApi:
             flows = [row.flow for row in (await self._daemon.inquiry.snapshot()).rows if flow_id(row.flow) in ids]
             if not flows:
                 raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
-            return HandoverWanted(str(target), tuple(flows))
-        state = host.networks[target].state
+            return HandoverWanted(target, tuple(flows))
+        state = host.networks[target].state if target is not None else "works"
         if state != "works" and any(held.state == "works" for held in host.networks.values()):
             raise ApiError(f"{target} does not work now ({state})", "`sojourn networks` and `sojourn log` say why.")
-        return HandoverWanted(str(target))
+        return HandoverWanted(target)
+
+    def _target(self, word: object) -> str:
+        """Return the network that an order means."""
+        networks = self._daemon.control.host.networks
+        target = self._daemon.networks.named(word)
+        if target not in networks:
+            names = ", ".join(networks) or "none"
+            raise ApiError(f"no network {word!r} is up", f"Up now: {names}.", ErrorKind.USAGE)
+        if self._daemon.control.portals.is_captive(target):
+            raise ApiError(f"{target} is behind a closed portal", f"Log in: `sojourn networks open {target}`.")
+        return target
+
+    def _order_application(self, target: str | None, name: str) -> HandoverWanted:
+        orders = self._daemon.control.decide.orders.applications
+        if not name or len(name) > MAX_APPLICATION:
+            raise ApiError("that is no application's name", "`sojourn apps` lists them.", ErrorKind.USAGE)
+        if target is None and name not in orders:
+            ordered = ", ".join(orders) or "none"
+            raise ApiError(f"nothing is ordered for {name!r}", f"Ordered now: {ordered}.", ErrorKind.USAGE)
+        return HandoverWanted(target, application=name)
