@@ -221,3 +221,18 @@ def test_the_portal_probe_may_be_another_or_none() -> None:
 def test_a_portal_probe_that_cannot_work_is_refused(line: str) -> None:
     with pytest.raises(ConfigError):
         parse_host(HOST + f"[portal]\n{line}\n")
+
+
+def test_what_an_anchor_offers_is_checked_when_the_file_is_read() -> None:
+    text = 'address = "192.0.2.1"\n[push]\norder = ["wifi"]\ncost = { cellular = "metered" }\n[[push.policies]]\n'
+    config = parse_anchor(text + 'application = "zoom"\nuser = "somebody"\n')
+    assert config.offered.costs == {"cellular": "metered"}
+    assert config.offered.policies == ({"application": "zoom", "user": "somebody"},)
+    assert parse_anchor('address = "192.0.2.1"\n').offered.version == 0
+    with pytest.raises(ConfigError, match=r"anchor.toml: push.policies\[0\].aplication: there is no such key"):
+        parse_anchor(text + 'aplication = "zoom"\n')
+    with pytest.raises(ConfigError, match="past the tunnels"):
+        parse_anchor(text + 'via = "direct"\n')
+    names = ", ".join(repr("y" * 240 + str(number)) for number in range(60))
+    with pytest.raises(ConfigError, match="larger than"):
+        parse_anchor(text + "port = 1\n" + f"[[push.policies]]\napplication = [{names}]\n" * 3)

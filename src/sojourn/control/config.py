@@ -15,6 +15,10 @@ from sojourn.control.capture import Capture, CaptureEntry, captures_of
 from sojourn.control.decode import decode
 from sojourn.errors import ConfigError
 from sojourn.model import TCP, UDP
+from sojourn.policy.language import Context
+from sojourn.policy.language import parse as parse_policies
+from sojourn.upmt import policy_push
+from sojourn.upmt.policy_push import MAX_PUSH_BYTES, MAX_PUSHED, PolicyPush, Word
 from sojourn.upmt.records import PortForward
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -146,6 +150,16 @@ class Expose(Struct, frozen=True, forbid_unknown_fields=True):
     public: Port = field(name="as")
 
 
+class PushConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[push]`: what is offered to the hosts (PolicyPush); each host uses only what its owner accepts."""
+
+    policies: Annotated[tuple[dict[str, Any], ...], Meta(max_length=MAX_PUSHED)] = ()
+    """Tables as in host.toml's `[[policy]]`; here `[[push.policies]]`."""
+    cost: Annotated[dict[Word, Literal["free", "metered"]], Meta(max_length=MAX_PUSHED)] = {}
+    """Of networks, by name, label or kind."""
+    order: Annotated[tuple[Word, ...], Meta(max_length=MAX_PUSHED)] = ()
+
+
 class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """anchor.toml."""
 
@@ -178,7 +192,13 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Hosts do not reach each other's Vipa."""
     expires: Expires = Expires()
     expose: tuple[Expose, ...] = ()
+    push: PushConfig = PushConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn-a0"
+
+    @property
+    def offered(self) -> PolicyPush:
+        """`[push]` as hosts are told."""
+        return policy_push.make_push(self.push.policies, self.push.cost, self.push.order)
 
     @property
     def forwards(self) -> tuple[PortForward, ...]:
@@ -259,6 +279,11 @@ def parse_anchor(text: str | bytes, file: str = "anchor.toml") -> AnchorConfig:
     if not limits.minimum <= limits.default <= limits.maximum:
         raise ConfigError(f"{file}: expires", "minimum, default and maximum are out of order", "Sort the three.")
     _exposed(config, file)
+    parse_policies(
+        config.push.policies, Context(file, user_id=lambda _name: 0, came_from="anchor", array="push.policies")
+    )
+    if len(policy_push.encode(config.offered)) > MAX_PUSH_BYTES:
+        raise ConfigError(f"{file}: push", f"is larger than {MAX_PUSH_BYTES} bytes", "Offer fewer policies.")
     return config
 
 

@@ -42,6 +42,8 @@ from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, 
 from sojourn.upmt.commands import AnyCommand, Report, Resumed
 from sojourn.upmt.leases import Leases, Terms
 from sojourn.upmt.records import PortForward
+from sojourn.upmt.policy_push import PushSender
+from sojourn.upmt.pushing_anchor import PushingAnchor
 from sojourn.upmt.vipa import VipaPool
 
 REPORT_EVERY = 10.0
@@ -71,7 +73,8 @@ class AnchorDaemon:
             time.time() - now(),  # noqa: TID251 - leases outlive this boot: their ends are dates
             plain=self.config.plain_tunnels,
         )
-        self.driver: Driver[AnchorEvent, AnchorCommand] = Driver(self.machine, self._execute)
+        self._pushing = PushingAnchor(self.machine, PushSender(self.config.address, os.urandom))
+        self.driver: Driver[AnchorEvent, AnchorCommand] = Driver(self._pushing, self._execute)
         journal = Journal(directory.anchor_log)
         self.log = RoamingLog(journal.write)
         self.log.restore(journal.lines())
@@ -128,6 +131,7 @@ class AnchorDaemon:
             self.driver.feed(self.data_path.adopted)
         self.apply_forwards()
         self._listen()
+        self._offer()
         self._tasks.start(self._sip.run(), "SIP")
 
     def _listen(self) -> None:
@@ -203,8 +207,14 @@ class AnchorDaemon:
             self.data_path.submit([self.system.setup()])
         self.apply_forwards()
         _log.info("reloaded")
+        self._offer()
 
     # -- what happens
+    def _offer(self) -> None:
+        """Offer the hosts what anchor.toml says (PolicyPush); those that are there are told at once."""
+        for send in self._pushing.offer(self.config.offered, now()):
+            self._execute(send)
+
 
     def _arrived(self, origin: int, source: Endpoint, transport: str, data: bytes) -> None:
         try:

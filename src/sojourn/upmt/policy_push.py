@@ -18,8 +18,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sojourn.errors import RemoteProtocolError
+from sojourn.model import Endpoint
 from sojourn.sip import message
 from sojourn.sip.rules import refuse
+from sojourn.sip.server import Send
 from sojourn.sip.transaction import Answered, ClientTransaction
 from sojourn.sip.via import Via, host_text
 from sojourn.upmt.association_events import SendSip
@@ -103,10 +105,10 @@ def received(channel: int, asked: message.Request) -> list[SendSip | PushReceive
 
 
 class _Host:
-    __slots__ = ("had", "origin", "pending", "transaction")
+    __slots__ = ("had", "origin", "pending", "source", "transaction")
 
-    def __init__(self, origin: int) -> None:
-        self.origin = origin
+    def __init__(self, origin: int, source: Endpoint) -> None:
+        self.origin, self.source = origin, source
         self.had: int | None = None
         """The version that it has confirmed on this connection."""
         self.pending = 0
@@ -114,7 +116,7 @@ class _Host:
 
 
 class PushSender:
-    """Anchor: sends the push to each host that is registered over TLS. Orders are (origin, bytes)."""
+    """Anchor: sends the push to each host that is registered over TLS."""
 
     def __init__(self, anchor: str, random: Callable[[int], bytes]) -> None:
         """`anchor`: its address or name, for SIP headers."""
@@ -125,24 +127,24 @@ class PushSender:
         self._call_id = ""
         self._sequence = 0
 
-    def offer(self, push: PolicyPush, now: float) -> list[tuple[int, bytes]]:
+    def offer(self, push: PolicyPush, now: float) -> list[Send]:
         """Take in what is offered from now on, and tell every host that has something else."""
         self.push = push
         return [send for user in self._hosts for send in self._tell(user, now)]
 
-    def registered(self, user: str, origin: int, now: float) -> list[tuple[int, bytes]]:
+    def registered(self, user: str, origin: int, source: Endpoint, now: float) -> list[Send]:
         """Take note of a registration over TLS."""
         host = self._hosts.get(user)
         if host is None or host.origin != origin:
             # What a host was given once it keeps, but only we know that: over a new connection it is told anew.
-            host = self._hosts[user] = _Host(origin)
+            host = self._hosts[user] = _Host(origin, source)
         return self._tell(user, now)
 
     def forget(self, user: str) -> None:
         """Forget a host that has left."""
         self._hosts.pop(user, None)
 
-    def answered(self, response: message.Response, origin: int, now: float) -> list[tuple[int, bytes]]:
+    def answered(self, response: message.Response, origin: int, now: float) -> list[Send]:
         """Take in an answer to one of our requests; whatever else it is, is ignored."""
         for user, host in self._hosts.items():
             if host.origin != origin or host.transaction is None:
@@ -170,7 +172,7 @@ class PushSender:
             if host.transaction is not None and host.transaction.tick(now):
                 host.transaction = None
 
-    def _tell(self, user: str, now: float) -> list[tuple[int, bytes]]:
+    def _tell(self, user: str, now: float) -> list[Send]:
         host = self._hosts[user]
         up_to_date = host.had == self.push.version or (host.had is None and self.push.version == 0)
         if host.transaction is not None or up_to_date:
@@ -178,7 +180,7 @@ class PushSender:
         host.pending = self.push.version
         host.transaction = ClientTransaction(self._request(user), reliable=True)
         host.transaction.start(now)
-        return [(host.origin, host.transaction.data)]
+        return [Send(host.origin, host.source, host.transaction.data)]
 
     def _request(self, user: str) -> message.Request:
         self._call_id = self._call_id or self._random(12).hex()
