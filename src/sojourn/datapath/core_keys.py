@@ -55,7 +55,8 @@ class CoreSealer(Sealer):
 
     @counter.setter
     def counter(self, value: int) -> None:
-        """Do nothing: a new epoch begins with 0, and nothing else sets it."""
+        """Leave out the counters below `value`. It never goes back: a nonce would repeat."""
+        self._core.skip(self.tunnel, value)
 
     def step(self, epoch: int | None = None) -> None:
         """Go to a later epoch; the core's threads seal in it from their next packet on."""
@@ -76,14 +77,28 @@ class CoreSealer(Sealer):
 class CoreEpoch(ReceiveEpoch):
     """What the core needs to open the packets of one epoch. Cipher and window are the core's own."""
 
-    __slots__ = ("aead", "iv", "key")
+    __slots__ = ("aead", "core", "iv", "key", "tunnel")
 
-    def __init__(self, epoch: int, secret: Secret, tunnel: TunnelId, direction: Direction) -> None:
+    def __init__(self, core: "Core", epoch: int, secret: Secret, tunnel: TunnelId, direction: Direction) -> None:
+        self.core = core
+        self.tunnel = tunnel
         self.epoch = epoch
         self.generation = secret.generation
-        self.window = Window()
         self.aead = secret.aead
         self.key, self.iv = derive(secret, tunnel, direction, epoch)
+
+
+    @property
+    def window(self) -> Window:
+        """What the core has seen: a copy, for whoever wants to look at it."""
+        copy = Window()
+        copy.top, bits = self.core.window(self.tunnel, self.epoch)
+        copy.bitmap = int.from_bytes(bits, "little")
+        return copy
+
+    @window.setter
+    def window(self, window: Window) -> None:
+        """Do nothing: with what a window begins is told with the key."""
 
 
 class CoreOpener(Opener):
@@ -128,7 +143,7 @@ class CoreOpener(Opener):
         return given
 
     def _receive_epoch(self, epoch: int, secret: Secret) -> ReceiveEpoch:
-        return CoreEpoch(epoch, secret, self.tunnel, self.direction)
+        return CoreEpoch(self._core, epoch, secret, self.tunnel, self.direction)
 
     def _push(self) -> None:
         held = sorted((held for slot in self.epochs for held in slot), key=lambda one: -one.epoch)

@@ -97,6 +97,16 @@ static PyObject *core_watch_tun(PyObject *self, PyObject *arguments)
     return watch_tun(core, fd, uso) ? Py_NewRef(Py_None) : PyErr_SetFromErrno(PyExc_OSError);
 }
 
+static PyObject *core_use_uso(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int uso;
+    if (!core || !PyArg_ParseTuple(arguments, "p", &uso))
+        return NULL;
+    atomic_store(&core->tun_uso, uso);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_watch_socket(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
@@ -272,6 +282,22 @@ static PyObject *core_counter(PyObject *self, PyObject *arguments)
     return PyLong_FromUnsignedLongLong(key ? atomic_load(&key->counter) : 0);
 }
 
+/* Leave counters out: those below `counter` are never used. */
+static PyObject *core_skip(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    unsigned long long counter;
+    if (!core || !PyArg_ParseTuple(arguments, "IK", &id, &counter))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
+    uint64_t now = key ? atomic_load(&key->counter) : UINT64_MAX;
+    while (now < counter && !atomic_compare_exchange_weak(&key->counter, &now, counter))
+        ;
+    Py_RETURN_NONE;
+}
+
 /* Seal one packet or frame of Python's, with a counter that is nobody else's. */
 static PyObject *core_seal(PyObject *self, PyObject *arguments)
 {
@@ -391,6 +417,31 @@ static PyObject *core_top(PyObject *self, PyObject *arguments)
     if (tunnel)
         pthread_mutex_unlock(&tunnel->lock);
     return PyLong_FromLongLong(top);
+}
+
+/* The window of one epoch: (top, a number whose bit d says whether top - d was seen), as packet/seal.py's Window. */
+static PyObject *core_window(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, epoch;
+    uint8_t seen[REPLAY_WINDOW / 8] = {0};
+    long long top = -1;
+    if (!core || !PyArg_ParseTuple(arguments, "II", &id, &epoch))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
+    for (unsigned i = 0; keys && i < keys->count; i++) {
+        const struct window *window = &keys->keys[i]->window;
+        if (keys->keys[i]->epoch != epoch)
+            continue;
+        pthread_mutex_lock(&tunnel->lock);
+        top = window->top;
+        for (long long age = 0; age < REPLAY_WINDOW; age++)
+            if (top >= 0 && (top - age < 0 ? window->floor >= 0 : !window_fresh(window, (uint32_t)(top - age))))
+                seen[age / 8] |= (uint8_t)(1 << age % 8);
+        pthread_mutex_unlock(&tunnel->lock);
+    }
+    return Py_BuildValue("(Ly#)", top, (const char *)seen, (Py_ssize_t)sizeof seen);
 }
 
 /* Open one datagram of Python's: (text, epoch, counter, hint, highest), or the reason why not. */
@@ -526,6 +577,7 @@ static PyMethodDef core_methods[] = {
     {"start", core_start, METH_NOARGS, "Let the threads run."},
     {"stop", core_stop, METH_NOARGS, "End the threads, for good."},
     {"watch_tun", core_watch_tun, METH_VARARGS, "watch_tun(fd, uso)"},
+    {"use_uso", core_use_uso, METH_VARARGS, "use_uso(whether): the device takes super-packets of UDP."},
     {"watch_socket", core_watch_socket, METH_VARARGS, "watch_socket(fd, tunnel or -1, gso, gro)"},
     {"unwatch", core_unwatch, METH_VARARGS, "unwatch(fd): it may be closed afterwards."},
     {"behind", core_behind, METH_NOARGS, "Return the receiving thread's turn while datagrams wait for it, else -1."},
@@ -535,10 +587,12 @@ static PyMethodDef core_methods[] = {
     {"forget", core_forget, METH_VARARGS, "forget(tunnel)"},
     {"set_send_key", core_set_send_key, METH_VARARGS, "set_send_key(tunnel, epoch, first word, aead, key, iv)"},
     {"counter", core_counter, METH_VARARGS, "counter(tunnel): the next one of its epoch."},
+    {"skip", core_skip, METH_VARARGS, "skip(tunnel, counter): the next one is this or a higher one."},
     {"seal", core_seal, METH_VARARGS, "seal(tunnel, text, hint): the datagram."},
     {"set_receive_keys", core_set_receive_keys, METH_VARARGS,
      "set_receive_keys(tunnel, current, [(epoch, aead, key, iv, seen)]), newest first."},
     {"top", core_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
+    {"window", core_window, METH_VARARGS, "window(tunnel, epoch): (top, bits), bit d = top - d was seen."},
     {"open", core_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
     {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
     {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
