@@ -21,8 +21,8 @@ def _core() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("flags", [SYN, ACK | FIN, ACK | 4, ACK | CWR])
-def test_what_the_forwarder_must_see_goes_there(flags: int) -> None:  # type: ignore[no-redef]
+@pytest.mark.parametrize("flags", [SYN, ACK | FIN, ACK | 4, ACK | CWR])  # type: ignore[no-redef]
+def test_what_the_forwarder_must_see_goes_there(flags: int) -> None:
     """The core needs nobody for the beginning and the end of a connection: it keeps the row's books itself."""
     bench = Bench(ready_pair())
     row = next(row for key, row in bench.pair.host.forwarder.paft.rows.items() if key[0] == 6 and len(key) == 13)
