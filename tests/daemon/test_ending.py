@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from sojourn.daemon.ending import Ending, explained
+from sojourn.daemon.ending import Ending
 
 
 async def told(*numbers: signal.Signals) -> Ending:
@@ -73,13 +73,3 @@ def test_what_goes_wrong_in_a_set_up_is_raised() -> None:
             await Ending().unless_told(wrong())
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize(("number", "remedy"), [
-    (errno.EPERM, "Run it as root"), (errno.EACCES, "Run it as root"),
-    (errno.ENOSPC, "free space"), (errno.EROFS, "free space"), (errno.ENODEV, "sojourn doctor"),
-])  # fmt: skip
-def test_an_error_of_the_system_comes_with_what_to_do(number: int, remedy: str) -> None:
-    text = str(explained(OSError(number, os.strerror(number))))
-    assert os.strerror(number) in text
-    assert remedy in text

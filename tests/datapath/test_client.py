@@ -13,6 +13,7 @@ import time
 import pytest
 
 from sojourn.datapath.private_socket import PrivateListener
+from sojourn.datapath.spare import DELAY
 from sojourn.errors import SojournError
 from sojourn.linux.descriptors import tunnel_name
 from sojourn.upmt import commands, events
@@ -73,6 +74,20 @@ async def test_kill_9_of_the_process_is_made_good_with_its_socket_state_and_flow
     assert {port for port, _ in udp_inodes(client.pid)} == {address[1] for address in addresses.values()}
     for udp in ports.values():
         udp.close()
+
+
+@with_bench
+async def test_a_spare_stands_by_again_shortly_after_the_last_one_stepped_in(bench: Bench) -> None:
+    client = await bench.start(spare=True)
+    pids = {client.pid}
+    for _ in range(2):
+        began = time.monotonic()
+        await bench.until(lambda: client._spare.child is not None)
+        assert time.monotonic() - began < 1.0 + DELAY, "started once the other one ran"
+        os.kill(client.pid, signal.SIGKILL)
+        await bench.until(lambda: client.pid not in {0, *pids})
+        pids.add(client.pid)
+    assert bench.log.names().count("datapath.died") == 2
 
 
 @with_bench
@@ -247,7 +262,7 @@ async def test_a_process_that_hangs_is_killed_and_replaced(bench: Bench) -> None
 async def test_a_program_that_ends_at_once_is_one_clear_error(bench: Bench) -> None:
     other = PrivateListener(bench.path)
     other.socket.close()
-    with pytest.raises(SojournError, match="ended at once"):
+    with pytest.raises(SojournError, match=r"path\.sock: another data path is running here"):
         await bench.start()
     other.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sojourn.datapath.epochs import EpochStore
+from sojourn.errors import ConfigError
 from sojourn.model import TunnelId
 
 A, B = TunnelId(0xABCDEF), TunnelId(0)
@@ -83,3 +84,17 @@ def test_the_file_grows_with_the_tunnels_and_is_private(tmp_path: Path) -> None:
 def test_the_kernels_boot_id_is_used_when_none_is_given(tmp_path: Path) -> None:
     EpochStore(tmp_path / "epochs").next(A)
     assert not EpochStore(tmp_path / "epochs").was_void
+
+
+def test_a_file_that_cannot_be_had_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cannot be written: No such file or directory\. Check the disk"
+    ):
+        EpochStore(tmp_path / "nowhere" / "epochs")
+
+
+def test_its_pages_are_there_from_the_start_so_that_a_full_disk_cannot_take_them_away(tmp_path: Path) -> None:
+    path = tmp_path / "epochs"
+    EpochStore(path).close()
+    status = path.stat()
+    assert status.st_blocks * 512 >= status.st_size > 4096 * 20

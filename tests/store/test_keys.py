@@ -58,3 +58,15 @@ def test_a_damaged_key_is_named(directory: ConfigDir, name: str) -> None:
     (directory.path / name).write_text("nonsense")
     with pytest.raises(ConfigError, match=f"{name}: is not"):
         keys.load(directory)
+
+
+def test_a_key_that_is_not_the_certificate_s_or_none_at_all_is_named(directory: ConfigDir, tmp_path: Path) -> None:
+    keys.make(directory, "a.example")
+    other = ConfigDir(str(tmp_path / "other"))
+    keys.make(other, "a.example")
+    directory.anchor_key.write_bytes(other.anchor_key.read_bytes())
+    with pytest.raises(ConfigError, match=r"anchor\.key: is not the key of anchor\.crt\. Restore it from a backup"):
+        keys.load(directory)
+    directory.anchor_key.write_text("garbage")
+    with pytest.raises(ConfigError, match=r"anchor\.key: is not a private key"):
+        keys.load(directory)

@@ -22,12 +22,13 @@ from sojourn.control.subscribers import algorithms
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
-from sojourn.daemon.ending import Ending, explained
+from sojourn.daemon.ending import Ending
 from sojourn.daemon.inquiry import Inquiry
 from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError, SojournError
 from sojourn.linux import device
+from sojourn.linux.failures import explained
 from sojourn.linux.sip_listener import SipListener
 from sojourn.model import Endpoint
 from sojourn.sip.digest_server import DigestServer
@@ -41,9 +42,9 @@ from sojourn.upmt import events
 from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, NotKept, SipArrived, Trust
 from sojourn.upmt.commands import AnyCommand, Report, Resumed
 from sojourn.upmt.leases import Leases, Terms
-from sojourn.upmt.records import PortForward
 from sojourn.upmt.policy_push import PushSender
 from sojourn.upmt.pushing_anchor import PushingAnchor
+from sojourn.upmt.records import PortForward
 from sojourn.upmt.vipa import VipaPool
 
 REPORT_EVERY = 10.0
@@ -130,8 +131,8 @@ class AnchorDaemon:
         if self.data_path.adopted is not None:
             self.driver.feed(self.data_path.adopted)
         self.apply_forwards()
-        self._listen()
         self._offer()
+        self._listen()
         self._tasks.start(self._sip.run(), "SIP")
 
     def _listen(self) -> None:
@@ -206,15 +207,15 @@ class AnchorDaemon:
         if self.data_path is not None:
             self.data_path.submit([self.system.setup()])
         self.apply_forwards()
-        _log.info("reloaded")
         self._offer()
+        _log.info("reloaded")
 
-    # -- what happens
     def _offer(self) -> None:
         """Offer the hosts what anchor.toml says (PolicyPush); those that are there are told at once."""
         for send in self._pushing.offer(self.config.offered, now()):
             self._execute(send)
 
+    # -- what happens
 
     def _arrived(self, origin: int, source: Endpoint, transport: str, data: bytes) -> None:
         try:

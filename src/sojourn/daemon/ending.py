@@ -9,14 +9,9 @@ The last word counts: SIGTERM after SIGUSR2 is a clean stop, as long as it comes
 """
 
 import asyncio
-import errno
 import signal
 from collections.abc import Coroutine
 from typing import Any
-
-from sojourn.errors import SojournError
-
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Ending:
@@ -75,14 +70,3 @@ class Ending:
             return False
         working.result()
         return True
-
-
-def explained(error: OSError) -> SojournError:
-    """Return what a person can do about an OSError that ended a daemon."""
-    if error.errno in (errno.EPERM, errno.EACCES):
-        fix = "Run it as root; `sojourn doctor` says what else is missing"
-    elif error.errno in DISK:
-        fix = "Check the disk's free space and who may write there (`df`, `mount`), then start it again"
-    else:
-        fix = "`sojourn doctor` says what is missing here"
-    return SojournError(f"{error}. {fix}.")

@@ -24,7 +24,7 @@ from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, Ho
 from sojourn.control.portals import Portals, ProbePortal
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
-from sojourn.daemon.ending import Ending, explained
+from sojourn.daemon.ending import Ending
 from sojourn.daemon.host_api import register
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_policies import HostPolicies, local_time
@@ -34,7 +34,8 @@ from sojourn.daemon.network_api import register as register_networks
 from sojourn.daemon.policy_api import register as register_policies
 from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
-from sojourn.errors import SojournError
+from sojourn.errors import ConfigError, SojournError
+from sojourn.linux.failures import explained
 from sojourn.linux.sip_client import SipClient, sip_client
 from sojourn.model import Endpoint
 from sojourn.store.config_dir import ConfigDir
@@ -62,6 +63,8 @@ EXPIRES = 3600
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
 REPORT_EVERY = 5.0
+CREDENTIALS_AGAIN = 10.0
+"""Seconds after which a secret that could not be stored is written again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +88,6 @@ class HostDaemon:
         self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
         self.ending = Ending()
-        self._ready = False
         self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
         self._tasks = Tasks(self.ending.fail)
         self._channels: dict[int, SipClient] = {}
@@ -110,7 +112,6 @@ class HostDaemon:
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
-                self._ready = True
                 sys.stderr.write("sojourn host: ready\n")
                 self.networks.start()
                 self.policies.start(self._tasks, self.config, self.networks.book, self.driver.feed, self._note)
@@ -208,7 +209,7 @@ class HostDaemon:
                     client.send(data)
             case CredentialIssued(secret):
                 self._credentials = Credentials(secret, False, self._credentials.socks_key)
-                self.directory.write_credentials(self._credentials)
+                self._write_credentials()
             case LeaseGranted(lease, changed):
                 if changed:
                     self._held = deque() if self._held is None else self._held
@@ -335,9 +336,22 @@ class HostDaemon:
             return HostState(move=int(time.time()))  # noqa: TID251
 
     def _write_state(self, state: HostState) -> None:
+        """Store what a successor goes on from; without it, it goes on from what the anchor knows (Lease.move)."""
         temporary = self._state_file.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(state))
-        os.replace(temporary, self._state_file)
+        try:
+            temporary.write_bytes(msgspec.json.encode(state))
+            os.replace(temporary, self._state_file)
+        except OSError as error:
+            _log.error("not stored", what=str(self._state_file), error=str(explained(error)))
+
+    def _write_credentials(self) -> None:
+        """Store our secret: nobody else knows it, so that this is tried until it succeeds."""
+        try:
+            self.directory.write_credentials(self._credentials)
+        except ConfigError as error:
+            need = "the anchor knows this host by it from now on: make room before this daemon ends"
+            _log.error("not stored", error=str(error), need=need)
+            asyncio.get_running_loop().call_later(CREDENTIALS_AGAIN, self._write_credentials)
 
 
 def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:

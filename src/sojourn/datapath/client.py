@@ -96,7 +96,7 @@ class DataPathClient:
         self._joiner = StateJoiner()
         self._adopting = False
         self._ready: asyncio.Future[State | None] = self._loop.create_future()
-        self._leaving = False
+        self._leaving, self._last_words = False, ""
         self._reconnected = False
         self._pings = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -203,7 +203,6 @@ class DataPathClient:
         finally:
             self._adopting = False
         self._log.info("datapath.adopted", pid=self.pid, flows=len(state.rows) if state else 0)
-        self._spare.want()
         return True
 
     async def _end_unusable(self, why: str) -> None:
@@ -242,7 +241,6 @@ class DataPathClient:
         self._link.send_descriptors(self._held.by_name)
         self._link.send(self._mirror.replay(_now(), rows=self._restarts.with_rows()))
         self._link.send([Replayed()])
-        self._spare.want()
 
     # Its end.
 
@@ -260,7 +258,7 @@ class DataPathClient:
         if self.closed or self.superseded:
             return
         if not self._ready.done():
-            self._ready.set_exception(SojournError(f"the data path process ended at once ({child.status})"))
+            self._ready.set_exception(SojournError(self._last_words or f"the data path ended at once ({child.status})"))
             return
         pause = self._restarts.died(time.monotonic())
         if self._leaving:
@@ -325,7 +323,10 @@ class DataPathClient:
                 if whole is not None:
                     self._state(whole)
             case Said():
-                self._log.warning("datapath.said", level=message.level, text=message.text)
+                if self._ready.done():
+                    self._log.warning("datapath.said", level=message.level, text=message.text)
+                else:  # why it does not start, which whoever waits for it gets to know
+                    self._last_words = message.text
             case Resync():
                 self._log.warning("datapath.resync", dropped=message.dropped)
             case Done():
@@ -345,6 +346,7 @@ class DataPathClient:
         if not self._adopting and not self._ready.done():
             self._ready.set_result(None)
         self.epochs_void = self.epochs_void or hello.epochs_void
+        self._spare.want()
         if self.restarts:
             self.last_gap = time.monotonic() - self._restarts.died_at
             self._log.info("datapath.replaced", pid=hello.pid, after=round(self.last_gap, 4))

@@ -19,6 +19,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from sojourn.errors import ConfigError
 from sojourn.model import TunnelId
 
 _MAGIC: Final = b"SJEPOCH2"
@@ -26,7 +27,8 @@ _HEADER_BYTES: Final = 64
 _RECORD: Final = struct.Struct("=IIIII")
 _NUMBER: Final = struct.Struct("=I")
 _OPENED: Final = struct.Struct("=II")
-_GROW_RECORDS: Final = 256
+_GROW_RECORDS: Final = 4096
+"""80 kB, allocated at once: a disk that is full later must not take the pages away from under the process."""
 _TAKEN: Final = 1 << 31
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -81,6 +83,13 @@ class EpochStore:
             self._fd = None
 
     def _open(self, path: Path, boot_id: str) -> None:
+        try:
+            self._open_file(path, boot_id)
+        except OSError as error:
+            fix = "Check the disk's free space and who may write there."
+            raise ConfigError(str(path), f"cannot be written: {error.strerror}", fix) from error
+
+    def _open_file(self, path: Path, boot_id: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         header = _MAGIC + boot_id.encode("ascii")[:36].ljust(36, b"\0")
         size = os.fstat(self._fd).st_size
@@ -88,7 +97,7 @@ class EpochStore:
             self.was_void = True
             os.ftruncate(self._fd, 0)
             size = _HEADER_BYTES + _GROW_RECORDS * _RECORD.size
-            os.ftruncate(self._fd, size)
+            os.posix_fallocate(self._fd, 0, size)
             os.pwrite(self._fd, header, 0)
         self._map = mmap.mmap(self._fd, size)
         while self._free + _RECORD.size <= size:
@@ -116,7 +125,7 @@ class EpochStore:
     def _grow(self) -> None:
         size = len(self._map) + _GROW_RECORDS * _RECORD.size
         if isinstance(self._map, mmap.mmap) and self._fd is not None:
-            os.ftruncate(self._fd, size)
+            os.posix_fallocate(self._fd, 0, size)
             self._map.resize(size)
         elif isinstance(self._map, bytearray):
             self._map.extend(bytes(_GROW_RECORDS * _RECORD.size))

@@ -13,7 +13,6 @@ Timers: one tick a second (alone, garbage). Signals: SIGTERM and SIGINT end the 
 it lives, starts another one. Secrets come over the socket only: never by argument, never in a log.
 """
 
-import argparse
 import contextlib
 import os
 import select
@@ -21,11 +20,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
-from msgspec import Struct
-
+from sojourn.datapath.birth import Options, complain, parse_arguments, wait_for_begin
 from sojourn.datapath.classify import Classifier
 from sojourn.datapath.control_end import Control
 from sojourn.datapath.epochs import EpochStore
@@ -57,8 +54,6 @@ from sojourn.linux.descriptors import Descriptors
 from sojourn.upmt.commands import AnyCommand, Snapshot
 from sojourn.upmt.events import AnyEvent, State
 
-ALONE: Final = 60.0
-"""Seconds for which a data path goes on without control."""
 REPLAY_PATIENCE: Final = 2.0
 
 
@@ -93,15 +88,6 @@ class Engine(Protocol):
 Say = Callable[[str, str], None]
 """Takes a level and a line for control's log."""
 EngineFactory = Callable[[Callable[[AnyEvent], None], EpochStore, Descriptors, Say], Engine]
-
-
-class Options(Struct, frozen=True):
-    """The command line."""
-
-    socket: Path
-    epochs: Path | None = None
-    control: int | None = None
-    alone: float = ALONE
 
 
 class DataPathProcess:
@@ -347,24 +333,6 @@ class DataPathProcess:
             self._epoll.modify(control.connection.fileno(), flags)
 
 
-def wait_for_begin(control: socket.socket) -> bool:
-    """Wait, as a spare, until control speaks; say whether it did before it went."""
-    with contextlib.suppress(ConnectionResetError):
-        return control.recv(1, socket.MSG_PEEK) != b""
-    return False
-
-
-def parse_arguments(arguments: Sequence[str] | None) -> Options:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="sojourn.datapath.process", description="The data path of Sojourn.")
-    parser.add_argument("--socket", type=Path, required=True, help="private Unix socket for control")
-    parser.add_argument("--epochs", type=Path, help="file of used epochs")
-    parser.add_argument("--control", type=int, help="descriptor of a connection to the control that starts us")
-    parser.add_argument("--alone", type=float, default=ALONE, help="seconds to go on without control")
-    given = parser.parse_args(arguments)
-    return Options(given.socket, given.epochs, given.control, given.alone)
-
-
 def main(make_engine: EngineFactory, arguments: Sequence[str] | None = None) -> int:
     """Run the process and return its exit status."""
     options = parse_arguments(arguments)
@@ -378,7 +346,7 @@ def main(make_engine: EngineFactory, arguments: Sequence[str] | None = None) -> 
     try:
         DataPathProcess(options, make_engine, garbage, notes).run(control)
     except (SojournError, OSError) as error:
-        sys.stderr.write(f"sojourn data path: {error}\n")
+        complain(control, error)
         return 1
     return 0
 

@@ -9,10 +9,17 @@ import hashlib
 import ipaddress
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from msgspec import Struct
 
 from sojourn.errors import ConfigError
@@ -48,12 +55,23 @@ def load(directory: ConfigDir) -> Identity:
         certificate = x509.load_pem_x509_certificate(read(path, _REMAKE))
     except ValueError as error:
         raise ConfigError(str(path), "is not a certificate", _REMAKE) from error
+    _check_key(directory, certificate)
     path = directory.socks_key
     try:
         socks = X25519PrivateKey.from_private_bytes(bytes.fromhex(read(path, _REMAKE, private=True).decode()))
     except ValueError as error:
         raise ConfigError(str(path), "is not an X25519 key", _REMAKE) from error
     return Identity(spki_hash(certificate), socks.public_key().public_bytes_raw())
+
+
+def _check_key(directory: ConfigDir, certificate: x509.Certificate) -> None:
+    path = directory.anchor_key
+    try:
+        key = load_pem_private_key(read(path, _REMAKE, private=True), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(str(path), "is not a private key", _REMAKE) from error
+    if key.public_key() != certificate.public_key():
+        raise ConfigError(str(path), f"is not the key of {directory.anchor_certificate.name}", _REMAKE)
 
 
 def spki_hash(certificate: x509.Certificate) -> bytes:
