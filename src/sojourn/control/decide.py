@@ -150,6 +150,7 @@ class Decide(Board):
 
     def _settle(self, now: float, first: list[Change]) -> list[Handover]:
         """Look at all lanes; return what follows from their changes, and from `first`, which happened before."""
+        self._chooser.begin()
         for name in self.orders.expire(self.paths, now):
             first = [*first, *self._release(name, f"{name}'s network has not come back")]
         everything = self._everything(now)

@@ -104,6 +104,7 @@ class Board:
 
     def ranking_of(self, label: str, now: float) -> Ranking:
         """Return in which order a policy's lane sees the networks now, and why not each (`policy explain`)."""
+        self._chooser.begin()
         return self._chooser.ranking(self.lanes[label], now)
 
     def facts_of(self, now: float) -> list[Facts]:

@@ -37,6 +37,11 @@ class Chooser:
         self._questions = questions
         self._describe = describe
         self._local_time = local_time
+        self._known: dict[tuple[str, bool], Facts] = {}
+
+    def begin(self) -> None:
+        """Look at the networks anew: something has happened. All lanes then see the same facts."""
+        self._known.clear()
 
     # -- what is known
 

@@ -58,6 +58,7 @@ class PathMeasures:
         self._bad_at = float("-inf")
         self._times: list[float] = []
         self._counts: list[Counts] = []
+        self._proved: tuple[float, float | None] | None = None
         self._bytes: deque[tuple[float, int, int]] = deque(maxlen=MAX_SAMPLES)
         self._best: dict[int, float] = {}
         """The best rate (bit/s) of each step of time."""
@@ -70,7 +71,7 @@ class PathMeasures:
 
     def interrupted(self) -> None:
         """Forget the counts: nothing passed for a while, and that was told as such."""
-        self.degraded, self._bad_at = False, float("-inf")
+        self.degraded, self._bad_at, self._proved = False, float("-inf"), None
         self._times.clear()
         self._counts.clear()
         self._bytes.clear()
@@ -87,6 +88,7 @@ class PathMeasures:
         self.degraded = now - self._bad_at < WELL_AFTER
 
     def _take_counts(self, counts: Counts, now: float) -> None:
+        self._proved = None
         if self._counts:
             last = self._counts[-1]
             if counts == last:
@@ -122,6 +124,11 @@ class PathMeasures:
 
     def certain(self, now: float) -> float | None:
         """Return the loss, in the worse direction, that is proved; None when nothing is known."""
+        if self._proved is None or self._proved[0] != now:  # every lane asks
+            self._proved = (now, self._prove(now))
+        return self._proved[1]
+
+    def _prove(self, now: float) -> float | None:
         proved: float | None = None
         for window in WINDOWS:
             found = self._lost(now - window, now)
