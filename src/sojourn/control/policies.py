@@ -46,7 +46,7 @@ class Candidate(Struct, frozen=True):
     reading: Reading
     accept: frozenset[str] = frozenset()
     own_order: bool = False
-    """The file itself says `order`."""
+    """The file has an `order` of its own."""
 
 
 class PolicyBook:
@@ -105,12 +105,12 @@ class PolicyBook:
         config: HostConfig | PolicyFile
         try:
             plain = text.decode() if isinstance(text, bytes) else text
-            own_order, whole = False, True
+            whole = True
             if partial:
                 with contextlib.suppress(tomllib.TOMLDecodeError):
                     whole = "anchor" in tomllib.loads(plain)
             config = parse_host(plain, self.file) if whole else decode(plain, PolicyFile, self.file)
-            own_order = "order" in tomllib.loads(plain)
+            own_order = config.order != DEFAULT_ORDER  # `join` writes that one into every file
         except (ConfigError, UnicodeDecodeError) as error:
             return Candidate(None, Reading((), (_problem(self.file, error),)))
         known = self.known()

@@ -104,7 +104,10 @@ class PolicyApi:
             "toml": toml_of(book.policies),
             "accept": sorted(book.accept),
             "push": {
-                **msgspec.to_builtins(book.push),
+                "version": book.push.version,
+                "policies": list(book.push.policies),
+                "costs": dict(book.push.costs),
+                "order": list(book.push.order),
                 "costs_used": dict(book.costs),
                 "errors": [_problem(one) for one in book.push_errors],
             },
