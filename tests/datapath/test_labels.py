@@ -38,7 +38,7 @@ def test_a_change_of_places_alone_labels_nothing_anew() -> None:
     assert book.label(FLOW, None) == DEFAULT
 
 
-def test_what_is_known_of_nobody_is_nothing_and_a_program_needs_path_and_cgroup() -> None:
+def test_what_is_known_of_nobody_is_nothing_and_a_program_without_a_path_is_half_known() -> None:
     assert nobody(b"any") is None
     assert is_whole(SSH)
     assert not is_whole(HALF)

@@ -82,6 +82,17 @@ def test_who_answers_a_correspondent_is_known_with_the_first_answer() -> None:
     assert len(pair.host_told(FlowSeen)) == 2
 
 
+def test_a_flow_whose_socket_another_program_has_taken_over_follows_that_programs_rule() -> None:
+    makers = {4000: Origin(9, "/usr/sbin/inetd", cgroup="/")}
+    pair = pair_with(program("zoom", B), makers=makers)
+    Voice(pair).say()
+    makers[4000] = ZOOM
+    (key,) = pair.host.forwarder.paft.rows
+    pair.host.forwarder.taken_over(key, pair.now)
+    pair.host.forwarder.taken_over(b"nobody's", pair.now)
+    assert [(seen.tunnel, seen.label) for seen in pair.host_told(FlowSeen)] == [(A, ""), (B, "zoom")]
+
+
 def test_a_flow_of_a_program_that_is_half_known_waits_until_somebody_has_looked() -> None:
     pair = pair_with(program("restic", B), makers={4000: HALF, 4002: HALF})
     first, second = Voice(pair), Voice(pair, 4002)

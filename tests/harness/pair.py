@@ -63,7 +63,7 @@ class World:
 
     def signal(self, who: str, command: SendInner) -> bool:
         """Write a signal inside a tunnel into the transcript, and say whether it passes."""
-        said = inner_line(command.packet, self.network_of)
+        said = inner_line(command.packet, self.network_of, self.network_of(command.tunnel))
         passes = not self.lose
         self.transcript.say(f"{who} in {self.network_of(command.tunnel)}: {said}{'' if passes else ' (lost)'}")
         if not passes:

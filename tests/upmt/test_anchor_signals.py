@@ -4,14 +4,23 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
 from sojourn.policy.match import parse
 from sojourn.upmt import signals
-from sojourn.upmt.anchor_signals import MAX_WAITING, PATIENCE, AnchorSignals, Answer, Sender
-from sojourn.upmt.commands import Everything, Exactly, Matching, Move, MoveFlows, OnTunnel
+from sojourn.upmt.anchor_signals import (
+    FLOWS_PER_PART,
+    MAX_WAITING,
+    MAX_WAITING_EACH,
+    PATIENCE,
+    AnchorSignals,
+    Answer,
+    Sender,
+)
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, MoveFlows, OnTunnel
 from sojourn.upmt.events import FlowsMoved
 
 HOST = AssociationId(7)
@@ -178,14 +187,54 @@ def test_a_data_path_that_does_not_answer_is_said_so_and_the_host_may_ask_again(
     assert machine.moved(FlowsMoved(HOST, 3, ({},))) is None, "too late"
 
 
-def test_what_waits_is_bounded() -> None:
+def test_what_waits_is_bounded_for_each_host_and_for_all() -> None:
     machine = AnchorSignals()
-    for number in range(MAX_WAITING):
-        machine.received(number, SENDER, body(request(number, all=True, tunnelID=[B])), 0.0)
+    for host in range(MAX_WAITING // MAX_WAITING_EACH):
+        sender = replace(SENDER, association=AssociationId(host))
+        for number in range(MAX_WAITING_EACH):
+            machine.received(number, sender, body(request(number, all=True, tunnelID=[B])), 0.0)
+        with pytest.raises(RemoteProtocolError, match="too many"):
+            machine.received("one more", sender, body(request(9, all=True, tunnelID=[B])), 0.0)
     with pytest.raises(RemoteProtocolError, match="too many"):
-        machine.received("one more", SENDER, body(request(9, all=True, tunnelID=[B])), 0.0)
+        machine.received("k", replace(SENDER, association=AssociationId(10**6)), body(request(9, all=True)), 0.0)
     assert len(machine.tick(PATIENCE)) == MAX_WAITING
     machine.received("later", SENDER, body(request(9, all=True, tunnelID=[B])), 0.0)
+
+
+def test_copies_go_to_further_tunnels_of_the_host_and_to_no_others() -> None:
+    assert ordered(all=True, tunnelID=[A], copies=[B, A, B, 77, C]) == Move(Everything(), A, (B, C))
+    assert ordered(all=True, copies=[A, C]) == Move(Everything(), A, (C,)), "the tunnel it came on is the first"
+
+
+def test_flows_get_the_label_that_stands_beside_them_and_are_found_by_it() -> None:
+    wire = [6, "10.201.0.2", 40000, "192.0.2.1", 80]
+    assert ordered(flows=[wire], tunnelID=[B], application="call") == Move(Exactly((FLOW,)), B, label="call")
+    assert ordered(application="call", tunnelID=[B]) == Move(Labelled("call"), B)
+    assert ordered(flows=[wire], application="x" * 100).label == "x" * signals.MAX_LABEL
+
+
+def test_a_long_list_is_carried_out_in_parts_and_answered_as_one() -> None:
+    machine, count = AnchorSignals(), 2 * FLOWS_PER_PART + 10
+    wire = [[6, "10.201.0.2", port, "192.0.2.1", 80] for port in range(1, count + 1)]
+    rows = [{"all": True, "tunnelID": [A]}, {"flows": wire, "tunnelID": [B]}, {"flows": wire[:3], "tunnelID": [C]}]
+    orders, answer = machine.received("k", SENDER, body({"mType": "HandoverRequest", "move": 3, "rows": rows}), 0.0)
+    assert answer is None
+    assert [[type(move.select).__name__ for move in order.moves] for order in orders] == [
+        ["Everything", "Exactly"], ["Exactly"], ["Exactly", "Exactly"]]  # fmt: skip
+    sizes = [[len(move.select.flows) for move in order.moves if isinstance(move.select, Exactly)] for order in orders]
+    assert sizes == [[FLOWS_PER_PART], [FLOWS_PER_PART], [10, 3]]
+    moved, stale = MoveResult.MOVED, MoveResult.STALE
+    first = FlowsMoved(HOST, 3, ({moved: 9}, {moved: FLOWS_PER_PART}), ((), (moved,) * FLOWS_PER_PART))
+    second = FlowsMoved(HOST, 3, ({moved: FLOWS_PER_PART},), ((moved,) * FLOWS_PER_PART,))
+    third = FlowsMoved(HOST, 3, ({moved: 9, stale: 1}, {moved: 3}), ((moved,) * 9 + (stale,), (moved,) * 3))
+    assert machine.moved(first) is None
+    assert machine.moved(second) is None
+    (response,) = answers(machine.moved(third))
+    assert response == signals.HandoverResponse(3, (
+        signals.RowResult(A, {"moved": 9}),
+        signals.RowResult(B, {"moved": count - 1, "stale": 1}, stale=(count - 1,)),
+        signals.RowResult(C, {"moved": 3}),
+    ))  # fmt: skip
 
 
 @given(st.binary(max_size=200))

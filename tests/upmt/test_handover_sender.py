@@ -78,7 +78,7 @@ def test_a_handover_is_told_in_the_tunnel_that_the_flows_go_to_and_confirmed() -
     assert request.method == "MESSAGE"
     assert request.from_.user == "laptop"
     assert request.content_type == "application/json"
-    assert asked(commands) == [(1, [signals.WireRow(all=True, tunnel_ids=(PHONE,))])]
+    assert asked(commands) == [(1, [signals.WireRow(all=True)])], "told in that tunnel, it is not named"
     assert machine.pending() == 1
     assert machine.received(answer(request, moved(1, 3)), 10.07) == [
         HandoverDone(1, str(PHONE), 10.07 - 10.0, {"moved": 3})
@@ -114,7 +114,7 @@ def test_a_handover_without_answer_is_told_again_for_ever_with_its_number() -> N
     while now < 100.0:
         now = machine.deadline() or 0.0
         commands = machine.tick(now)
-        assert asked(commands) == [(1, [signals.WireRow(all=True, tunnel_ids=(PHONE,))])]
+        assert asked(commands) == [(1, [signals.WireRow(all=True)])]
         last = sent(commands)[1]
     assert last.via.branch != first.via.branch, "a transaction ends after 32 s (RFC 3261 Timer F)"
     assert len(machine.received(answer(last, moved(1)), now)) == 1

@@ -133,3 +133,8 @@ def test_an_index_of_zero_or_of_another_host_is_never_drawn() -> None:
 def test_a_lease_tells_the_highest_move_number_that_the_anchor_has_seen() -> None:
     _, lease = lender().grant(Subscriber("a", "A", move=41), None, 600.0, UNIX)
     assert lease.move == 41
+
+
+def test_plain_tunnels_have_room_for_larger_packets() -> None:
+    _, plain = lender().grant(Subscriber("a", "A"), None, 600.0, UNIX, None)
+    assert plain.mtu == TERMS.mtu + 24

@@ -6,7 +6,7 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
 from sojourn.policy.match import parse
-from sojourn.upmt.commands import Everything, Exactly, Matching, OnTunnel
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, OnTunnel, Select
 from sojourn.upmt.signals import (
     AnySignal,
     Failure,
@@ -68,9 +68,22 @@ def test_unknown_fields_are_ignored_and_an_unknown_signal_is_answered_in_its_pla
     assert isinstance(unknown, Failure)
 
 
-@pytest.mark.parametrize("select", [Exactly((FLOW,)), OnTunnel(TunnelId(9)), Everything(), Matching(parse("-p udp"))])
-def test_a_row_selects_what_it_was_written_for(select: Exactly | OnTunnel | Everything | Matching) -> None:
-    assert selector(row_of(select, None)) == select
+@pytest.mark.parametrize(
+    "select", [Exactly((FLOW,)), OnTunnel(TunnelId(9)), Everything(), Matching(parse("-p udp")), Labelled("call")]
+)
+def test_a_row_selects_what_it_was_written_for(select: Select) -> None:
+    assert selector(row_of(Move(select, None))) == select
+
+
+def test_the_tunnel_that_a_row_is_told_in_is_not_named_and_copies_always_are() -> None:
+    here, other = TunnelId(5), TunnelId(6)
+    assert row_of(Move(Everything(), here), here) == WireRow(all=True)
+    assert row_of(Move(Everything(), other), here) == WireRow(all=True, tunnel_ids=(other,))
+    copied = row_of(Move(Exactly((FLOW,)), here, (other,), label="call"), here)
+    assert (copied.tunnel_ids, copied.copies, copied.application) == ((), (other,), "call")
+    assert encode([HandoverRequest(3, (row_of(Move(Everything(), here, (other,)), here),))]) == (
+        b'{"mType":"HandoverRequest","move":3,"rows":[{"all":true,"copies":[6]}]}'
+    )
 
 
 def test_a_row_that_selects_nothing_or_two_things_is_refused() -> None:

@@ -11,6 +11,7 @@ from sojourn.linux import device, nft, sysctl
 from sojourn.linux.routes import AnchorRouting
 from sojourn.linux.uplink import Uplink, find_uplink, own_addresses
 from sojourn.model import TCP, Endpoint
+from sojourn.packet.seal import OVERHEAD_BYTES
 from sojourn.upmt.commands import Role, Setup
 from sojourn.upmt.records import PortForward
 from sojourn.upmt.vipa import VipaPool
@@ -42,8 +43,13 @@ class AnchorSystem:
 
     @property
     def mtu(self) -> int:
-        """The device's MTU, and the hint that hosts get."""
+        """The hint that hosts get: what fits into a sealed tunnel over an Ethernet."""
         return MTU_OVER_IPV6 if any(":" in address for address in self.outer_addresses()) else MTU_OVER_IPV4
+
+    @property
+    def device_mtu(self) -> int:
+        """The device's MTU: plain tunnels have room for more. Each tunnel's own MTU is below or equal to it."""
+        return self.mtu + (OVERHEAD_BYTES if self.config.plain_tunnels else 0)
 
     def outer_addresses(self) -> list[str]:
         """Return where hosts reach this anchor: the configured address, or what its name stands for."""
@@ -77,7 +83,7 @@ class AnchorSystem:
         return Setup(
             Role.ANCHOR,
             config.device,
-            self.mtu,
+            self.device_mtu,
             inner_addresses=inner,
             refused=(*REFUSED, *own, *config.refuse, *(pool for pool in pools if pool is not None)),
             allowed=allowed,
@@ -91,7 +97,7 @@ class AnchorSystem:
         addresses = [f"{self._pool.anchor[0]}/32"]
         if self._pool.anchor[1] is not None:
             addresses.append(f"{self._pool.anchor[1]}/128")
-        await device.create_tun(config.device, addresses, self.mtu)
+        await device.create_tun(config.device, addresses, self.device_mtu)
         await self._routing.up(config.device, config.pool, config.pool6)
         await self.look()
         self._forwarding.up(self._uplink.interface)

@@ -21,7 +21,7 @@ MOST_WAITING: Final = 1024
 MOST_DESCRIBED: Final = 4096
 
 Classify = Callable[[FlowKey], Origin | None]
-"""Tells who made a flow, None where that is not known. An `Origin` without executable or cgroup needs a look."""
+"""Tells who made a flow, None where that is not known. An `Origin` without executable needs a look."""
 
 
 def nobody(_key: FlowKey) -> Origin | None:
@@ -30,8 +30,8 @@ def nobody(_key: FlowKey) -> Origin | None:
 
 
 def is_whole(origin: Origin) -> bool:
-    """Say whether all that rules may ask about a program is known."""
-    return bool(origin.executable and origin.cgroup)
+    """Say whether what rules ask about a program is known."""
+    return bool(origin.executable)
 
 
 class RuleBook:

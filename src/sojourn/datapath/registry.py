@@ -147,6 +147,8 @@ class Registry(Rows):
     ) -> Tunnel:
         role = Role.ANCHOR if self.is_anchor else Role.HOST
         mtu = self.setup.mtu if self.setup is not None else 1280
+        if sealed and self.is_anchor and self.setup is not None and self.setup.plain:
+            mtu -= OVERHEAD_BYTES  # the device has room for what plain tunnels carry
         tunnel = self.tunnels[number] = Tunnel(
             number, association.id, role,
             sealed=sealed, mtu=mtu, random=self.io.random, wake=self._wake, keep_alive=keep_alive, ends=self.ends,

@@ -120,6 +120,13 @@ class Rows(ABC):
         if row is not None and association is not None and origin is not None and origin != row.origin:
             self.known_better(key, row, association, self.looks.known(origin), now)
 
+    def taken_over(self, key: FlowKey, now: float) -> None:
+        """Host: take in that another program has the flow's socket now (inherited, passed): its rule counts."""
+        row = self.paft.get(key)
+        association = self.associations.get(row.association) if row is not None else None
+        if row is not None and association is not None:
+            self.answered(key, row, association, now)
+
     def known_better(self, key: FlowKey, row: Row, association: Association, origin: Origin, now: float) -> None:
         """Host: label a flow anew, by a program that was not known before, and tell so. A request's place stands."""
         before, row.origin = row.label, origin

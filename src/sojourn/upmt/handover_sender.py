@@ -7,7 +7,8 @@ on the tunnel of the newest one that works, or on the old one as soon as that wo
 for everything makes all older ones pointless.
 
 In plain tunnels (`proof`) each message is signed, begins with a TunnelRequest, which says what tunnel it is in, and
-is answered with a proof; one whose tunnel is being set up waits for that (`hold`).
+is answered with a proof. While its tunnel is being set up it goes with the request for that, in one message
+(`waiting_for`, `confirmed`; plain_host.py).
 
 Timer: the pending transaction's, first retransmission after max(2 RTT, 50 ms) (DESIGN §3.3).
 """
@@ -22,7 +23,8 @@ from sojourn.model import TunnelId
 from sojourn.sip import message
 from sojourn.sip.transaction import Answered, ClientCommand, ClientTransaction, GaveUp, Timers, Transmit
 from sojourn.upmt import signals
-from sojourn.upmt.commands import Everything, Exactly, Move, SendInner
+from sojourn.upmt.commands import Everything, Move, SendInner
+from sojourn.upmt.handover_rows import in_parts
 from sojourn.upmt.host_events import HandoverDone
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.signal_message import SignalWriter
@@ -36,6 +38,8 @@ ASKED_AGAIN = 5
 """How often a handover is repeated whose answer says that it may succeed later."""
 FLOWS_PER_DATAGRAM = 512
 """Flows that one request names at most where there is no stream for large ones: some 30 KB, fragmented."""
+_INTRODUCTION_BYTES = 64
+"""What the request for a tunnel takes of a message."""
 NUMBERS_RESERVED = 1000
 """Move numbers that are stored as used before the first of them is."""
 
@@ -122,12 +126,14 @@ class HandoverSender:
         return len(self._outbox)
 
     def order(self, number: int, moves: Sequence[Move], now: float) -> list[SenderCommand]:
-        """Signal a handover that has just taken effect here."""
+        """Signal a handover that has just taken effect here; nothing where it does not concern the anchor."""
+        if not moves:
+            return []
         if any(isinstance(move.select, Everything) for move in moves):
             self._outbox.clear()
             self._abandon()
         tunnel = next((move.tunnel for move in moves if move.tunnel is not None), None)
-        parts = [tuple(moves)] if self._stream is not None else _in_parts(moves)
+        parts = [tuple(moves)] if self._stream is not None else in_parts(moves, FLOWS_PER_DATAGRAM)
         self._outbox += [Pending(number, part, tunnel, now) for part in parts]
         return self._elsewhere(now) or self._flush(now)
 
@@ -138,6 +144,27 @@ class HandoverSender:
         if self._transaction is not None and not self._large and self._tunnel == tunnel:
             self._abandon()
         return self._flush(now)
+
+    def waiting_for(self, tunnel: TunnelId) -> list[tuple[Pending, signals.HandoverRequest]]:
+        """Return the handovers that a message in this tunnel may carry now, if that is where they are to go."""
+        if self._transaction is not None or self._best_tunnel() != tunnel:
+            return []
+        lent: list[tuple[Pending, signals.HandoverRequest]] = []
+        size = 0
+        for pending in self._outbox[: signals.MAX_SIGNALS - 1]:
+            request = self._signal(pending, tunnel)
+            size += len(signals.encode([request]))
+            if size > MAX_DATAGRAM_BODY - _INTRODUCTION_BYTES:
+                break
+            lent.append((pending, request))
+        return lent
+
+    def confirmed(
+        self, sent: Sequence[Pending], answers: Sequence[signals.AnySignal], now: float
+    ) -> list[SenderCommand]:
+        """Take in the answers to handovers that `waiting_for` has lent."""
+        there = {id(pending) for pending in self._outbox}
+        return self._settled([pending for pending in sent if id(pending) in there], sent, answers, now)
 
     def tunnel_lost(self, tunnel: TunnelId, now: float) -> list[SenderCommand]:
         """Send what is pending on a tunnel given up again on another one, if there is another."""
@@ -205,15 +232,23 @@ class HandoverSender:
 
     def _answered(self, response: message.Response, now: float) -> list[SenderCommand]:
         sent, self._sent, self._transaction = self._sent, (), None
-        done_with = {id(pending) for pending in sent}
-        self._outbox = [pending for pending in self._outbox if id(pending) not in done_with]
         try:
             answers = signals.decode(response.body)[self._introduced :] if response.status == 200 else []
         except RemoteProtocolError:
             answers = []
+        return self._settled(sent, sent, answers, now) + self._flush(now)
+
+    def _settled(
+        self, wanted: Sequence[Pending], sent: Sequence[Pending], answers: Sequence[signals.AnySignal], now: float
+    ) -> list[SenderCommand]:
+        """Note what was answered, of what was sent; `wanted`: what nothing newer has made pointless."""
+        done_with = {id(pending) for pending in wanted}
+        self._outbox = [pending for pending in self._outbox if id(pending) not in done_with]
         done: list[SenderCommand] = []
         newer = len(self._outbox)
         for place, pending in enumerate(sent):
+            if id(pending) not in done_with:
+                continue
             answer = answers[place] if place < len(answers) else None
             if isinstance(answer, signals.Failure) and answer.again and pending.tries < ASKED_AGAIN:
                 self._outbox.insert(len(self._outbox) - newer, replace(pending, tries=pending.tries + 1))
@@ -224,7 +259,7 @@ class HandoverSender:
                     counts[word] = counts.get(word, 0) + count
             name = str(pending.tunnel) if pending.tunnel is not None else None
             done.append(HandoverDone(pending.number, name, now - pending.ordered, counts))
-        return done + self._flush(now)
+        return done
 
     def _elsewhere(self, now: float) -> list[SenderCommand]:
         """Give up a message that is pending on a lost tunnel, if what waits names one that is not lost."""
@@ -248,12 +283,13 @@ class HandoverSender:
         most = signals.MAX_SIGNALS - 1 if self._stream is not None else 1
         self._sent = tuple(self._outbox[:most])
         self._tunnel = tunnel
-        handovers = [self._signal(pending) for pending in self._sent]
+        handovers = [self._signal(pending, tunnel) for pending in self._sent]
         introduction = [signals.TunnelRequest(tunnel)] if self._proof is not None else []
         request = self._writer.request(signals.encode([*introduction, *handovers]))
         self._large = self._stream is not None and len(bytes(request)) > MAX_DATAGRAM_BODY
-        if self._large and introduction:
-            introduction, request = [], self._writer.request(signals.encode(handovers))
+        if self._large:  # outside of any tunnel all of them are named
+            introduction, handovers = [], [self._signal(pending, None) for pending in self._sent]
+            request = self._writer.request(signals.encode(handovers))
         self._introduced = len(introduction)
         signature = self._signature()
         if signature is not None:
@@ -268,9 +304,10 @@ class HandoverSender:
             return None
         return self._proof.of(None if self._large else self._tunnel)
 
-    def _signal(self, pending: Pending) -> signals.AnySignal:
-        """Write a handover. Tunnel IDs may be omitted only for the tunnel that the message comes in."""
-        rows = tuple(signals.row_of(move.select, move.tunnel) for move in pending.moves)
+    def _signal(self, pending: Pending, here: TunnelId | None) -> signals.HandoverRequest:
+        """Write a handover; a tunnel that all of it goes to, and that it is told in, is not named (the paper, §V)."""
+        single = all(move.tunnel == here for move in pending.moves)
+        rows = tuple(signals.row_of(move, here if single else None) for move in pending.moves)
         return signals.HandoverRequest(pending.number, rows)
 
     def _carry(self, data: bytes) -> SendInner | SendSignal:
@@ -281,17 +318,3 @@ class HandoverSender:
         if self._transaction is not None:
             self._transaction.abandon()
         self._transaction, self._sent = None, ()
-
-
-def _in_parts(moves: Sequence[Move]) -> list[tuple[Move, ...]]:
-    """Cut an order into ones that a datagram carries; all of one number, they may be carried out one by one."""
-    parts: list[tuple[Move, ...]] = []
-    few: list[Move] = []
-    for move in moves:
-        flows = move.select.flows if isinstance(move.select, Exactly) else ()
-        if len(flows) <= FLOWS_PER_DATAGRAM:
-            few.append(move)
-            continue
-        for at in range(0, len(flows), FLOWS_PER_DATAGRAM):
-            parts.append((Move(Exactly(flows[at : at + FLOWS_PER_DATAGRAM]), move.tunnel),))
-    return [tuple(few), *parts] if few else parts

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from sojourn.model import AssociationId, Endpoint, Network, TunnelId
 from sojourn.upmt.association import AssociationClient, SendSip
-from sojourn.upmt.commands import OpenTunnel, SendInner
+from sojourn.upmt.commands import OpenTunnel, Placed, SendInner, SetRules
+from sojourn.upmt.flow_table import FlowTable
 from sojourn.upmt.handover_sender import HandoverSender, SenderCommand
 from sojourn.upmt.host_events import (
     HandoverDone,
@@ -18,6 +19,7 @@ from sojourn.upmt.host_events import (
     PathBlocked,
     PathOpened,
     Remember,
+    RuleRow,
 )
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.plain_host import PlainHost
@@ -47,9 +49,15 @@ class HostTunnels:
         self.channels = ChannelKeeper(settings.anchor)
         own = association.settings
         self._proof = SignalProof(own.user, own.secret, random)
-        self.plain = PlainHost(self._proof, random)
         proof = None if settings.sealed else self._proof
         self.sender = HandoverSender(random, state.move, proof, settings.stream)
+        self.plain = PlainHost(self._proof, random, self.sender.waiting_for)
+        self.flows = FlowTable()
+        """The flows that the data path has, for handovers by rule."""
+        self.rules: tuple[RuleRow, ...] = ()
+        """Where new flows go, by network."""
+        self._told_rules = SetRules(ME, ())
+        self._closed_tunnels: list[TunnelId] = []
         self.problem: str | None = None
         """Why there is no association, in one line with the remedy."""
         self.refused = False
@@ -90,7 +98,26 @@ class HostTunnels:
             signals = self._from_sender(self.sender.tunnel_works(held.tunnel, now))
         else:
             signals = self._set_up(held, now, anew=True)
-        return [held.order, *signals, PathOpened(network)]
+        return [held.order, *self._tell_rules(), *signals, PathOpened(network)]
+
+    def _tell_rules(self) -> list[HostCommand]:
+        """Tell the data path where new flows go, if that is news: by tunnel, and tunnels come and go."""
+        placed = tuple(
+            Placed(row.rule, *self._place(row.network, row.copies), row.block) for row in self.rules
+        )  # fmt: skip
+        told = SetRules(ME, placed)
+        if told == self._told_rules:
+            return []
+        self._told_rules = told
+        self.flows.set_rules(tuple(each.rule for each in placed))
+        return [told]
+
+    def _place(self, network: str | None, copies: Sequence[str]) -> tuple[TunnelId | None, tuple[TunnelId, ...]]:
+        """Return the tunnels of networks, as far as they have any; the first one, and those for copies."""
+        names = dict.fromkeys([network, *copies] if network is not None else [])
+        held = [self.networks[name].tunnel for name in names if name in self.networks]
+        tunnels = [tunnel for tunnel in held if tunnel is not None]
+        return (tunnels[0], tuple(tunnels[1:])) if tunnels else (None, ())
 
     def _set_up(self, held: HostNetwork, now: float, *, anew: bool = False) -> list[HostCommand]:
         """Have the anchor take the packets of a plain tunnel from where it is now; handovers wait for that."""

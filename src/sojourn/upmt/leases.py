@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sojourn.model import Endpoint, TunnelId
-from sojourn.packet.seal import Aead, Secret
+from sojourn.packet.seal import OVERHEAD_BYTES, Aead, Secret
 from sojourn.upmt.lease import SECRET_BYTES, SLOTS, Lease
 from sojourn.upmt.records import Subscriber
 from sojourn.upmt.vipa import VipaPool
@@ -27,6 +27,7 @@ class Terms(Struct, frozen=True):
     resolver: str | None = None
     keep_alive: float = 25.0
     mtu: int = 1420
+    """Of sealed tunnels; plain ones have room for more."""
 
 
 class Leases:
@@ -73,7 +74,7 @@ class Leases:
         terms = self._terms
         lease = Lease(
             vipa, vipa6, expires, secret, tunnels, terms.endpoints, terms.inner_addresses, terms.resolver,
-            terms.keep_alive, terms.mtu, subscriber.move,
+            terms.keep_alive, terms.mtu if secret is not None else terms.mtu + OVERHEAD_BYTES, subscriber.move,
         )  # fmt: skip
         return renewed, lease
 

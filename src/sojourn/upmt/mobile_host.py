@@ -41,8 +41,6 @@ from sojourn.upmt.commands import (
     AddAssociation,
     CloseTunnel,
     InstallSecret,
-    Move,
-    MoveFlows,
     Resumed,
     SendInner,
     SetDefault,
@@ -50,7 +48,6 @@ from sojourn.upmt.commands import (
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import (
     CloseChannel,
-    FlowGone,
     Handover,
     LeaseGranted,
     Notice,
@@ -64,8 +61,8 @@ from sojourn.upmt.host_events import (
 from sojourn.upmt.host_events import HostCommand as HostCommand
 from sojourn.upmt.host_events import HostEvent as HostEvent
 from sojourn.upmt.host_events import HostSettings as HostSettings
+from sojourn.upmt.host_flows import HostFlows
 from sojourn.upmt.host_tunnels import ME as ME
-from sojourn.upmt.host_tunnels import HostTunnels
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.plain_host import PlainCommand, TunnelReady, TunnelRefused
 from sojourn.upmt.slots import HostNetwork as HostNetwork
@@ -76,13 +73,14 @@ REOPEN_AFTER = 1.0
 """Seconds after which a tunnel that the system refused to open or to send on is tried again."""
 
 
-class MobileHost(HostTunnels):
+class MobileHost(HostFlows):
     """The machine. `rank` orders networks for the SIP channel (control decides how)."""
 
     # -- the machine's surface
 
     def handle(self, event: HostEvent, now: float) -> list[HostCommand]:
         """Take in one fact or order."""
+        before = self._after_closing() if not isinstance(event, Handover) else []
         match event:
             case NetworkUp(network) | NetworkChanged(network):
                 commands = self._network_up(network, now)
@@ -103,7 +101,7 @@ class MobileHost(HostTunnels):
                     commands += self._set_up(held, now, anew=True)
             case _:
                 commands = self._from_data_path(event, now)
-        return commands + self._keep_channel(now)
+        return before + commands + self._keep_channel(now)
 
     def deadline(self) -> float | None:
         """Return the earliest of all timers (see the module's list)."""
@@ -150,6 +148,7 @@ class MobileHost(HostTunnels):
             self.plain.stop(held.tunnel)
             commands += self._from_sender(self.sender.tunnel_lost(held.tunnel, now))
             commands.append(CloseTunnel(held.tunnel))
+            self._closed_tunnels.append(held.tunnel)
         return commands
 
     def _from_plain(self, commands: Sequence[PlainCommand], now: float) -> list[HostCommand]:
@@ -161,6 +160,7 @@ class MobileHost(HostTunnels):
                 held = self.network_of(command.tunnel)
                 if held is not None and held.order is not None:
                     out.append(replace(held.order, ready=True))
+                    out += self._from_sender(self.sender.confirmed(command.handovers, command.answers, now))
                     out += self._from_sender(self.sender.tunnel_works(command.tunnel, now))
             else:
                 out += self._blocked(command, now)
@@ -177,8 +177,8 @@ class MobileHost(HostTunnels):
                 return self._inner(event, now)
             case events.SecretNeeded():
                 return self._associate(RefreshWanted(), now)
-            case events.FlowEnded(_, flow):
-                return [FlowGone(flow)]
+            case events.FlowSeen() | events.FlowMoved() | events.FlowEnded() | events.State():
+                return self._flow_told(event, now)
             case events.TunnelTested(tunnel, _, rtt):
                 self.sender.measured(tunnel, rtt)
                 return self._path(tunnel, "works", lambda name: PathTested(name, rtt), now)
@@ -245,22 +245,6 @@ class MobileHost(HostTunnels):
             if answered is None
             else (self._from_plain(answered, now))
         )
-
-    # -- handover
-
-    def _hand_over(self, order: Handover, now: float) -> list[HostCommand]:
-        """Change our rows now, and tell the anchor in the tunnel that the flows go to."""
-        if self.lease is None:
-            return []
-        moves: list[Move] = []
-        for row in order.plan:
-            held = self.networks.get(row.network) if row.network is not None else None
-            moves.append(Move(row.select, held.tunnel if held is not None else None))
-        number, remember = self.sender.next_number()
-        commands: list[HostCommand] = [self._remember()] if remember else []
-        # The signal first: our own rows, when there are ten thousand, take their time, and it need not wait for them.
-        commands += self._from_sender(self.sender.order(number, moves, now))
-        return [*commands, MoveFlows(ME, number, tuple(moves))]
 
     # -- association
 

@@ -1,6 +1,7 @@
 """Sets plain tunnels up for a mobile host, each by a MESSAGE in the very tunnel (DESIGN §3.2, §3.3).
 
     start --TunnelRequest, the tunnel named--> 401 --the same, signed--> 200, proved --> TunnelReady
+          with the handovers to that tunnel that wait, if any (the paper's combined form)
     no answer for 3 s, or a refusal --> TunnelRefused, and on it goes: asked again and again, at most seconds apart
 
 The anchor takes packets only from the address that such an exchange has proved, so a host goes through it
@@ -24,6 +25,7 @@ from sojourn.sip.transaction import Answered, ClientCommand, ClientTransaction, 
 from sojourn.upmt import signals
 from sojourn.upmt.commands import SendInner
 from sojourn.upmt.constants import BLOCKED_AFTER
+from sojourn.upmt.handover_sender import Pending
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.signal_message import SignalWriter
 from sojourn.upmt.signal_proof import SignalProof, Verdict
@@ -42,6 +44,9 @@ class TunnelReady(Struct, frozen=True):
     tunnel: TunnelId
     seen: Endpoint | None
     """Our own address as the anchor sees it."""
+    handovers: tuple[Pending, ...] = ()
+    """What was asked for in the same message, and what the anchor said to each."""
+    answers: tuple[signals.AnySignal, ...] = ()
 
 
 class TunnelRefused(Struct, frozen=True):
@@ -52,6 +57,13 @@ class TunnelRefused(Struct, frozen=True):
 
 
 PlainCommand = SendInner | TunnelReady | TunnelRefused
+
+
+WaitingFor = Callable[[TunnelId], Sequence[tuple[Pending, signals.HandoverRequest]]]
+
+
+def _nothing_waits(_tunnel: TunnelId) -> Sequence[tuple[Pending, signals.HandoverRequest]]:
+    return ()
 
 
 class _Attempt:
@@ -65,13 +77,19 @@ class _Attempt:
         """Transactions that nobody answered."""
         self.blocked_at: float | None = now + BLOCKED_AFTER
         self.again_at: float | None = None
+        self.handovers: tuple[Pending, ...] = ()
+        """What the message that is on its way asks for beside the tunnel."""
 
 
 class PlainHost:
     """A machine for all tunnels of one host (machine.py)."""
 
-    def __init__(self, proof: SignalProof, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, proof: SignalProof, random: Callable[[int], bytes], waiting_for: WaitingFor = _nothing_waits
+    ) -> None:
+        """`waiting_for(tunnel)`: the handovers that a message in a tunnel may carry along."""
         self._proof = proof
+        self._waiting_for = waiting_for
         self._writer = SignalWriter(random)
         self._attempts: dict[TunnelId, _Attempt] = {}
 
@@ -126,7 +144,10 @@ class PlainHost:
 
     def _ask(self, tunnel: TunnelId, attempt: _Attempt, now: float) -> list[SendInner]:
         attempt.again_at = None
-        request = self._writer.request(signals.encode([signals.TunnelRequest(tunnel)]), target=str(tunnel))
+        lent = self._waiting_for(tunnel)
+        attempt.handovers = tuple(pending for pending, _ in lent)
+        body = signals.encode([signals.TunnelRequest(tunnel), *(asked for _, asked in lent)])
+        request = self._writer.request(body, target=str(tunnel))
         attempt.signature.sign(request)
         spacing = SPACING[min(attempt.rounds, 1)]
         timers = Timers(t1=max(2 * attempt.rtt, FIRST_RETRANSMISSION), t2=spacing)
@@ -174,11 +195,11 @@ class PlainHost:
             except RemoteProtocolError as error:
                 answers, why = [], str(error)
             match answers:
-                case [signals.TunnelResponse(tunnel_id=int(number)) as answer] if number == tunnel:
+                case [signals.TunnelResponse(tunnel_id=int(number)) as answer, *rest] if number == tunnel:
                     del self._attempts[tunnel]
                     self._proof.settle(tunnel, attempt.signature)
-                    return TunnelReady(tunnel, _seen(answer))
-                case [signals.Failure(reason=why)]:
+                    return TunnelReady(tunnel, _seen(answer), attempt.handovers, tuple(rest))
+                case [signals.Failure(reason=why), *_]:
                     pass
         attempt.again_at = now + REFUSED_AGAIN
         remedy = remedy_of(response)

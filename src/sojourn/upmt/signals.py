@@ -14,7 +14,7 @@ from sojourn.model import Endpoint, Flow, TunnelId
 from sojourn.paft import MoveResult
 from sojourn.policy.match import parse as parse_match
 from sojourn.policy.match import write as write_match
-from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, OnTunnel, Select
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, OnTunnel, Select
 
 CONTENT_TYPE = "application/json"
 CONTENT_TYPES = frozenset({CONTENT_TYPE, "application/text"})
@@ -23,6 +23,8 @@ MAX_LABEL = 64
 """Characters of an application label."""
 MAX_SIGNALS = 64
 MAX_FLOWS = 65536
+MAX_COPIES = 3
+"""Copies of a packet, beside the packet itself."""
 
 WireFlow = tuple[int, str, int, str, int]
 """Protocol, local address and port, remote address and port."""
@@ -73,6 +75,8 @@ class WireRow(Struct, frozen=True, omit_defaults=True):
     application: str | None = None
     """Every flow that a request gave this label. Beside `flows` it is the label that these get."""
     tunnel_ids: tuple[TunnelChoice, ...] = msgspec.field(default=(), name="tunnelID")
+    copies: tuple[int, ...] = ()
+    """Further tunnels that carry a copy of each packet."""
 
 
 class HandoverRequest(Signal, frozen=True):
@@ -200,20 +204,22 @@ def _flow(wire: WireFlow) -> Flow:
     return Flow(protocol, Endpoint(local, local_port), Endpoint(remote, remote_port))
 
 
-def row_of(select: Select, tunnel: TunnelId | None) -> WireRow:
-    """Write one move as a row that names its tunnel (none = the one that the message comes in)."""
-    tunnel_ids: tuple[TunnelChoice, ...] = () if tunnel is None else (tunnel,)
-    match select:
+def row_of(move: Move, here: TunnelId | None = None) -> WireRow:
+    """Write one move as a row; its tunnel is not named where that is the one that the message goes in (`here`)."""
+    tunnel_ids: tuple[TunnelChoice, ...] = () if move.tunnel is None or move.tunnel == here else (move.tunnel,)
+    copies = tuple(int(copy) for copy in move.copies)
+    match move.select:
         case Exactly(flows):
-            return WireRow(flows=tuple(wire_flow(flow) for flow in flows), tunnel_ids=tunnel_ids)
+            named = tuple(wire_flow(flow) for flow in flows)
+            return WireRow(flows=named, application=move.label, tunnel_ids=tunnel_ids, copies=copies)
         case OnTunnel(old):
-            return WireRow(on=old, tunnel_ids=tunnel_ids)
+            return WireRow(on=old, tunnel_ids=tunnel_ids, copies=copies)
         case Matching(match):
-            return WireRow(match=WireMatch("IPtables", write_match(match)), tunnel_ids=tunnel_ids)
+            return WireRow(match=WireMatch("IPtables", write_match(match)), tunnel_ids=tunnel_ids, copies=copies)
         case Labelled(label):
-            return WireRow(application=label, tunnel_ids=tunnel_ids)
+            return WireRow(application=label, tunnel_ids=tunnel_ids, copies=copies)
         case Everything():
-            return WireRow(all=True, tunnel_ids=tunnel_ids)
+            return WireRow(all=True, tunnel_ids=tunnel_ids, copies=copies)
 
 
 def result_of(counts: dict[MoveResult, int], results: Sequence[MoveResult], tunnel: TunnelId | None) -> RowResult:
