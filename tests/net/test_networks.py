@@ -5,6 +5,7 @@ mh --wifi-- nat0 -- core -- an, ch          a private system bus with NetworkMan
 """
 
 import asyncio
+import re
 import signal
 import threading
 import time
@@ -186,3 +187,27 @@ def test_what_a_network_carried_is_counted_over_crashes_and_restarts_until_the_c
     assert used(daemons) >= before
     assert row(daemons, "cellular")["over_cap"]
     assert row(daemons, "wifi")["cap_bytes"] is None
+
+
+def test_a_policy_sends_flows_elsewhere_when_the_cap_is_used_up_and_may_name_networks_by_label(
+    daemons: Daemons, lab: Lab, running: Running
+) -> None:
+    desktop = running.desktop
+    desktop.network_manager.objects = wifi("wifi", "Corner Café")
+    running.do(desktop.network_manager.appear())
+    daemons.append(topology.MOBILE_HOST, '[network.cellular]\ncap = "60kB"\n')
+    policy = '[[policy]]\nnetworks = ["cellular", "Corner Café"]\nrequire = { under_cap = true }\n'
+    daemons.append(topology.MOBILE_HOST, policy)
+    daemons.start()
+    ping = lab.start(topology.MOBILE_HOST, "ping", ["ping", "-q", "-i", "0.02", "-s", "1000", "86.0.0.1"])
+
+    def carried() -> set[str]:
+        return {flow["network"] for flow in daemons.call("flows")}
+
+    until("cellular first", lambda: carried() == {"cellular"})
+    until("everything on wifi", lambda: carried() == {"wifi"}, 15.0)
+    assert row(daemons, "cellular")["over_cap"]
+    ping.signal(signal.SIGINT)
+    ping.wait(5.0)
+    sent, received = map(int, re.findall(r"(\d+) packets transmitted, (\d+) received", ping.output())[0])
+    assert received >= sent - 1  # the last one may have been on its way when ping was told to end
