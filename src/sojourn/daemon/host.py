@@ -216,8 +216,11 @@ class HostDaemon:
                     self._tasks.start(self._set_up(lease), "set up")
             case Remember(state):
                 self._write_state(state)
-            case Left():
+            case Left(told):
                 self._left.set()
+                if not told:
+                    after = "it keeps this host's address until the lease ends, and gives it back to it"
+                    _log.warning("the anchor could not be told that this host leaves", therefore=after)
             case ProbePortal(network):
                 self.networks.probe(network)
             case PushReceived(push):

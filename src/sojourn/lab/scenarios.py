@@ -22,6 +22,8 @@ LAB_RTT_MS = 2.0
 """What the lab's own hops take at most, beside the delay that is set."""
 PULLED_MS = 100.0
 PLANNED_MS = 40.0
+KILLED_MS = 150.0
+"""A process that was killed -9 has its place taken by the spare, which is loaded already."""
 RETURN_MS = 50.0
 
 
@@ -182,7 +184,7 @@ def anchor_killed() -> Scenario:
         Event(2.0, "anchor's control killed", lambda stage: stage.kill_anchor()),
         Event(4.0, "anchor started again", lambda stage: stage.restart_anchor()),
         Event(7.0, "anchor's data path killed", lambda stage: stage.kill_data_path(topology.ANCHOR)),
-    ), Limits(gap_ms=1500.0))  # fmt: skip
+    ), Limits(gap_ms=KILLED_MS))  # fmt: skip
 
 
 def anchor_restarted() -> Scenario:
@@ -200,7 +202,7 @@ def datapath_killed() -> Scenario:
         Event(2.0, "host's data path killed", lambda stage: stage.kill_data_path(topology.MOBILE_HOST)),
         Event(5.0, "host's control killed", lambda stage: stage.kill_host()),
         Event(7.0, "host started again", lambda stage: stage.restart_host()),
-    ), Limits(gap_ms=1500.0))  # fmt: skip
+    ), Limits(gap_ms=KILLED_MS))  # fmt: skip
 
 
 def unequal_delay() -> Scenario:

@@ -159,7 +159,7 @@ class AssociationClient:
     def tick(self, now: float) -> list[AssociationCommand]:
         """Retransmit, refresh, retry or give up, as due."""
         if self._leave_by is not None and now >= self._leave_by:
-            return self._gone()
+            return self._gone(told=False)
         commands: list[AssociationCommand] = []
         if self._transaction is not None:
             commands += self._carry_out(self._transaction.tick(now), now)
@@ -182,7 +182,7 @@ class AssociationClient:
         associated = self.lease is not None and self.state is not State.REFUSED
         self.state = State.LEAVING
         if not associated or not self._channels:
-            return self._gone()
+            return self._gone(told=not associated)
         self._leave_by = now + LEAVE_WITHIN
         return self._register(now)
 
@@ -251,7 +251,7 @@ class AssociationClient:
         if self._channels:
             return self._register(now)
         if self.state is State.LEAVING:
-            return self._gone()
+            return self._gone(told=False)
         self._drop_transaction()
         self._due = True
         return [Unreachable(event.why, None)]
@@ -305,7 +305,7 @@ class AssociationClient:
             if answer.status == 423 and self._longer(answer):
                 return self._register(now)
         if self.state is State.LEAVING:
-            return self._gone()
+            return self._gone(told=answer.status == 200)
         if answer.status == 200:
             return self._accepted(answer, now)
         return self._refused(answer, now)
@@ -361,7 +361,7 @@ class AssociationClient:
 
     def _failed(self, why: str, now: float) -> list[AssociationCommand]:
         if self.state is State.LEAVING:
-            return self._gone()
+            return self._gone(told=False)
         self._retry(now)
         self._due = True  # a new channel need not wait for the retry
         return [Unreachable(why, self._at)]
@@ -378,9 +378,9 @@ class AssociationClient:
             self._transaction.abandon()
             self._transaction = None
 
-    def _gone(self) -> list[AssociationCommand]:
+    def _gone(self, *, told: bool) -> list[AssociationCommand]:
         self._drop_transaction()
         self.state = State.LEFT
         self.lease = self._at = self._leave_by = None
         self._due = False
-        return [Left()]
+        return [Left(told)]

@@ -112,7 +112,10 @@ class Unreachable(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """The association is over, with the anchor's word for it or without."""
+    """The association is over."""
+
+    told: bool = True
+    """The anchor knows, or never knew of one."""
 
 
 class PassedOn(Struct, frozen=True):
