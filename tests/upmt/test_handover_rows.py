@@ -106,12 +106,10 @@ def test_an_anchor_that_had_the_same_table_has_it_again_but_for_what_waits(
         moves = [*moves, Move(Labelled("call"), C)]
     anchor.apply(MoveFlows(ME, 1, tuple(rows_for_anchor(moves, host))), 0.0)
     host.apply(MoveFlows(ME, 1, tuple(moves)), 0.0)
-    for flow_, place in host.flows.items():
-        wanted = before.get(flow_) if place.tunnel is None or place.blocked else (place.tunnel, place.copies)
-        there = anchor.flows.get(flow_)
-        if wanted is not None:
-            assert there is not None
-            assert (there.tunnel, there.copies) == wanted
+    for flow_, was in before.items():
+        place, there = host.flows[flow_], anchor.flows[flow_]
+        wanted = was if place.tunnel is None or place.blocked else (place.tunnel, place.copies)
+        assert (there.tunnel, there.copies) == wanted
 
 
 def test_an_order_is_cut_at_its_long_lists() -> None:
