@@ -25,3 +25,9 @@ def test_a_user_has_the_last_word() -> None:
         choose({"SOJOURN_ENGINE": "core"}, _missing)
     with pytest.raises(ConfigError):
         choose({"SOJOURN_ENGINE": "rust"}, _missing)
+
+
+def test_an_engine_that_is_asked_for_by_name_carries_plain_tunnels_too() -> None:
+    assert [choose({"SOJOURN_ENGINE": word}, lambda: "OpenSSL").kernel for word in ("", "kernel", "core", "python")] == [
+        True, True, False, False,
+    ]  # fmt: skip

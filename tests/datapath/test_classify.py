@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sojourn.datapath.classify import Classifier, needs_look
-from sojourn.linux.owner_programs import OwnerPrograms, cgroup_mount
+from sojourn.linux import cgroups
+from sojourn.linux.owner_programs import OwnerPrograms
 from sojourn.model import TCP, UDP, Endpoint, Flow, Origin
 from sojourn.packet.ip import flow_of, key_of
 from tests.harness.watched import LOCAL, LOCAL6, REMOTE, REMOTE6, Watched, watched
@@ -140,7 +141,9 @@ def test_a_socket_older_than_the_programs_is_found_but_not_exact(loop: Loop) -> 
         there.bind(("127.0.0.1", 0))
         there.listen()
         here.connect(there.getsockname())
-        programs = OwnerPrograms.load(cgroup_mount())
+        root = cgroups.open_root()
+        programs = OwnerPrograms.load(root)
+        os.close(root)
         classifier = loop.classifier()
         for name, fd in programs.descriptors.items():
             classifier.offer(name, os.dup(fd))

@@ -7,15 +7,16 @@ import contextlib
 import os
 import select
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from sojourn.errors import RemoteProtocolError
-from sojourn.linux.numbers import MARK, MARK_MASK
-from sojourn.linux.owner_programs import OwnerPrograms, cgroup_mount, mount_namespace, netns_cookie
+from sojourn.linux import cgroups
+from sojourn.linux.owner_programs import OwnerPrograms, settings_for
 from sojourn.linux.owners import OwnerMaps, Settings, User
 from sojourn.linux.tun import Tun
 from sojourn.model import Flow, Origin
@@ -32,7 +33,7 @@ MTU = 1400
 class Watched:
     """The device and the programs. The calling thread is in the namespace, and so is what it starts."""
 
-    def __init__(self, programs: OwnerPrograms) -> None:
+    def __init__(self, programs: OwnerPrograms, root: int) -> None:
         self.tun = Tun.open(DEVICE)
         sh(
             f"ip addr add {LOCAL}/24 dev {DEVICE}\nip -6 addr add {LOCAL6}/64 dev {DEVICE} nodad\n"
@@ -40,7 +41,7 @@ class Watched:
             f"ip route add default dev {DEVICE}\nip -6 route add default dev {DEVICE}"
         )
         self.programs = programs
-        self.mount = cgroup_mount()
+        self.root = root
         self.programs.tell(self.settings())
         self.maps = OwnerMaps(programs.maps)
         self.packets: list[bytes] = []
@@ -49,9 +50,7 @@ class Watched:
 
     def settings(self, direct: int = 0) -> Settings:
         """Return what the programs are told."""
-        index = socket.if_nametoindex(DEVICE)
-        root = os.stat(self.mount).st_ino
-        return Settings(netns_cookie(), root, index, MTU, mount_namespace(), MARK, MARK_MASK, direct)
+        return replace(settings_for(DEVICE, self.root), direct=direct)
 
     def close(self) -> None:
         """End what was started and close what was opened; the programs are the caller's."""
@@ -103,9 +102,11 @@ class Watched:
 def watched() -> Iterator[Watched]:
     """Be in such a namespace, with programs of one's own loaded."""
     with fresh_namespace(), contextlib.ExitStack() as stack:
-        programs = OwnerPrograms.load(cgroup_mount())
+        root = cgroups.open_root()
+        stack.callback(os.close, root)
+        programs = OwnerPrograms.load(root)
         stack.callback(programs.close)
-        ground = Watched(programs)
+        ground = Watched(programs, root)
         stack.callback(ground.close)
         yield ground
 

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.errors import NotSupported
 from sojourn.linux import bpf, owner_programs
 from sojourn.linux.bpf_map import NO_EXIST, BpfMap
-from sojourn.linux.owner_programs import OwnerPrograms, cgroup_mount, why_not
-from sojourn.linux.owners import SIZES, Settings, number, pack_process, process_of
+from sojourn.linux.owner_programs import OwnerPrograms, why_not
+from sojourn.linux.owners import SIZES, number, pack_process, process_of
 from sojourn.packet.ip import key_of
 from tests.harness.watched import REMOTE, Watched, watched
 
@@ -26,20 +27,9 @@ def ground() -> Iterator[Watched]:
         yield place
 
 
-def test_the_mount_that_shows_most_of_cgroup2_is_taken() -> None:
-    text = (
-        "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
-        "40 31 0:38 /docker/1 /mnt/part\\040of rw shared:1 - cgroup2 cgroup2 rw\n"
-        "41 31 0:38 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw\n"
-    )
-    assert cgroup_mount(text) == "/sys/fs/cgroup/uni fied"
-    with pytest.raises(NotSupported, match="cgroup2 to be mounted"):
-        cgroup_mount("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n")
-
-
 def test_an_object_that_was_not_built_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotSupported, match=r"absent\.bpf\.o, which was not built"):
-        OwnerPrograms.load("/", tmp_path / "absent.bpf.o")
+        OwnerPrograms.load(-1, tmp_path / "absent.bpf.o")
 
 
 @needs_root
@@ -57,11 +47,11 @@ def test_a_refusal_is_put_into_words() -> None:
 
 @needs_root
 @needs_btf
-def test_without_the_library_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_package_is_named(ground: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bpf, "LIBRARY", "libbpf-that-is-not-there.so")
     monkeypatch.setattr(bpf._Library, "_loaded", None)
     with pytest.raises(NotSupported, match="apt install libbpf1"):
-        OwnerPrograms.load(cgroup_mount())
+        OwnerPrograms.load(ground.root)
 
 
 @needs_root
@@ -84,7 +74,7 @@ def test_all_programs_are_attached_and_a_successor_takes_them_over(ground: Watch
 @needs_btf
 def test_owner_numbers_begin_above_all_that_an_earlier_load_has_given(ground: Watched) -> None:
     counter = ground.programs.map("counter").look_up(b"")
-    later = OwnerPrograms.load(cgroup_mount())
+    later = OwnerPrograms.load(ground.root)
     began = later.map("counter").look_up(b"")
     later.close()
     assert counter is not None
@@ -95,7 +85,7 @@ def test_owner_numbers_begin_above_all_that_an_earlier_load_has_given(ground: Wa
 @needs_root
 @needs_btf
 def test_programs_end_with_the_last_descriptor_of_their_links(ground: Watched) -> None:
-    second = OwnerPrograms.load(cgroup_mount())
+    second = OwnerPrograms.load(ground.root)
     second.tell(ground.settings())
     flows = BpfMap(os.dup(second.maps["flows"]), *SIZES["flows"])
     second.close()
@@ -142,7 +132,7 @@ def test_the_records_are_as_long_as_the_kernels(ground: Watched) -> None:
 @needs_btf
 def test_settings_that_name_no_device_leave_every_flow_alone(ground: Watched) -> None:
     own = ground.settings()
-    ground.programs.tell(Settings(own.netns, own.root, 0, own.mtu, own.mounts, own.mark, own.mask))
+    ground.programs.tell(replace(own, device=0))
     try:
         ground.run("bash", "-c", f"echo > /dev/udp/{REMOTE}/5002")
         assert ground.origin_to(5002) is None

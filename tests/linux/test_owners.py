@@ -96,8 +96,8 @@ def test_a_cgroup_has_its_path_and_the_root_has_one_too() -> None:
 
 
 def test_a_programs_path_becomes_a_key_and_one_that_is_too_long_none() -> None:
-    assert owners.reversed_path("/usr/bin/curl") == b"curl\0bin\0usr\0"
-    assert owners.reversed_path("/" + "x/" * 300) == b""
+    assert owners.program_path("/usr/bin/curl") == b"curl\0bin\0usr\0"
+    assert owners.program_path("/" + "x/" * 300) == b""
 
 
 @pytest.mark.parametrize("read", [user_of, program_of, cgroup_of])

@@ -69,22 +69,23 @@ struct { /* what `sojourn run --app` calls a pinned process and its children */
 	__type(value, struct pin_name);
 } names SEC(".maps");
 
-struct { /* programs and scripts that go direct, by their whole path */
+struct { /* by a program's or script's whole path: a verdict, as below */
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1024);
 	__type(key, struct path_key);
 	__type(value, u32);
-} direct_paths SEC(".maps");
+} paths SEC(".maps");
 
-struct { /* who goes direct (1), and who doesn't whatever else is said (0) */
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
+struct { /* twice the rule's place in the order, and 1 if it says direct: of several verdicts the least counts */
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
 	__type(key, struct verdict);
 	__type(value, u32);
 } verdicts SEC(".maps");
 
-struct { /* every `user` that is new, for whoever decides about it */
+struct { /* while there are such rules: every `user` that is new, for control to decide about */
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 262144);
 } seen SEC(".maps");

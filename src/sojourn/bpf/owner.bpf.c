@@ -138,6 +138,15 @@ static __always_inline struct task_struct *current_task(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
+/* Services have mount namespaces of their own with the same root: their paths mean what ours do. */
+static __always_inline int is_foreign(struct task_struct *task, struct settings *ours)
+{
+	struct dentry *root = BPF_CORE_READ(task, fs, root.dentry);
+
+	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) != ours->mounts &&
+	       (BPF_CORE_READ(root, d_inode, i_ino) != ours->inode || BPF_CORE_READ(root, d_sb, s_dev) != ours->system);
+}
+
 static __always_inline void note_user(struct user *user, struct settings *ours)
 {
 	struct task_struct *task = current_task();
@@ -151,7 +160,7 @@ static __always_inline void note_user(struct user *user, struct settings *ours)
 	user->pin = process ? process->pin : 0;
 	user->pid = id;
 	user->uid = BPF_CORE_READ(task, cred, uid.val);
-	user->flags = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum) == ours->mounts ? 0 : FOREIGN;
+	user->flags = is_foreign(task, ours) ? FOREIGN : 0;
 	user->reserved = 0;
 	/* The application's name is its first thread's: others call themselves "DNS Resolver #3". */
 	BPF_CORE_READ_INTO(&user->command, task, group_leader, comm);
@@ -180,39 +189,45 @@ static __noinline int use(struct held *held, struct settings *ours)
 	held->written = 0;
 	held->certain = 0;
 	publish(user.owner);
-	bpf_ringbuf_output(&seen, &user, sizeof(user), 0);
+	if (ours->direct)
+		bpf_ringbuf_output(&seen, &user, sizeof(user), 0);
 	return 0;
 }
 
 /* -- direct */
 
-static __always_inline int told(struct verdict *key, int unknown)
+static __always_inline u32 told(struct verdict *key)
 {
 	u32 *verdict = bpf_map_lookup_elem(&verdicts, key);
 
-	return verdict ? *verdict : unknown;
+	return verdict ? *verdict : UNDECIDED;
 }
 
-static __always_inline int by_number(u32 kind, u64 number, int unknown)
+static __always_inline u32 by_number(u32 kind, u64 number)
 {
 	struct verdict key = { .kind = kind };
 
 	__builtin_memcpy(key.value, &number, sizeof(number));
-	return told(&key, unknown);
+	return told(&key);
 }
 
-static __noinline int by_path(u64 owner)
+static __always_inline u32 by_path(u64 owner)
 {
 	struct execution *execution = bpf_map_lookup_elem(&executions, &owner);
-	u32 *direct;
+	u32 *verdict;
 
 	if (!execution)
 		execution = bpf_map_lookup_elem(&owners, &owner);
 	if (!execution)
-		return 0;
+		return UNDECIDED;
 	/* A script's name, if it is a whole path, stands alone in text and base: what follows is zeros. */
-	direct = bpf_map_lookup_elem(&direct_paths, execution->flags & SCRIPT ? execution->text : execution->path);
-	return direct ? *direct : 0;
+	verdict = bpf_map_lookup_elem(&paths, execution->flags & SCRIPT ? execution->text : execution->path);
+	return verdict ? *verdict : UNDECIDED;
+}
+
+static __always_inline u32 first_of(u32 one, u32 other)
+{
+	return one < other ? one : other;
 }
 
 /* Say whether who uses this socket goes past the tunnels: decided before a source address is chosen. */
@@ -220,15 +235,17 @@ static __noinline int is_direct(struct held *held)
 {
 	struct verdict by_command = { .kind = BY_COMMAND };
 	struct user *user = &held->user;
-	int known = by_number(BY_OWNER, user->owner, -1);
+	u32 verdict = by_number(BY_OWNER, user->owner);
 
-	if (known >= 0)
-		return known;
-	if (user->pin)
-		return by_number(BY_PIN, user->pin, 0);
-	__builtin_memcpy(by_command.value, user->command, COMMAND_BYTES);
-	return by_number(BY_CGROUP, user->cgroup, 0) || by_number(BY_USER, user->uid, 0) || told(&by_command, 0) ||
-	       by_path(user->owner);
+	if (verdict == UNDECIDED && user->pin)
+		verdict = by_number(BY_PIN, user->pin);
+	if (verdict == UNDECIDED) {
+		__builtin_memcpy(by_command.value, user->command, COMMAND_BYTES);
+		verdict = first_of(by_number(BY_CGROUP, user->cgroup), by_number(BY_USER, user->uid));
+		verdict = first_of(verdict, by_number(BY_ANYONE, 0));
+		verdict = first_of(verdict, first_of(user->pin ? UNDECIDED : told(&by_command), by_path(user->owner)));
+	}
+	return verdict != UNDECIDED && verdict & 1;
 }
 
 /* -- sockets */

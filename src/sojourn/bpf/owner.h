@@ -38,7 +38,7 @@ struct pin_name {
 #define UNSEEN 64  /* the execution was not seen: it is older than these programs */
 
 /* user.flags */
-#define FOREIGN 1  /* its mount namespace is not the daemon's */
+#define FOREIGN 1  /* it sees other files than the daemon: another mount namespace with another root */
 
 struct execution {
 	u64 owner;
@@ -83,6 +83,8 @@ struct cgroup_path {
 struct settings {
 	u64 netns;   /* cookie of the network namespace that is ours */
 	u64 root;    /* id of the cgroup that counts as the root */
+	u64 inode;   /* of the daemon's root directory, and its file system's number */
+	u32 system;
 	u32 device;  /* index of the TUN device, 0 = there is none yet */
 	u32 mtu;
 	u32 mounts;  /* inode of the daemon's mount namespace */
@@ -97,6 +99,9 @@ struct settings {
 #define BY_COMMAND 3
 #define BY_CGROUP 4
 #define BY_USER 5
+#define BY_ANYONE 6
+
+#define UNDECIDED 0xffffffff
 
 struct verdict {
 	u32 kind;

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "handover": ("sojourn.cli.handover", "Move flows to another network."),
     "policy": ("sojourn.cli.policy", "Show, test and explain which application uses which network."),
     "ask": ("sojourn.cli.ask", "Answer what policies leave to you."),
+    "run": ("sojourn.cli.run", "Run a command under the name of an application."),
     "expose": ("sojourn.cli.expose", "Let the anchor's ports lead to this host's."),
     "log": ("sojourn.cli.log", "Show what happened to the networks, what was decided, and why."),
     "doctor": ("sojourn.cli.doctor", "Say what is missing on this machine, and how to mend it."),

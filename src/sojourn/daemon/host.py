@@ -21,12 +21,15 @@ from sojourn.control.config import Credentials, HostConfig
 from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.entries import DECISIONS
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
+from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portals import Portals, ProbePortal
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.host_api import register
 from sojourn.daemon.host_networks import HostNetworks
+from sojourn.daemon.host_owners import HostOwners
+from sojourn.daemon.host_owners import register as register_owners
 from sojourn.daemon.host_policies import HostPolicies, local_time
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.inquiry import Inquiry
@@ -90,6 +93,7 @@ class HostDaemon:
         self.ending = Ending()
         self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
         self._tasks = Tasks(self.ending.fail)
+        self.owners = HostOwners(self.config.device, self._tasks)
         self._channels: dict[int, SipClient] = {}
         self._held: deque[AnyCommand] | None = deque()
         """Orders for the data path that wait until the device is there; None once it is."""
@@ -109,12 +113,13 @@ class HostDaemon:
         register(self._server, self)
         register_networks(self._server, self)
         register_policies(self._server, self)
+        register_owners(self._server, self.owners)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
                 sys.stderr.write("sojourn host: ready\n")
                 self.networks.start()
-                self.policies.start(self._tasks, self.config, self.networks.book, self.driver.feed, self._note)
+                self.policies.start(self._tasks, self.config, self.networks.book, self._policies_fed, self._note)
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
                 await self.ending.wait()
@@ -137,6 +142,8 @@ class HostDaemon:
             log=_log,
             on_superseded=self._superseded,
         )
+        await self.owners.start(self.data_path)
+        self.owners.policies(self.policies.book.policies)
 
     def _superseded(self) -> None:
         """Another control has adopted our data path: end, and touch nothing that is now its own."""
@@ -156,6 +163,7 @@ class HostDaemon:
         self.networks.close()
         for channel in list(self._channels.values()):
             channel.close()
+        self.owners.close()
         clean = self.ending.clean
         if self.data_path is not None:
             await self.data_path.close(stop=clean)
@@ -171,6 +179,11 @@ class HostDaemon:
             await asyncio.sleep(REPORT_EVERY)
             self._submit(Report())
 
+    def _policies_fed(self, event: ControlEvent) -> None:
+        if isinstance(event, PoliciesChanged):
+            self.owners.policies(event.policies)
+        self.driver.feed(event)
+
     def _woke(self, slept: float) -> None:
         _log.info("woke up", slept_s=round(slept, 1))
         self.driver.feed(Resumed(slept))
@@ -181,6 +194,9 @@ class HostDaemon:
                 self.inquiry.see(event)
             case events.Counters():
                 self.inquiry.see(event)
+                return
+            case events.OriginUnknown():
+                self.owners.unknown(event.origin)
                 return
             case events.FlowsMoved() if self._moves:
                 self._moves.pop(0).set_result(event)
@@ -265,6 +281,7 @@ class HostDaemon:
 
     async def _set_up(self, lease: Lease) -> None:
         await self.system.up(lease)
+        self.owners.device_up()
         if self.data_path is None or (self.control.host.lease is not lease and self._outdated(lease)):
             return
         setup = Setup(Role.HOST, self.config.device, lease.mtu, inner_addresses=lease.inner_addresses)

@@ -14,6 +14,7 @@ from typing import Final
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux.bpf import close_all
 from sojourn.linux.bpf_ring import BpfRing
+from sojourn.linux.owner_programs import PASSED_BYTES
 from sojourn.linux.owners import KEY4_BYTES, KEY6_BYTES, OwnerMaps, User
 from sojourn.linux.sock_diag import SocketTable
 from sojourn.model import Origin
@@ -21,8 +22,6 @@ from sojourn.paft import FlowKey
 from sojourn.policy.names import names_of
 
 PREFIX: Final = "bpf/"
-PASSED_BYTES: Final = 65536
-"""Size of the ring buffer `passed` (bpf/maps.h)."""
 MOST_USERS: Final = 4096
 
 

@@ -11,10 +11,11 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from sojourn.datapath import wire
 from sojourn.datapath.child import Child
 from sojourn.datapath.link import Link
 from sojourn.datapath.log import Log
@@ -23,24 +24,6 @@ from sojourn.datapath.mirror import Mirror
 from sojourn.datapath.private_socket import may_connect, peer, remove_stale
 from sojourn.datapath.restarts import Restarts
 from sojourn.datapath.spare import Spare
-from sojourn.datapath.wire import (
-    VERSION,
-    Done,
-    DropDescriptor,
-    Hello,
-    HoldDescriptor,
-    Leaving,
-    Ping,
-    Pong,
-    Replayed,
-    Resync,
-    Said,
-    Shutdown,
-    StateJoiner,
-    StateRows,
-    Superseded,
-    ToControl,
-)
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux.descriptors import HeldDescriptors
 from sojourn.upmt.commands import AnyCommand, Setup
@@ -93,7 +76,7 @@ class DataPathClient:
         self._child: Child | None = None
         self._spare = Spare(self._arguments, wanted=spare)
         self._link: Link | None = None
-        self._joiner = StateJoiner()
+        self._joiner = wire.StateJoiner()
         self._adopting = False
         self._ready: asyncio.Future[State | None] = self._loop.create_future()
         self._leaving, self._last_words = False, ""
@@ -152,11 +135,19 @@ class DataPathClient:
             self._link.send(commands)
 
     def _lend_low_ports(self, setup: Setup) -> None:
-        opened = open_low_ports(setup, self._held.by_name)
-        for name, fd in opened.items():
+        self.lend(open_low_ports(setup, self._held.by_name))
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Descriptors that a successor of the process will be given."""
+        return self._held.by_name
+
+    def lend(self, descriptors: Mapping[str, int]) -> None:
+        """Give the process descriptors, which are ours to keep for its successors from now on."""
+        for name, fd in descriptors.items():
             self._held.keep(name, fd)
         if self._link is not None and not self._reconnected:
-            self._link.send_descriptors(opened)
+            self._link.send_descriptors(dict(descriptors))
 
     async def close(self, *, stop: bool = True) -> None:
         """End the process and leave nothing; with `stop=False` leave it running for the next control (60 s)."""
@@ -164,7 +155,7 @@ class DataPathClient:
         for timer in self._timers.values():
             timer.cancel()
         if self._link is not None and stop:
-            self._link.send([Shutdown()])
+            self._link.send([wire.Shutdown()])
         await self._spare.close(STOP_PATIENCE)
         if self._child is not None and stop:
             await self._child.ended(STOP_PATIENCE)
@@ -236,11 +227,11 @@ class DataPathClient:
         self._child = child
         self._reconnected = self._leaving = False
         self._pings = 0
-        self._joiner = StateJoiner()
+        self._joiner = wire.StateJoiner()
         self._link = Link(child.take_control(), self._on_message, self._on_end)
         self._link.send_descriptors(self._held.by_name)
         self._link.send(self._mirror.replay(_now(), rows=self._restarts.with_rows()))
-        self._link.send([Replayed()])
+        self._link.send([wire.Replayed()])
 
     # Its end.
 
@@ -292,7 +283,7 @@ class DataPathClient:
             self._log.warning("datapath.unusable", pid=self.pid, why=str(error))
             self._child.kill(signal.SIGKILL)
             return
-        self._joiner = StateJoiner()
+        self._joiner = wire.StateJoiner()
         self._reconnected = True
         self._link = Link(connection, self._on_message, self._on_end)
 
@@ -306,43 +297,43 @@ class DataPathClient:
             self._child.kill(signal.SIGKILL)
             return
         self._pings += 1
-        self._link.send([Ping(self._pings)])
+        self._link.send([wire.Ping(self._pings)])
 
     # What it says.
 
-    def _on_message(self, link: Link, message: ToControl) -> None:
+    def _on_message(self, link: Link, message: wire.ToControl) -> None:
         match message:
-            case Hello():
+            case wire.Hello():
                 self._hello(message)
-            case HoldDescriptor():
+            case wire.HoldDescriptor():
                 self._held.keep(message.name, link.claim())
-            case DropDescriptor():
+            case wire.DropDescriptor():
                 self._held.drop(message.name)
-            case State() | StateRows():
+            case State() | wire.StateRows():
                 whole = self._joiner.feed(message)
                 if whole is not None:
                     self._state(whole)
-            case Said():
+            case wire.Said():
                 if self._ready.done():
                     self._log.warning("datapath.said", level=message.level, text=message.text)
                 else:  # why it does not start, which whoever waits for it gets to know
                     self._last_words = message.text
-            case Resync():
+            case wire.Resync():
                 self._log.warning("datapath.resync", dropped=message.dropped)
-            case Done():
+            case wire.Done():
                 self._mirror.done(message.count, _now())
-            case Pong():
+            case wire.Pong():
                 self._pings = 0
-            case Superseded():
+            case wire.Superseded():
                 self._end_superseded(link)
-            case Leaving():
+            case wire.Leaving():
                 self._leaving = True
             case _:
                 self._tell(message)
 
-    def _hello(self, hello: Hello) -> None:
-        if hello.version != VERSION:
-            raise RemoteProtocolError(f"it is of version {hello.version}, not {VERSION}", reason="datapath")
+    def _hello(self, hello: wire.Hello) -> None:
+        if hello.version != wire.VERSION:
+            raise RemoteProtocolError(f"it is of version {hello.version}, not {wire.VERSION}", reason="datapath")
         if not self._adopting and not self._ready.done():
             self._ready.set_result(None)
         self.epochs_void = self.epochs_void or hello.epochs_void

@@ -4,6 +4,7 @@
 
     tso  TCP super-packets from and to the TUN        uso  the same for UDP (Linux 6.2)
     gso  many datagrams by one call (UDP_SEGMENT)     gro  many datagrams from one call (UDP_GRO)
+    tcx  BPF programs by links that end with their owner (Linux 6.6), for the kernel path
 
 Everything works without any of them, more slowly. What the kernel lacks is found out where it is used.
 """
@@ -25,6 +26,7 @@ class Features(Struct, frozen=True):
     uso: bool = True
     gso: bool = True
     gro: bool = True
+    tcx: bool = True
 
 
 def from_environment(environment: Mapping[str, str]) -> Features:

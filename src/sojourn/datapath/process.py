@@ -360,7 +360,10 @@ def real_engine() -> EngineFactory:
     make: type[engine.Engine] = engine.Engine
     if chosen.name == CORE:
         from sojourn.datapath.core_engine import CoreEngine as make
+    if chosen.kernel:
+        from sojourn.datapath.kernel_engine import with_kernel_path
 
+        make = with_kernel_path(make)
     return lambda emit, epochs, descriptors, say: make(emit, epochs, descriptors=descriptors, say=say)
 
 

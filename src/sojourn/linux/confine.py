@@ -85,8 +85,8 @@ FORBIDDEN: Final[dict[str, tuple[int | None, int | None]]] = {
 another one with each release of it."""
 
 
-BPF_MAP_LOOK_UP: Final = 1
-BPF_COMMANDS: Final = (BPF_MAP_LOOK_UP,)
+BPF_MAP_LOOK_UP, BPF_MAP_UPDATE, BPF_MAP_DELETE, BPF_MAP_NEXT_KEY, BPF_LINK_CREATE = 1, 2, 3, 4, 28
+BPF_COMMANDS: Final = (BPF_MAP_LOOK_UP, BPF_MAP_UPDATE, BPF_MAP_DELETE, BPF_MAP_NEXT_KEY, BPF_LINK_CREATE)
 """Commands of bpf(2) that are allowed (<linux/bpf.h>, enum bpf_cmd): all work on descriptors that one was given."""
 
 

@@ -5,43 +5,31 @@ All is held by descriptors, under names that linux/descriptors.py passes around 
 starts takes them over with all that they know, if they are of its own version (DIGEST).
 """
 
+import fcntl
 import hashlib
 import os
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from sojourn.errors import NotSupported, SojournError
+from sojourn.errors import SojournError
 from sojourn.linux import bpf
 from sojourn.linux.bpf_map import BpfMap
+from sojourn.linux.numbers import MARK, MARK_MASK
 from sojourn.linux.owners import SIZES, Settings, number, pack_settings
 
 OBJECT: Final = bpf.OBJECTS / "owner.bpf.o"
 ON_PROCESSES: Final = ("on_exec", "on_fork", "on_exit")
 ON_CGROUP: Final = ("on_socket", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_packet")
 MAPS: Final = (*SIZES, "seen", "passed")
+SEEN_BYTES, PASSED_BYTES = 262144, 65536
+"""Sizes of the ring buffers (bpf/maps.h)."""
 SO_NETNS_COOKIE: Final = 71
+SIOCGIFMTU: Final = 0x8921
 LEAST_PROCESSES, MOST_PROCESSES = 16384, 262144
-
-
-def cgroup_mount(mountinfo: str | None = None) -> str:
-    """Return where mountinfo says that cgroup2 is; the one that shows most where there are several."""
-    lines = (mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()).splitlines()
-    found: list[tuple[int, str]] = []
-    for line in lines:
-        fields, _, filesystem = line.partition(" - ")
-        words = fields.split()
-        if filesystem.split()[:1] == ["cgroup2"] and len(words) >= 5:
-            found.append((len(words[3]), _unescaped(words[4])))
-    if not found:
-        raise NotSupported("classification by cgroup-BPF", "cgroup2 to be mounted (no such line in mountinfo)")
-    return min(found)[1]
-
-
-def _unescaped(field: str) -> str:
-    return field.encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
 
 
 def digest_of(path: Path = OBJECT) -> str:
@@ -62,11 +50,10 @@ class OwnerPrograms:
         self._settings = BpfMap(self.maps["settings"], *SIZES["settings"])
 
     @classmethod
-    def load(cls, cgroup: str, path: Path = OBJECT) -> Self:
-        """Load and attach to the cgroup at `cgroup`; raise NotSupported or OSError. Takes some tenths of a second."""
+    def load(cls, root: int, path: Path = OBJECT) -> Self:
+        """Load, and attach to the cgroup `root` (linux/cgroups.py); raise NotSupported or OSError. Takes 0.1 s."""
         sizes = dict.fromkeys(("processes", "executions"), _most_processes())
         descriptors: dict[str, int] = {}
-        directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with bpf.BpfObject(path, sizes) as loaded:
                 maps = {name: descriptors.setdefault(name, loaded.map(name)) for name in MAPS}
@@ -77,12 +64,10 @@ class OwnerPrograms:
                 for name in ON_PROCESSES:
                     links[name] = descriptors.setdefault(name, loaded.attach(name))
                 for name in ON_CGROUP:
-                    links[name] = descriptors.setdefault(name, loaded.attach(name, directory))
+                    links[name] = descriptors.setdefault(name, loaded.attach(name, root))
         except BaseException:
             bpf.close_all(descriptors.values())
             raise
-        finally:
-            os.close(directory)
         return cls(digest_of(path), maps, links)
 
     @classmethod
@@ -117,6 +102,20 @@ class OwnerPrograms:
         """Give all up; what nobody else holds ends."""
         bpf.close_all([*self.maps.values(), *self.links.values()])
         self.maps, self.links = {}, {}
+
+
+def settings_for(device: str, root: int) -> Settings:
+    """Return what the programs must know: of this namespace, of the device if it is there, of the cgroup root."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            index = socket.if_nametoindex(device)
+            answer = fcntl.ioctl(probe, SIOCGIFMTU, struct.pack("16s16x", device.encode()))
+            mtu = struct.unpack_from("=i", answer, 16)[0]
+        except OSError:
+            index = mtu = 0
+    top, files = os.stat(root).st_ino, os.stat("/")
+    system = os.major(files.st_dev) << 20 | os.minor(files.st_dev)  # as the kernel has it (<linux/kdev_t.h>)
+    return Settings(netns_cookie(), top, files.st_ino, system, index, mtu, mount_namespace(), MARK, MARK_MASK)
 
 
 def netns_cookie() -> int:

@@ -30,7 +30,7 @@ _USER: Final = struct.Struct("=QQQIIII16s")
 _EXECUTION: Final = struct.Struct(f"=QII{PATH_BYTES}s{TEXT_BYTES}s{PATH_BYTES}s")
 _CGROUP: Final = struct.Struct(f"=II{CGROUP_BYTES}s")
 _PROCESS: Final = struct.Struct("=QQQ")
-_SETTINGS: Final = struct.Struct("=QQIIIIII")
+_SETTINGS: Final = struct.Struct("=QQQIIIIIII4x")
 _VERDICT: Final = struct.Struct(f"=II{COMMAND_BYTES}s")
 _NUMBER: Final = struct.Struct("=Q")
 USER_BYTES: Final = _USER.size
@@ -38,7 +38,7 @@ SIZES: Final[Mapping[str, tuple[int, int]]] = {
     # map: bytes of a key, of a value
     "settings": (4, _SETTINGS.size), "counter": (4, 8), "processes": (4, _PROCESS.size),
     "executions": (8, _EXECUTION.size), "owners": (8, _EXECUTION.size), "cgroups": (8, _CGROUP.size),
-    "flows": (KEY_BYTES, _USER.size), "names": (8, PIN_BYTES), "direct_paths": (PATH_BYTES, 4),
+    "flows": (KEY_BYTES, _USER.size), "names": (8, PIN_BYTES), "paths": (PATH_BYTES, 4),
     "verdicts": (_VERDICT.size, 4),
 }  # fmt: skip
 
@@ -65,7 +65,7 @@ class User(Struct, frozen=True):
     pid: int
     uid: int
     foreign: bool
-    """In another mount namespace than the daemon: paths do not mean what they mean here."""
+    """In another mount namespace than the daemon, with another root: paths do not mean what they mean here."""
     command: str
 
 
@@ -74,6 +74,8 @@ class Settings(Struct, frozen=True):
 
     netns: int
     root: int
+    inode: int
+    system: int
     device: int
     mtu: int
     mounts: int
@@ -138,8 +140,14 @@ def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode(errors="backslashreplace")
 
 
-def reversed_path(path: str) -> bytes:
-    """Return a program's path as `struct execution` has it: a key of `direct_paths`; b"" when it is too long."""
+def script_path(path: str) -> bytes:
+    """Return a script's whole path as a key of `paths`; b"" when it is too long."""
+    key = path.encode()
+    return key if len(key) < TEXT_BYTES else b""
+
+
+def program_path(path: str) -> bytes:
+    """Return a program's whole path as a key of `paths`; b"" when it is too long."""
     names = [name.encode() + b"\0" for name in reversed(path.split("/")) if name]
     key = b"".join(names)
     return key if len(key) <= PATH_BYTES - 256 else b""
@@ -148,7 +156,9 @@ def reversed_path(path: str) -> bytes:
 def pack_settings(settings: Settings) -> bytes:
     """Return a `struct settings`."""
     one = settings
-    return _SETTINGS.pack(one.netns, one.root, one.device, one.mtu, one.mounts, one.mark, one.mask, one.direct)
+    return _SETTINGS.pack(
+        one.netns, one.root, one.inode, one.system, one.device, one.mtu, one.mounts, one.mark, one.mask, one.direct
+    )
 
 
 def pack_process(owner: int, start: int, pin: int) -> bytes:
@@ -162,7 +172,15 @@ def process_of(record: bytes) -> tuple[int, int, int]:
     return owner, start, pin
 
 
-BY_OWNER, BY_PIN, BY_COMMAND, BY_CGROUP, BY_USER = range(1, 6)
+BY_OWNER, BY_PIN, BY_COMMAND, BY_CGROUP, BY_USER, BY_ANYONE = range(1, 7)
+
+
+UNDECIDED: Final = 0xFFFFFFFF
+
+
+def verdict(rank: int, direct: bool) -> bytes:
+    """Return what a rule says at its place in the order: of several verdicts the first rule's counts."""
+    return struct.pack("=I", rank << 1 | direct)
 
 
 def verdict_key(kind: int, value: int | str) -> bytes:

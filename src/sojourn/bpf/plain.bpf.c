@@ -1,0 +1,587 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only
+ *
+ * The kernel path: plain tunnels (IP in UDP, 28 or 48 bytes) without a copy to userspace.
+ *
+ *   leave     egress of the capturing device: a packet whose flow has a row is put into its tunnel and sent on
+ *   arrive    ingress of a network's interface: a tunnel's packet is taken out and given to that device
+ *
+ * Python (datapath/kernel.py) decides and these programs carry out: all that one row and one tunnel do not answer goes
+ * on as if they were not there, to the engine: new flows, TCP packets with SYN, FIN or RST, fragments, what is too
+ * large, control frames, signals, ICMP but echo, options and extension headers. Nothing here makes or moves a row, so
+ * learning is where signalling is. A packet is changed only when all of it has been looked at.
+ *
+ * Layouts are those of datapath/kernel_layout.py. Times are nanoseconds of CLOCK_BOOTTIME. */
+#include <stddef.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define NANOSECONDS_OF_IDLENESS 100000000ull /* STREAM_GAP of upmt/constants.py: after so long a pause Python is told */
+#define MAX_IP 65535
+#define HOP_LIMIT 64 /* RFC 1700's, and net.ipv4.ip_default_ttl */
+
+/* Since Linux 6.3; where they are not known, packets of the other family are left to the engine. */
+#define DECAP_L3_IPV4 (1ull << 7)
+#define DECAP_L3_IPV6 (1ull << 8)
+
+enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO = 8, ICMP6_ECHO = 128, ICMP6_ECHO_REPLY = 129 };
+enum { FIN = 1, SYN = 2, RST = 4 };
+enum { NOT_ECT = 0, ECT1 = 1, CE = 3 };
+enum { USABLE = 1, MAY_FRAGMENT = 2, ZERO_CHECKSUM6 = 4 };
+enum { MORE_OR_OFFSET = 0x3fff, DONT_FRAGMENT = 0x4000 };
+
+/* Why a packet went up to the engine, or was lost (REASONS of kernel_layout.py). */
+enum reason {
+    OK = 0,
+    NO_ROW,
+    UNUSUAL,
+    UNUSABLE,
+    TOO_LARGE,
+    NOT_A_PACKET, /* control frames are none */
+    SEGMENTS,
+    REFUSED_BY_KERNEL,
+    CONGESTION,
+    LOST,
+    REASONS,
+};
+
+struct row_key {
+    __u8 bytes[37]; /* packet/ip.py, flow_key */
+    __u8 size;
+    __u8 zero[2];
+};
+
+struct row {
+    __u32 slot;  /* of its tunnel */
+    __u32 place; /* of its counts */
+    __u64 association;
+};
+
+struct counts {
+    __u64 packets_out, bytes_out, packets_in, bytes_in;
+    __u64 out_at, in_at;
+    __u64 zero_seen; /* tunnels over IPv6: the peer has sent without UDP checksum, so it takes such packets */
+    __u64 unused;    /* one cache line each */
+};
+
+struct tunnel {
+    __u64 association;
+    __u32 interface;
+    __u16 inner_mtu;
+    __u8 family; /* 4 or 6 */
+    __u8 flags;
+    __u8 local[16], remote[16]; /* IPv4: in the first four bytes */
+    __be16 local_port, remote_port;
+    __u32 id; /* for a successor of the process that filled this in */
+};
+
+struct source {
+    __u8 remote[16], local[16];
+    __be16 remote_port, local_port;
+    __u32 family;
+};
+
+struct settings {
+    __u64 until; /* nobody has looked after us any more since then */
+    __u32 device; /* the TUN's index */
+    __u32 is_anchor;
+};
+
+struct woken {
+    __u32 slot;
+    __u32 inwards;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1 << 16);
+    __type(key, struct row_key);
+    __type(value, struct row);
+} rows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1 << 16);
+    __type(key, __u32);
+    __type(value, struct counts);
+} row_counts SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1 << 15);
+    __type(key, __u32);
+    __type(value, struct tunnel);
+} tunnels SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1 << 15);
+    __type(key, __u32);
+    __type(value, struct counts);
+} tunnel_counts SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 1 << 15);
+    __type(key, struct source);
+    __type(value, __u32);
+} sources SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct settings);
+} settings SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 2 * REASONS);
+    __type(key, __u32);
+    __type(value, __u64);
+} reasons SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 1 << 16);
+} wakes SEC(".maps");
+
+/* What the headers of an inner packet say. */
+struct view {
+    struct row_key key;
+    __u32 head;      /* bytes of IP header */
+    __u32 transport; /* of the one after it */
+    __u32 total;
+    __u8 version, protocol, ecn;
+};
+
+static __always_inline int pass(enum reason why, int inwards)
+{
+    __u32 at = why * 2 + inwards;
+    __u64 *count = bpf_map_lookup_elem(&reasons, &at);
+    if (count)
+        __sync_fetch_and_add(count, 1);
+    return TC_ACT_UNSPEC;
+}
+
+static __always_inline int lose(enum reason why, int inwards)
+{
+    pass(why, inwards);
+    return TC_ACT_SHOT;
+}
+
+/* Read ports, or an echo's identifier: what the key ends with, as the mobile host sees it. */
+static __always_inline enum reason read_transport(struct __sk_buff *skb, __u32 at, int to_host, struct view *view,
+                                                  __u8 *ports)
+{
+    __u8 bytes[14];
+    if (view->protocol == IPPROTO_TCP) {
+        if (view->total < view->head + 20 || bpf_skb_load_bytes(skb, at, bytes, 14))
+            return NOT_A_PACKET;
+        if (bytes[13] & (FIN | SYN | RST))
+            return UNUSUAL;
+        view->transport = (bytes[12] >> 4) * 4;
+        if (view->transport < 20 || view->head + view->transport > view->total)
+            return NOT_A_PACKET;
+    } else if (view->protocol == IPPROTO_UDP) {
+        if (view->total < view->head + 8 || bpf_skb_load_bytes(skb, at, bytes, 8))
+            return NOT_A_PACKET;
+        view->transport = 8;
+    } else if (view->protocol == (view->version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
+        if (view->total < view->head + 8 || bpf_skb_load_bytes(skb, at, bytes, 8))
+            return NOT_A_PACKET;
+        __u8 kind = bytes[0];
+        if (view->version == 4 ? kind != ICMP_ECHO && kind != ICMP_ECHO_REPLY
+                               : kind != ICMP6_ECHO && kind != ICMP6_ECHO_REPLY)
+            return UNUSUAL;
+        view->transport = 8;
+        ports[0] = bytes[4], ports[1] = bytes[5], ports[2] = 0, ports[3] = 0;
+        return OK;
+    } else {
+        return UNUSUAL;
+    }
+    ports[0] = bytes[to_host ? 2 : 0], ports[1] = bytes[to_host ? 3 : 1];
+    ports[2] = bytes[to_host ? 0 : 2], ports[3] = bytes[to_host ? 1 : 3];
+    return OK;
+}
+
+static __always_inline enum reason read4(struct __sk_buff *skb, __u32 at, int to_host, struct view *view)
+{
+    struct iphdr ip;
+    if (bpf_skb_load_bytes(skb, at, &ip, sizeof ip))
+        return NOT_A_PACKET;
+    view->version = 4, view->protocol = ip.protocol, view->ecn = ip.tos & 3;
+    view->head = ip.ihl * 4, view->total = bpf_ntohs(ip.tot_len);
+    if (view->head < sizeof ip || view->total < view->head)
+        return NOT_A_PACKET;
+    if (ip.frag_off & bpf_htons(MORE_OR_OFFSET))
+        return UNUSUAL;
+    view->key.size = 13;
+    view->key.bytes[0] = ip.protocol;
+    __builtin_memcpy(view->key.bytes + 1, to_host ? &ip.daddr : &ip.saddr, 4);
+    __builtin_memcpy(view->key.bytes + 5, to_host ? &ip.saddr : &ip.daddr, 4);
+    return read_transport(skb, at + view->head, to_host, view, view->key.bytes + 9);
+}
+
+static __always_inline enum reason read6(struct __sk_buff *skb, __u32 at, int to_host, struct view *view)
+{
+    struct ipv6hdr ip;
+    if (bpf_skb_load_bytes(skb, at, &ip, sizeof ip))
+        return NOT_A_PACKET;
+    view->version = 6, view->protocol = ip.nexthdr, view->ecn = ip.flow_lbl[0] >> 4 & 3;
+    view->head = sizeof ip, view->total = sizeof ip + bpf_ntohs(ip.payload_len);
+    view->key.size = 37;
+    view->key.bytes[0] = ip.nexthdr;
+    __builtin_memcpy(view->key.bytes + 1, to_host ? &ip.daddr : &ip.saddr, 16);
+    __builtin_memcpy(view->key.bytes + 17, to_host ? &ip.saddr : &ip.daddr, 16);
+    return read_transport(skb, at + view->head, to_host, view, view->key.bytes + 33);
+}
+
+/* Look at the inner packet at `at`, which ends with the buffer or earlier. */
+static __always_inline enum reason look(struct __sk_buff *skb, __u32 at, int to_host, struct view *view)
+{
+    __u8 first;
+    __builtin_memset(view, 0, sizeof *view);
+    if (bpf_skb_load_bytes(skb, at, &first, 1))
+        return NOT_A_PACKET;
+    if (first >> 4 == 4)
+        return read4(skb, at, to_host, view);
+    if (first >> 4 == 6)
+        return read6(skb, at, to_host, view);
+    return NOT_A_PACKET;
+}
+
+/* Return how many packets a super-packet is, and how many bytes they have together, as the engine counts them. */
+static __always_inline __u32 packets_of(struct __sk_buff *skb, const struct view *view, __u64 *bytes)
+{
+    __u32 head = view->head + view->transport, size = skb->gso_size, count = 1;
+    if (size && view->total > head)
+        count = (view->total - head + size - 1) / size;
+    *bytes = view->total + (__u64)(count - 1) * head;
+    return count;
+}
+
+static __always_inline void note(struct counts *counts, int inwards, __u32 packets, __u64 bytes, __u64 now)
+{
+    __sync_fetch_and_add(inwards ? &counts->packets_in : &counts->packets_out, packets);
+    __sync_fetch_and_add(inwards ? &counts->bytes_in : &counts->bytes_out, bytes);
+    if (inwards)
+        counts->in_at = now;
+    else
+        counts->out_at = now;
+}
+
+/* Count a packet that has taken this path, and wake Python when it begins to be used. */
+static __always_inline void account(const struct row *row, __u32 slot, int inwards, __u32 packets, __u64 bytes,
+                                    __u64 now)
+{
+    __u32 place = row->place;
+    struct counts *counts = bpf_map_lookup_elem(&row_counts, &place);
+    if (counts)
+        note(counts, inwards, packets, bytes, now);
+    counts = bpf_map_lookup_elem(&tunnel_counts, &slot);
+    if (!counts)
+        return;
+    __u64 before = inwards ? counts->in_at : counts->out_at;
+    note(counts, inwards, packets, bytes, now);
+    if (now - before > NANOSECONDS_OF_IDLENESS) {
+        struct woken woken = {.slot = slot, .inwards = inwards};
+        bpf_ringbuf_output(&wakes, &woken, sizeof woken, 0);
+    }
+}
+
+static __always_inline struct settings *attended(__u64 now)
+{
+    __u32 only = 0;
+    struct settings *found = bpf_map_lookup_elem(&settings, &only);
+    return found && now < found->until ? found : 0;
+}
+
+static __always_inline __u16 checksum(const __u16 *words, int count)
+{
+    __u32 sum = 0;
+#pragma unroll
+    for (int i = 0; i < count; i++)
+        sum += words[i];
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return ~sum;
+}
+
+struct outer4 {
+    struct iphdr ip;
+    struct udphdr udp;
+};
+
+struct outer6 {
+    struct ipv6hdr ip;
+    struct udphdr udp;
+};
+
+/* Make room for the outer headers behind a link-layer header, which a TUN's packets get now: bpf_redirect_neigh wants one.
+ * -1: nothing has been changed. */
+static __always_inline int make_room(struct __sk_buff *skb, __u32 at, __u32 size, __u64 flags, __u16 kind)
+{
+    __be16 protocol = bpf_htons(kind);
+    if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC,
+                            BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | flags))
+        return -1;
+    return (!at && bpf_skb_change_head(skb, ETH_HLEN, 0)) ||
+           bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof protocol, 0);
+}
+
+static __always_inline int wrap4(struct __sk_buff *skb, __u32 at, const struct tunnel *tunnel, const struct view *view)
+{
+    struct outer4 outer = {};
+    outer.ip.version = 4, outer.ip.ihl = 5, outer.ip.ttl = HOP_LIMIT, outer.ip.protocol = IPPROTO_UDP;
+    outer.ip.tos = view->ecn; /* RFC 6040 §4.1, normal mode */
+    outer.ip.tot_len = bpf_htons(view->total + sizeof outer);
+    if (tunnel->flags & MAY_FRAGMENT)
+        outer.ip.id = bpf_get_prandom_u32();
+    else
+        outer.ip.frag_off = bpf_htons(DONT_FRAGMENT);
+    __builtin_memcpy(&outer.ip.saddr, tunnel->local, 4);
+    __builtin_memcpy(&outer.ip.daddr, tunnel->remote, 4);
+    outer.ip.check = checksum((__u16 *)&outer.ip, sizeof outer.ip / 2);
+    outer.udp.source = tunnel->local_port, outer.udp.dest = tunnel->remote_port;
+    outer.udp.len = bpf_htons(view->total + sizeof outer.udp);
+    int failed = make_room(skb, at, sizeof outer, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, ETH_P_IP);
+    return failed ? failed : bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof outer, 0) != 0;
+}
+
+static __always_inline int wrap6(struct __sk_buff *skb, __u32 at, const struct tunnel *tunnel, const struct view *view)
+{
+    struct outer6 outer = {};
+    outer.ip.version = 6, outer.ip.hop_limit = HOP_LIMIT, outer.ip.nexthdr = IPPROTO_UDP;
+    outer.ip.flow_lbl[0] = view->ecn << 4;
+    outer.ip.payload_len = bpf_htons(view->total + sizeof outer.udp);
+    __builtin_memcpy(&outer.ip.saddr, tunnel->local, 16);
+    __builtin_memcpy(&outer.ip.daddr, tunnel->remote, 16);
+    outer.udp.source = tunnel->local_port, outer.udp.dest = tunnel->remote_port;
+    outer.udp.len = outer.ip.payload_len;
+    int failed = make_room(skb, at, sizeof outer, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, ETH_P_IPV6);
+    return failed ? failed : bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof outer, 0) != 0;
+}
+
+/* Say why a packet of `view` cannot go into the tunnel as it is. */
+static __always_inline enum reason fits(struct __sk_buff *skb, const struct tunnel *tunnel, const struct view *view)
+{
+    __u32 outer = tunnel->family == 4 ? sizeof(struct outer4) : sizeof(struct outer6), device_mtu = 0;
+    __u32 largest = skb->gso_size ? view->head + view->transport + skb->gso_size : view->total;
+    if (largest > tunnel->inner_mtu || view->total + outer > MAX_IP)
+        return TOO_LARGE;
+    if (bpf_check_mtu(skb, tunnel->interface, &device_mtu, 0, 0) < 0)
+        return UNUSABLE;
+    return largest + outer > device_mtu ? TOO_LARGE : OK;
+}
+
+/* Say whether packets may go without UDP checksum: over IPv6 both ends have to be for it (RFC 6936 §5). A host that is
+ * sends its probes so, too, and is told by their answers; an anchor believes a host that has done so. */
+static __always_inline int may_leave(const struct tunnel *tunnel, __u32 slot, int is_anchor)
+{
+    if (!(tunnel->flags & USABLE))
+        return 0;
+    if (tunnel->family == 4)
+        return 1;
+    struct counts *counts = bpf_map_lookup_elem(&tunnel_counts, &slot);
+    return tunnel->flags & ZERO_CHECKSUM6 && counts && (!is_anchor || counts->zero_seen);
+}
+
+static __always_inline int leave(struct __sk_buff *skb, __u32 at)
+{
+    __u64 now = bpf_ktime_get_boot_ns(), bytes;
+    struct settings *ours = attended(now);
+    if (!ours)
+        return TC_ACT_UNSPEC;
+    struct view view;
+    enum reason why = look(skb, at, ours->is_anchor, &view);
+    if (why)
+        return pass(why, 0);
+    if (at + view.total != skb->len)
+        return pass(NOT_A_PACKET, 0);
+    struct row *row = bpf_map_lookup_elem(&rows, &view.key);
+    if (!row)
+        return pass(NO_ROW, 0);
+    __u32 slot = row->slot;
+    struct tunnel *tunnel = bpf_map_lookup_elem(&tunnels, &slot);
+    if (!tunnel || !may_leave(tunnel, slot, ours->is_anchor))
+        return pass(UNUSABLE, 0);
+    why = fits(skb, tunnel, &view);
+    if (why)
+        return pass(why, 0);
+    __u32 packets = packets_of(skb, &view, &bytes);
+    int failed = tunnel->family == 4 ? wrap4(skb, at, tunnel, &view) : wrap6(skb, at, tunnel, &view);
+    if (failed)
+        return failed < 0 ? pass(REFUSED_BY_KERNEL, 0) : lose(LOST, 0);
+    account(row, slot, 0, packets, bytes, now);
+    skb->mark = 0; /* of the inner packet's own route */
+    return bpf_redirect_neigh(tunnel->interface, 0, 0, 0); /* with an explicit next hop the first packet would be lost */
+}
+
+SEC("tc")
+int leave_bare(struct __sk_buff *skb)
+{
+    return leave(skb, 0);
+}
+
+/* Capture devices with a link-layer header, such as ifb. */
+SEC("tc")
+int leave_ethernet(struct __sk_buff *skb)
+{
+    return leave(skb, ETH_HLEN);
+}
+
+/* Where the inner packet is, and how the outer one came. */
+struct arrival {
+    struct source source;
+    __u32 inner;
+    __u32 bytes;
+    __u8 ecn;
+    __u8 has_checksum;
+};
+
+static __always_inline int read_outer4(struct __sk_buff *skb, __u32 at, struct arrival *arrival)
+{
+    struct outer4 outer;
+    if (bpf_skb_load_bytes(skb, at, &outer, sizeof outer) || outer.ip.ihl != 5 || outer.ip.protocol != IPPROTO_UDP)
+        return -1;
+    if (outer.ip.frag_off & bpf_htons(MORE_OR_OFFSET) ||
+        bpf_ntohs(outer.ip.tot_len) != bpf_ntohs(outer.udp.len) + sizeof outer.ip)
+        return -1;
+    arrival->source.family = 4;
+    __builtin_memcpy(arrival->source.remote, &outer.ip.saddr, 4);
+    __builtin_memcpy(arrival->source.local, &outer.ip.daddr, 4);
+    arrival->source.remote_port = outer.udp.source, arrival->source.local_port = outer.udp.dest;
+    arrival->inner = at + sizeof outer, arrival->bytes = bpf_ntohs(outer.udp.len) - sizeof outer.udp;
+    arrival->ecn = outer.ip.tos & 3, arrival->has_checksum = 1;
+    return 0;
+}
+
+static __always_inline int read_outer6(struct __sk_buff *skb, __u32 at, struct arrival *arrival)
+{
+    struct outer6 outer;
+    if (bpf_skb_load_bytes(skb, at, &outer, sizeof outer) || outer.ip.nexthdr != IPPROTO_UDP ||
+        outer.ip.payload_len != outer.udp.len)
+        return -1;
+    arrival->source.family = 6;
+    __builtin_memcpy(arrival->source.remote, &outer.ip.saddr, 16);
+    __builtin_memcpy(arrival->source.local, &outer.ip.daddr, 16);
+    arrival->source.remote_port = outer.udp.source, arrival->source.local_port = outer.udp.dest;
+    arrival->inner = at + sizeof outer, arrival->bytes = bpf_ntohs(outer.udp.len) - sizeof outer.udp;
+    arrival->ecn = outer.ip.flow_lbl[0] >> 4 & 3, arrival->has_checksum = outer.udp.check != 0;
+    return 0;
+}
+
+/* Write the ECN field of the packet at `at`: RFC 6040 §4.2, figure 4, but for what is dropped. */
+static __always_inline int mark_congestion(struct __sk_buff *skb, __u32 at, const struct view *view, __u8 ecn)
+{
+    __u8 bytes[2];
+    if (bpf_skb_load_bytes(skb, at, bytes, 2))
+        return -1;
+    if (view->version == 6) {
+        bytes[1] = (bytes[1] & 0xcf) | ecn << 4;
+        return bpf_skb_store_bytes(skb, at + 1, bytes + 1, 1, BPF_F_RECOMPUTE_CSUM);
+    }
+    __be16 from = bpf_htons(bytes[0] << 8 | bytes[1]);
+    bytes[1] = (bytes[1] & 0xfc) | ecn;
+    __be16 to = bpf_htons(bytes[0] << 8 | bytes[1]);
+    return bpf_l3_csum_replace(skb, at + 10, from, to, 2) ||
+           bpf_skb_store_bytes(skb, at + 1, bytes + 1, 1, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Take the outer headers off; -1: nothing has been changed. */
+static __always_inline int unwrap(struct __sk_buff *skb, const struct arrival *arrival, __u8 version)
+{
+    int size = arrival->source.family == 4 ? sizeof(struct outer4) : sizeof(struct outer6);
+    __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+    if (arrival->source.family != version)
+        flags |= version == 4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6;
+    if (bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, flags))
+        return -1;
+    /* What a network card has verified was the outermost checksum. */
+    bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
+    return 0;
+}
+
+static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
+{
+    struct arrival arrival = {};
+    int no;
+    if (skb->protocol == bpf_htons(ETH_P_IP))
+        no = read_outer4(skb, at, &arrival);
+    else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+        no = read_outer6(skb, at, &arrival);
+    else
+        return TC_ACT_UNSPEC;
+    __u32 *found = no ? 0 : bpf_map_lookup_elem(&sources, &arrival.source);
+    if (!found)
+        return TC_ACT_UNSPEC;
+    __u64 now = bpf_ktime_get_boot_ns(), bytes;
+    struct settings *ours = attended(now);
+    __u32 slot = *found;
+    struct tunnel *tunnel = bpf_map_lookup_elem(&tunnels, &slot);
+    if (!ours || !tunnel)
+        return TC_ACT_UNSPEC;
+    if (!arrival.has_checksum) {
+        if (!(tunnel->flags & ZERO_CHECKSUM6))
+            return TC_ACT_UNSPEC; /* the kernel drops it (RFC 8200 §8.1) */
+        struct counts *counts = bpf_map_lookup_elem(&tunnel_counts, &slot);
+        if (counts)
+            counts->zero_seen = 1;
+    }
+    struct view view;
+    enum reason why = look(skb, arrival.inner, !ours->is_anchor, &view);
+    if (why)
+        return pass(why, 1);
+    if (view.total != arrival.bytes)
+        return pass(NOT_A_PACKET, 1);
+    if (skb->gso_size && view.protocol != IPPROTO_TCP)
+        return pass(SEGMENTS, 1); /* once unwrapped, the kernel would cut it as the tunnel's (reference: pitfall 3) */
+    struct row *row = bpf_map_lookup_elem(&rows, &view.key);
+    if (!row || row->association != tunnel->association)
+        return pass(NO_ROW, 1);
+    __u32 packets = packets_of(skb, &view, &bytes);
+    __u8 version = view.version, ecn = arrival.ecn;
+    if (ecn == CE && view.ecn == NOT_ECT) {
+        account(row, slot, 1, packets, bytes, now);
+        return lose(CONGESTION, 1);
+    }
+    if (unwrap(skb, &arrival, version))
+        return pass(REFUSED_BY_KERNEL, 1);
+    account(row, slot, 1, packets, bytes, now);
+    if ((ecn == CE || ecn == ECT1) && view.ecn != NOT_ECT && view.ecn != CE && view.ecn != ecn &&
+        mark_congestion(skb, at, &view, ecn))
+        return lose(LOST, 1);
+    return bpf_redirect(ours->device, BPF_F_INGRESS);
+}
+
+SEC("tc")
+int arrive_ethernet(struct __sk_buff *skb)
+{
+    return arrive(skb, ETH_HLEN);
+}
+
+/* Interfaces without link-layer header: PPP, mobile broadband. */
+SEC("tc")
+int arrive_bare(struct __sk_buff *skb)
+{
+    return arrive(skb, 0);
+}
+
+/* bpf_check_mtu is for programs that may be used under the GPL. */
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,89 @@
+"""How the maps of the kernel path look: the counterpart of the structs in bpf/plain.bpf.c."""
+
+import struct
+from enum import IntFlag
+from typing import Final
+
+from msgspec import Struct
+
+from sojourn.model import Endpoint
+from sojourn.packet.ip import packed, text
+from sojourn.paft import FlowKey
+
+PROGRAMS: Final = ("leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet")
+MAPS: Final = ("rows", "row_counts", "tunnels", "tunnel_counts", "sources", "settings", "reasons", "wakes")
+REASONS: Final = (
+    "ok", "no-row", "unusual", "unusable", "too-large", "no-packet", "segments", "refused", "congestion", "lost",
+)  # fmt: skip
+"""enum reason, in its order: why packets went up to the engine; the last two were dropped."""
+WAKES_BYTES: Final = 1 << 16
+NANOSECONDS: Final = 1_000_000_000
+
+ROW_KEY_BYTES: Final = 40
+ROW: Final = struct.Struct("=IIQ")
+COUNTS: Final = struct.Struct("=8Q")
+SLOT: Final = struct.Struct("=I")
+TUNNEL: Final = struct.Struct("=QIHBB16s16s2s2sI")
+SOURCE: Final = struct.Struct("=16s16s2s2sI")
+SETTINGS: Final = struct.Struct("=QII")
+REASON: Final = struct.Struct("=Q")
+WOKEN: Final = struct.Struct("=II")
+
+
+class Flag(IntFlag):
+    """What is true of a tunnel."""
+
+    USABLE = 1
+    MAY_FRAGMENT = 2
+    ZERO_CHECKSUM6 = 4
+
+
+class TunnelEntry(Struct, frozen=True):
+    """One tunnel as the programs see it."""
+
+    id: int
+    """Its TunnelId: a successor learns from it which slot is which."""
+    association: int
+    interface: int
+    inner_mtu: int
+    flags: Flag
+    local: Endpoint
+    remote: Endpoint
+
+    def pack(self) -> bytes:
+        """Return the value of map `tunnels`."""
+        six = ":" in self.remote.address
+        return TUNNEL.pack(
+            self.association, self.interface, self.inner_mtu, 6 if six else 4, self.flags,
+            packed(self.local.address), packed(self.remote.address),
+            self.local.port.to_bytes(2), self.remote.port.to_bytes(2), self.id,
+        )  # fmt: skip
+
+    def source(self) -> bytes:
+        """Return the key of map `sources`: where this tunnel's packets come from, and to."""
+        six = ":" in self.remote.address
+        return SOURCE.pack(
+            packed(self.remote.address), packed(self.local.address),
+            self.remote.port.to_bytes(2), self.local.port.to_bytes(2), 6 if six else 4,
+        )  # fmt: skip
+
+
+def unpack_tunnel(value: bytes) -> TunnelEntry:
+    """Read a value of map `tunnels`."""
+    association, interface, mtu, family, flags, local, remote, local_port, remote_port, number = TUNNEL.unpack(value)
+    size = 4 if family == 4 else 16
+    return TunnelEntry(
+        number, association, interface, mtu, Flag(flags),
+        Endpoint(text(local[:size]), int.from_bytes(local_port)),
+        Endpoint(text(remote[:size]), int.from_bytes(remote_port)),
+    )  # fmt: skip
+
+
+def row_key(key: FlowKey) -> bytes:
+    """Return the key of map `rows`."""
+    return key.ljust(37, b"\0") + bytes((len(key), 0, 0))
+
+
+def flow_key_of(data: bytes) -> FlowKey:
+    """Return the flow key in a key of map `rows`."""
+    return data[: data[37]]
