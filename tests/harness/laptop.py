@@ -22,6 +22,7 @@ from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
+from sojourn.upmt.policy_push import PushReceived
 from tests.harness.anchor_side import ANCHOR_SIP, ANCHOR_TUNNELS, SOCKET_DELAY
 from tests.harness.fakenet import Wire
 from tests.harness.sip_pipe import Pipe
@@ -172,7 +173,8 @@ class Laptop:
             match command:
                 case Entry(event, network, reason):
                     self.log.append((self.world.net.now, command))
-                    self.world.transcript.say(f"{self.name}: {event} {network or '-'}: {reason}")
+                    if event != "moved":  # an effect, told when it is measured: `entries` has it
+                        self.world.transcript.say(f"{self.name}: {event} {network or '-'}: {reason}")
                 case OpenChannel():
                     self.pipes[command.channel] = Pipe(self.world, self, command)
                 case CloseChannel(channel):
@@ -191,8 +193,8 @@ class Laptop:
                         self.data_path.submit([setup])
                 case Left():
                     self.left = True
-                case ProbePortal():
-                    pass  # no portals in this world
+                case ProbePortal() | PushReceived():
+                    pass  # no portals, and nobody who takes policies, in this world
                 case SendInner() if not self.world.signal(self.name, command):
                     pass
                 case _:
