@@ -28,6 +28,6 @@ def test_a_user_has_the_last_word() -> None:
 
 
 def test_an_engine_that_is_asked_for_by_name_carries_plain_tunnels_too() -> None:
-    assert [choose({"SOJOURN_ENGINE": word}, lambda: "OpenSSL").kernel for word in ("", "kernel", "core", "python")] == [
-        True, True, False, False,
-    ]  # fmt: skip
+    words = ("", "kernel", "core", "python")
+    kernel = [choose({"SOJOURN_ENGINE": word}, lambda: "OpenSSL").kernel for word in words]
+    assert kernel == [True, True, False, False]

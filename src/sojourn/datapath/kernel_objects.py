@@ -8,6 +8,7 @@ from collections.abc import Container
 from typing import Final
 
 from sojourn.datapath.kernel_layout import MAPS, PROGRAMS
+from sojourn.errors import NotSupported
 from sojourn.linux.bpf import OBJECTS, BpfObject
 from sojourn.linux.descriptors import Descriptors
 from sojourn.upmt.commands import Role
