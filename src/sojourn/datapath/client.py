@@ -17,9 +17,9 @@ from typing import Final
 
 from sojourn.datapath import wire
 from sojourn.datapath.child import Child
+from sojourn.datapath.lending import lend
 from sojourn.datapath.link import Link
 from sojourn.datapath.log import Log
-from sojourn.datapath.low_ports import open_low_ports
 from sojourn.datapath.mirror import Mirror
 from sojourn.datapath.private_socket import may_connect, peer, remove_stale
 from sojourn.datapath.restarts import Restarts
@@ -127,15 +127,16 @@ class DataPathClient:
     def submit(self, commands: Sequence[AnyCommand]) -> None:
         """Hand over orders. While the process is being replaced the mirror keeps them for its successor."""
         now = _now()
+        commands = [self._lend(command) if isinstance(command, Setup) else command for command in commands]
         for command in commands:
             self._mirror.sent(command, now)
-            if isinstance(command, Setup):
-                self._lend_low_ports(command)
         if self._link is not None and not self._reconnected:
             self._link.send(commands)
 
-    def _lend_low_ports(self, setup: Setup) -> None:
-        self.lend(open_low_ports(setup, self._held.by_name))
+    def _lend(self, setup: Setup) -> Setup:
+        setup, opened = lend(setup, self._held.by_name)
+        self.lend(opened)
+        return setup
 
     @property
     def held(self) -> Mapping[str, int]:
