@@ -153,8 +153,8 @@ def test_of_several_moves_that_mean_a_row_the_last_has_it_as_the_table_stood_bef
 
 def test_a_flow_that_was_named_first_goes_with_the_others_that_are_meant_later() -> None:
     paft = table()
-    carry_out(paft, Move(Exactly((flow(0), flow(77))), C), Move(Everything(), B))
-    assert [row.tunnel for row in paft.of(ONE).values()] == [B] * 5
+    carry_out(paft, Move(Exactly((flow(0), flow(77))), C), Move(OnTunnel(A), B))
+    assert [row.tunnel for row in paft.of(ONE).values()] == [B, B, B, B, C], "the new one was not on it"
 
 
 def test_copies_and_labels_are_given_and_a_tunnel_of_somebody_else_is_not_copied_to() -> None:

@@ -51,7 +51,7 @@ def test_the_last_move_that_means_a_flow_has_it() -> None:
     flows.apply(MoveFlows(ME, 4, (Move(Everything(), C),)), 0.0)
     assert places(flows) == [B, A, C, A]
     flows.apply(MoveFlows(ME, 6, (Move(Exactly((flow(0),)), C), Move(OnTunnel(B), A, (B,)))), 0.0)
-    assert (flows.flows[flow(0)].tunnel, flows.flows[flow(0)].copies) == (C, ())
+    assert (flows.flows[flow(0)].tunnel, flows.flows[flow(0)].copies) == (A, (B,)), "it was on that before"
     flows.apply(MoveFlows(ME, 7, (Move(Matching(parse("--sport 1002")), None, block=True),)), 0.0)
     assert flows.flows[flow(2)].blocked
 

@@ -91,8 +91,8 @@ class Mover:
         self._add = add
         self._counts: list[Counter[MoveResult]] = [Counter() for _ in order.moves]
         self._results: list[list[MoveResult]] = [[] for _ in order.moves]
-        self._named: dict[FlowKey, int] = {}
-        """The flows that were named, and by which move."""
+        self._named: dict[FlowKey, tuple[int, int]] = {}
+        """The flows that were named, by which move, and which of the moves that name none meant them before that."""
         self._good = [_is_known(move, tunnels) for move in order.moves]
         self._flows = (
             (place, flow)
@@ -100,12 +100,13 @@ class Mover:
             if isinstance(move.select, Exactly)
             for flow in move.select.flows
         )
-        self._tests: list[tuple[int, Move, RowTest]] = []
+        self._tests: list[tuple[int, RowTest]] = []
+        """Of the moves that name no flows, the last one of the order first."""
         for place, move in enumerate(order.moves):
             if isinstance(move.select, Exactly):
                 continue
             if self._good[place]:
-                self._tests.insert(0, (place, move, _test(move.select)))
+                self._tests.insert(0, (place, _test(move.select)))
             else:
                 self._counts[place][MoveResult.UNKNOWN] += 1
         self._rows: Iterator[tuple[FlowKey, Row]] | None = None if self._tests else iter(())
@@ -136,15 +137,21 @@ class Mover:
 
     def _row(self, item: tuple[FlowKey, Row], now: float, moved: list[tuple[FlowKey, Row]]) -> None:
         key, row = item
-        for place, move, test in self._tests:  # the last one of the order first
+        named = self._named.get(key)
+        place = self._meant(key, row) if named is None else named[1]
+        if place < (0 if named is None else named[0]):
+            return
+        result = self._move(row, self.order.moves[place], now)
+        self._counts[place][result] += 1
+        if result is MoveResult.MOVED:
+            moved.append(item)
+
+    def _meant(self, key: FlowKey, row: Row) -> int:
+        """Return the place of the last move that means a row without naming it, -1 where none does."""
+        for place, test in self._tests:
             if test(key, row):
-                if place < self._named.get(key, -1):
-                    return
-                result = self._move(row, move, now)
-                self._counts[place][result] += 1
-                if result is MoveResult.MOVED:
-                    moved.append(item)
-                return
+                return place
+        return -1
 
     def _one(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> None:
         result = self._exactly(place, flow, now, moved) if self._good[place] else MoveResult.UNKNOWN
@@ -162,11 +169,12 @@ class Mover:
             if row is None:
                 return MoveResult.UNKNOWN
             row.move = self.order.number
-            self._named[key] = place
+            self._named[key] = place, -1
             return MoveResult.MOVED
         if row.association != self.order.association:
             return MoveResult.UNKNOWN
-        self._named[key] = place
+        before = self._named.get(key)
+        self._named[key] = place, self._meant(key, row) if before is None else before[1]
         result = self._move(row, move, now)
         if result is MoveResult.MOVED:
             moved.append((key, row))

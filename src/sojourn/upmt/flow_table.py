@@ -87,6 +87,7 @@ class FlowTable:
     def apply(self, order: MoveFlows, now: float) -> None:
         """Take in an order that is carried out; flows that it names and nobody knew are known now."""
         named: dict[Flow, int] = {}
+        meant = list(self._governed(order.moves))
         for number, move in enumerate(order.moves):
             if isinstance(move.select, Exactly):
                 for flow in move.select.flows:
@@ -95,7 +96,7 @@ class FlowTable:
                         place = self.put(flow, FlowPlace(move.tunnel, order.number, now))
                     if _move(place, move, order.number):
                         named[flow] = number
-        for number, move, flow, place in list(self._governed(order.moves)):
+        for number, move, flow, place in meant:
             if number > named.get(flow, -1):
                 _move(place, move, order.number)
 
