@@ -1,6 +1,7 @@
 """Execution and decision as one machine: facts are decided on, carried out and logged in one turn."""
 
 import pytest
+from msgspec.structs import replace
 
 from sojourn.control.decide import GRACE, Decide, Preferences
 from sojourn.control.host_control import ControlCommand, Entry, HostControl
@@ -9,11 +10,21 @@ from sojourn.control.questions import AnswerGiven
 from sojourn.model import TunnelId
 from sojourn.packet import ip
 from sojourn.policy.match import parse
-from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require
+from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require, Subject
 from sojourn.sip import message
 from sojourn.upmt import events, signals
 from sojourn.upmt.association import ChannelClosed
-from sojourn.upmt.commands import CloseTunnel, Everything, Exactly, Matching, Move, MoveFlows, OpenTunnel, SendInner
+from sojourn.upmt.commands import (
+    CloseTunnel,
+    Everything,
+    Exactly,
+    Labelled,
+    Matching,
+    Move,
+    MoveFlows,
+    OpenTunnel,
+    SendInner,
+)
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted
 from sojourn.upmt.mobile_host import ME, REOPEN_AFTER
@@ -174,3 +185,21 @@ def test_an_answer_moves_the_flows_that_waited_for_it() -> None:
     assert control.machine.decide.active is None
     control.tell(AnswerGiven(question.id, "phone"), 32.0)
     assert control.machine.decide.active == "phone"
+
+
+def test_a_name_that_became_known_moves_the_flows_to_it_and_no_others() -> None:
+    control = on_both()
+    decide = control.machine.decide
+    decide.flows.seen(FLOW, "wifi")
+    other = replace(FLOW, remote=replace(FLOW.remote, address="203.0.113.99"))
+    decide.flows.seen(other, "wifi")
+    named = Policy("org", Subject(names=("*.example.org",)), ("cellular",))
+    rest = Policy(DEFAULT, networks=("wifi", "*"))
+    control.tell(PoliciesChanged((named, rest)), 31.0)
+    known = replace(named, subject=Subject(names=named.subject.names, destinations=(f"{FLOW.remote.address}/32",)))
+    commands = control.tell(PoliciesChanged((known, rest), names_only=True), 32.0)
+    (order,) = [command for command in commands if isinstance(command, MoveFlows)]
+    assert order.moves == (Move(Labelled("org"), control.host.tunnel(1)),)
+    assert decide.flows.count("org") == 1
+    assert control.tell(PoliciesChanged((known, rest), names_only=True), 33.0) == []
+    assert decide.flows.remotes() == {FLOW.remote.address, "203.0.113.99"}

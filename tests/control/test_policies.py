@@ -1,6 +1,6 @@
 """Which policies hold: the owner's first, then what is accepted of a push, and a bad file changes nothing."""
 
-from sojourn.control.policies import PolicyBook
+from sojourn.control.policies import MAX_NAMED, PolicyBook, with_addresses
 from sojourn.policy.rules import DEFAULT, Policy
 from sojourn.upmt.policy_push import PolicyPush, make_push
 
@@ -129,3 +129,14 @@ def test_a_file_with_policies_alone_can_be_examined_but_not_loaded() -> None:
 def test_an_order_that_is_tested_counts_for_what_no_policy_covers() -> None:
     made = book()
     assert made.with_own(made.examine('order = ["wifi"]\n', partial=True))[-1].networks == ("wifi", "*")
+
+
+def test_names_of_destinations_become_addresses_for_whoever_knows_no_names() -> None:
+    made = book('[[policy]]\nname = "org"\ndestination = ["*.example.org", "10.0.0.0/8"]\n[[policy]]\nport = 1\n')
+    names = {"192.0.2.7": ("a.net", "www.example.org"), "2001:db8::1": ("x.example.org",), "192.0.2.8": ("b.net",)}
+    org, port, default = with_addresses(made.policies, names)
+    assert org.subject.destinations == ("10.0.0.0/8", "192.0.2.7/32", "2001:db8::1/128")
+    assert org.subject.names == ("*.example.org",)
+    assert (port, default) == made.policies[1:]
+    many = {f"10.1.{count >> 8}.{count & 255}": ("a.example.org",) for count in range(MAX_NAMED + 50)}
+    assert len(with_addresses(made.policies, many)[0].subject.destinations) == MAX_NAMED + 1

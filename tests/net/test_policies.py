@@ -73,8 +73,10 @@ class Bench:
         self.host_toml = self.daemons.host_folder / "host.toml"
         self.head = self.host_toml.read_text()
         self.write(host)
-        if anchor:
+        if anchor.startswith("\n"):
             self.daemons.append(topology.ANCHOR, anchor)
+        elif anchor:
+            self.daemons.configure(topology.ANCHOR, resolver=anchor)
         self.daemons.start()
         lab.start(topology.CORRESPONDENT, "serve", ["python3", "-c", SERVE]).wait_for("ready", 10)
         self.talk(7001)
@@ -180,6 +182,45 @@ def test_flows_are_held_and_say_why_and_a_question_is_asked_and_answered(bench: 
     assert here.daemons.call("forget_answers")["forgotten"] == 1
     here.until("asked again", lambda: bool(here.daemons.call("questions")))
     assert not (here.daemons.host_folder / "host.answers").exists()
+
+
+RESOLVE = """
+import socket, sys
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("{address}", 53))
+print("ready", flush=True)
+while True:
+    query, source = server.recvfrom(512)
+    data = socket.inet_aton("{address}")
+    answer = b"\\xc0\\x0c\\0\\x01\\0\\x01\\0\\0\\0\\x3c\\0\\x04" + data
+    server.sendto(query[:2] + b"\\x81\\x80" + query[4:6] + b"\\0\\x01\\0\\0\\0\\0" + query[12:] + answer, source)
+"""
+LOOK_UP = """
+import socket
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(5)
+question = b"\\x03www\\x07example\\x03org\\0\\0\\x01\\0\\x01"
+asking.sendto(b"\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0" + question, ("{address}", 53))
+assert asking.recv(512)
+"""
+
+
+def test_a_policy_by_name_takes_the_flows_to_an_address_once_its_name_was_looked_up(
+    make_lab: MakeLab, prefix: str
+) -> None:
+    lab = make_lab(Topology(prefix=prefix))
+    address = lab.topology.correspondent.address
+    rules = '[[policy]]\nname = "org"\ndestination = "*.example.org"\nnetworks = ["cellular"]\n'
+    here = Bench(lab, rules, f'"{address}"')
+    lab.start(topology.CORRESPONDENT, "resolve", ["python3", "-c", RESOLVE.format(address=address)]).wait_for(
+        "ready", 10
+    )
+    here.until("both on Wi-Fi", lambda: here.places() == {"7001": "wifi", "7002": "wifi"})
+    lab.run(topology.MOBILE_HOST, "python3", "-c", LOOK_UP.format(address=address))
+    here.until("both on cellular", lambda: here.places() == {"7001": "cellular", "7002": "cellular"})
+    told = here.explain("org")
+    assert told["network"] == "cellular"
+    assert "*.example.org" in told["covers"]
 
 
 PUSHED = """

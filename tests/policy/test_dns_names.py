@@ -119,6 +119,7 @@ def test_an_address_has_all_its_names_until_they_are_too_old() -> None:
     assert not names.expire(1.0 + KEEP_LEAST - 0.1)
     assert names.expire(1.0 + KEEP_LEAST)
     assert names.get("192.0.2.7") == ("b.org",)
+    assert not names.expire(6000.0, {"192.0.2.7"})
     assert names.expire(6000.0)
     assert len(names) == 0
 

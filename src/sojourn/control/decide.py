@@ -115,6 +115,13 @@ class Decide(Board):
         self._relabel()
         return self._settle(now, self._all(why) if self.rules != before else [])
 
+    def refine_policies(self, policies: Sequence[Policy], now: float) -> list[Handover]:
+        """Take in that rules cover other destinations (names of addresses became known): only what they gain moves."""
+        why = "the name of its destination became known"
+        self._set_policies(policies, why)
+        gained = self._relabel()
+        return self._settle(now, [change for change in self._all(why) if change.lane in gained])
+
     # -- facts
 
     def _opened(self, network: Network, now: float) -> None:

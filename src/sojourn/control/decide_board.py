@@ -162,8 +162,8 @@ class Board:
             lane = self.lanes[policy.label] = before.get(policy.label) or Lane(policy, why)
             lane.policy = policy
 
-    def _relabel(self) -> None:
-        self.flows.relabel(compile_rules([row.rule for row in self.rules]))
+    def _relabel(self) -> set[str]:
+        return self.flows.relabel(compile_rules([row.rule for row in self.rules]))
 
     def _home(self, lane: Lane) -> Lane | None:
         """Return the lane that an application's order follows while its network does not work."""

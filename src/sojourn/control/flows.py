@@ -64,12 +64,17 @@ class FlowBook:
         """Return how many flows a rule covers."""
         return self._labels[label]
 
-    def relabel(self, label_of: Callable[[Flow, Origin | None], str]) -> None:
-        """Look at each flow again: the rules have changed."""
+    def relabel(self, label_of: Callable[[Flow, Origin | None], str]) -> set[str]:
+        """Look at each flow again: the rules have changed. Return the labels that have got flows by that."""
         self._labels.clear()
+        gained = set()
         for flow, known in self._flows.items():
-            known.label = label_of(flow, known.origin)
-            self._labels[known.label] += 1
+            label = label_of(flow, known.origin)
+            if label != known.label:
+                gained.add(label)
+                known.label = label
+            self._labels[label] += 1
+        return gained
 
     def made_by(self, application: str, names: Callable[[Origin], Iterable[str]]) -> list[KnownFlow]:
         """Return the flows of programs that people call so (a glob pattern); `names` tells what one is called."""
@@ -85,6 +90,10 @@ class FlowBook:
             if mine:
                 found.append(flow)
         return found
+
+    def remotes(self) -> set[str]:
+        """Return the addresses that flows lead to."""
+        return {flow.remote.address for flow in self._flows}
 
     # -- where they are
 

@@ -81,7 +81,8 @@ class HostControl:
         if isinstance(event, HandoverWanted | AnswerGiven):
             return self._hand_over(self.decide.handle(event, now), now)
         if isinstance(event, PoliciesChanged):
-            return self._hand_over(self.decide.replace_policies(event.policies, now), now)
+            change = self.decide.refine_policies if event.names_only else self.decide.replace_policies
+            return self._hand_over(change(event.policies, now), now)
         if isinstance(event, NetworkUnderstood):
             return self._understood(event, now)
         if isinstance(event, _OF_PORTALS):

@@ -7,6 +7,7 @@ nothing: what was read before stays, and the mistakes are kept for `sojourn poli
 import contextlib
 import tomllib
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
@@ -22,6 +23,8 @@ from sojourn.upmt.policy_push import PolicyPush
 
 COSTS: Final = ("free", "metered")
 FROM_ANCHOR: Final = "anchor"
+MAX_NAMED: Final = 256
+"""Addresses that one policy's names stand for at a time, the newest."""
 
 
 class PoliciesChanged(Struct, frozen=True, tag=True):
@@ -29,6 +32,8 @@ class PoliciesChanged(Struct, frozen=True, tag=True):
 
     policies: tuple[Policy, ...]
     reason: str = "policies changed"
+    names_only: bool = False
+    """They are what they were, but for addresses whose names became known."""
 
 
 class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,6 +166,25 @@ class PolicyBook:
         reading = read(self.push.policies, context)
         self._pushed = tuple(policy for policy in reading.policies if policy.label != DEFAULT)
         self.push_errors = reading.errors
+
+
+def with_addresses(policies: tuple[Policy, ...], names: Mapping[str, tuple[str, ...]]) -> tuple[Policy, ...]:
+    """Return the policies with the addresses that have their destinations' names now, for whoever knows no names."""
+    return tuple(_with_addresses(policy, names) for policy in policies)
+
+
+def _with_addresses(policy: Policy, names: Mapping[str, tuple[str, ...]]) -> Policy:
+    subject = policy.subject
+    found = [
+        address
+        for address, called in names.items()
+        if any(fnmatchcase(name, wanted) for wanted in subject.names for name in called)
+    ]
+    if not found:
+        return policy
+    networks = sorted(f"{address}/{128 if ':' in address else 32}" for address in found[-MAX_NAMED:])
+    destinations = tuple(dict.fromkeys([*subject.destinations, *networks]))
+    return replace(policy, subject=replace(subject, destinations=destinations))
 
 
 def _problem(file: str, error: ConfigError | UnicodeDecodeError) -> Problem:

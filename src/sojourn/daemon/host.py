@@ -119,7 +119,9 @@ class HostDaemon:
             if await self.ending.unless_told(self._start_data_path()):
                 sys.stderr.write("sojourn host: ready\n")
                 self.networks.start()
-                self.policies.start(self._tasks, self.config, self.networks.book, self._policies_fed, self._note)
+                self.policies.start(
+                    self._tasks, self.config, self.networks.book, self.control, self._policies_fed, self._note
+                )
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
                 await self.ending.wait()

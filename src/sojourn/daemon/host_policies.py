@@ -15,13 +15,15 @@ import msgspec
 import structlog
 
 from sojourn.control.config import HostConfig
-from sojourn.control.host_control import ControlEvent, Entry
+from sojourn.control.host_control import ControlEvent, Entry, HostControl
 from sojourn.control.network_facts import NetworkBook
-from sojourn.control.policies import PoliciesChanged, PolicyBook
+from sojourn.control.policies import PoliciesChanged, PolicyBook, with_addresses
 from sojourn.control.questions import KeptAnswer, QuestionNews, Questions, Remember
 from sojourn.daemon.driver import Tasks
+from sojourn.daemon.host_names import HostNames
 from sojourn.errors import ConfigError
 from sojourn.linux.users import user_id
+from sojourn.policy.rules import Policy
 from sojourn.policy.spans import LocalTime
 from sojourn.store import config_dir
 from sojourn.store.config_dir import ConfigDir
@@ -51,6 +53,7 @@ class HostPolicies:
         self.questions = Questions(self._read_answers())
         self._config: HostConfig | None = None
         self._networks: NetworkBook | None = None
+        self._names: HostNames | None = None
         self._feed: Callable[[ControlEvent], None] = lambda _event: None
         self._note: Callable[[Entry], None] = lambda _entry: None
 
@@ -59,11 +62,14 @@ class HostPolicies:
         tasks: Tasks,
         config: HostConfig,
         networks: NetworkBook,
+        control: HostControl,
         feed: Callable[[ControlEvent], None],
         note: Callable[[Entry], None],
     ) -> None:
-        """Watch host.toml, take SIGHUP, tell the roaming log of questions."""
+        """Watch host.toml, take SIGHUP, tell the roaming log of questions, learn names of destinations."""
         self._config, self._networks, self._feed, self._note = config, networks, feed, note
+        self._names = HostNames(config.device, control, self._named)
+        tasks.start(self._names.run(lambda: self.book.policies), "DNS answers")
         self.questions.listen(self._news)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload)
         tasks.start(self._watch(), "host.toml")
@@ -103,7 +109,7 @@ class HostPolicies:
 
     def again(self) -> None:
         """Have everything decided again."""
-        self._feed(PoliciesChanged(self.book.policies, "answers were forgotten"))
+        self._feed(PoliciesChanged(self._effective(), "answers were forgotten"))
 
     def write_answers(self) -> None:
         """Write down the answers that hold for ever, or remove the file when there are none."""
@@ -118,7 +124,13 @@ class HostPolicies:
             self._networks.pushed = self.book.costs
         count = len(self.book.policies) - 1
         self._say("policies", f"{reason}: {count} {'policy' if count == 1 else 'policies'} and the general order")
-        self._feed(PoliciesChanged(self.book.policies, reason))
+        self._feed(PoliciesChanged(self._effective(), reason))
+
+    def _named(self) -> None:
+        self._feed(PoliciesChanged(self._effective(), "names of destinations", names_only=True))
+
+    def _effective(self) -> tuple[Policy, ...]:
+        return self.book.policies if self._names is None else with_addresses(self.book.policies, self._names.known)
 
     def _warn_of_rest(self) -> None:
         candidate = self.book.config

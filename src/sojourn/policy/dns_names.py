@@ -8,7 +8,7 @@ pointer must lead backwards (§4.1.4: "a prior occurrence"), so that no message 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -144,10 +144,12 @@ class DnsNames(Mapping[str, tuple[str, ...]]):
             self._known.popitem(last=False)
         return news
 
-    def expire(self, now: float) -> bool:
-        """Forget what is too old; say whether there was anything."""
+    def expire(self, now: float, in_use: Collection[str] = ()) -> bool:
+        """Forget what is too old, but for addresses `in_use`; say whether there was anything."""
         before = sum(map(len, self._known.values()))
         for address, names in list(self._known.items()):
+            if address in in_use:
+                continue
             left = {name: until for name, until in names.items() if until > now}
             if left:
                 self._known[address] = left
