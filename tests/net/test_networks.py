@@ -156,7 +156,12 @@ def test_what_a_network_carried_is_counted_over_crashes_and_restarts_until_the_c
     daemons.append(topology.MOBILE_HOST, '[network.cellular]\ncap = "250kB"\ncap_day = 28\n')
     daemons.start()
     assert daemons.host is not None
-    until("cellular", lambda: bool(row(daemons, "cellular")["default"]))
+
+    def on_cellular() -> None:
+        daemons.wait_until_associated()
+        until("flows on cellular", lambda: bool(row(daemons, "cellular")["default"]), 30.0)
+
+    on_cellular()
     first = row(daemons, "cellular")
     assert (first["cap_bytes"], first["over_cap"]) == (250_000, False)
     began_kernel, began = counted(lab, "cellular"), used(daemons)
@@ -171,12 +176,12 @@ def test_what_a_network_carried_is_counted_over_crashes_and_restarts_until_the_c
     compare("fifty pings")
     daemons.host.kill()
     daemons.start_host()
-    daemons.wait_until_associated()
+    on_cellular()
     lab.run(topology.MOBILE_HOST, *PINGS)
     compare("control was killed")
     daemons.kill_data_path(topology.MOBILE_HOST)
-    daemons.wait_until_associated()
     time.sleep(1.0)
+    on_cellular()
     lab.run(topology.MOBILE_HOST, *PINGS)
     compare("the data path was killed")
     before = used(daemons)
