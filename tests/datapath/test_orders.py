@@ -29,6 +29,22 @@ A, B = TunnelId(0x10), TunnelId(0x11)
 HOST = AssociationId(1)
 
 
+def test_a_successor_does_not_take_an_older_order_for_everything_that_comes_late() -> None:
+    pair, _ = pair_at_work()
+    anchor = pair.anchor.forwarder
+    anchor.handle(MoveFlows(HOST, 6, (Move(Everything(), B),)), pair.now)
+    assert SetDefault(HOST, B, 6) in anchor.state(pair.now).defaults
+    successor, _ = pair_at_work()
+    again = successor.anchor.forwarder
+    for default in anchor.state(pair.now).defaults:
+        again.handle(default, successor.now)
+    again.handle(MoveFlows(HOST, 5, (Move(Everything(), A),)), successor.now)
+    assert again.state(successor.now).defaults == (SetDefault(HOST, B, 6),)
+    again.handle(MoveFlows(HOST, 6, (Move(Everything(), B),)), successor.now)
+    again.handle(MoveFlows(HOST, 7, (Move(Everything(), A),)), successor.now)
+    assert again.state(successor.now).defaults == (SetDefault(HOST, A, 7),)
+
+
 def pair_at_work() -> tuple[Pair, Voice]:
     pair = Pair(Wire("wifi"), Wire("cellular", address="10.64.0.7", public="198.51.100.99"))
     pair.open()

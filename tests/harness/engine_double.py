@@ -109,7 +109,8 @@ class EngineDouble:
             case commands.CloseTunnel():
                 self._close(order.tunnel)
             case commands.SetDefault() if order.association in books.associations:
-                books.defaults[order.association] = order
+                number = max(order.number, self._default_move(order.association))
+                books.defaults[order.association] = structs.replace(order, number=number)
             case commands.MoveFlows():
                 self._move(order)
             case commands.SetRules() if order.association in books.associations:
@@ -180,12 +181,18 @@ class EngineDouble:
         self.paft.place(made, row.tunnel, made.created, row.copies, row.blocked)
         self.paft.add(key_of(row.flow), made)
 
+    def _default_move(self, association: AssociationId) -> int:
+        known = self.books.defaults.get(association)
+        return known.number if known is not None else 0
+
     def _move(self, order: commands.MoveFlows) -> None:
         if order.association not in self.books.associations:
             return
         for move in order.moves:
-            if isinstance(move.select, commands.Everything):
-                self.books.defaults[order.association] = commands.SetDefault(order.association, move.tunnel)
+            newest = order.number >= self._default_move(order.association)
+            if isinstance(move.select, commands.Everything) and newest:
+                default = commands.SetDefault(order.association, move.tunnel, order.number)
+                self.books.defaults[order.association] = default
 
         def add(flow: Flow, move: commands.Move) -> Row:
             self._add(blank(order.association, flow, move.tunnel))

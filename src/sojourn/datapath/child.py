@@ -33,6 +33,7 @@ class Child:
         self.pid = pid
         self.status = "exit status unknown"
         self._control = control
+        self._ours = control is not None
         self._pidfd = os.pidfd_open(pid)
         self._loop = asyncio.get_running_loop()
         self.on_exit = on_exit
@@ -106,7 +107,7 @@ class Child:
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)
-        with contextlib.suppress(ChildProcessError):
+        if self._ours:
             _, status = os.waitpid(self.pid, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status)
             self.status = f"exit status {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -59,8 +59,14 @@ class MirrorAssociation:
         self.added = added
         self.secrets: list[InstallSecret] = []
         self.default: SetDefault | None = None
+        """With the number of the order that it comes from."""
         self.rules: SetRules | None = None
         self.table = FlowTable(most)
+
+    @property
+    def default_move(self) -> int:
+        """Return the number of the last order for everything."""
+        return self.default.number if self.default is not None else 0
 
 
 class Mirror:
@@ -156,7 +162,7 @@ class Mirror:
     def _set_default(self, command: SetDefault) -> None:
         known = self.associations.get(command.association)
         if known is not None:
-            known.default = command
+            known.default = structs.replace(command, number=max(command.number, known.default_move))
 
     def _restore(self, command: Restore, now: float) -> None:
         self.outer.update(command.outer)
@@ -167,8 +173,8 @@ class Mirror:
     def _move_flows(self, command: MoveFlows, now: float) -> None:
         known = self.associations[command.association]
         for move in command.moves:
-            if isinstance(move.select, Everything):
-                known.default = SetDefault(command.association, move.tunnel)
+            if isinstance(move.select, Everything) and command.number >= known.default_move:
+                known.default = SetDefault(command.association, move.tunnel, command.number)
         known.table.apply(command, now)
 
     # What the data path reported.

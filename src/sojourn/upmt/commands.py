@@ -51,12 +51,7 @@ class Setup(Command, frozen=True):
     epoch_file: str = ""
     """Where used epochs are stored before their first use."""
     plain: bool = False
-    """There may be plain tunnels. Anchor: signals from addresses without a tunnel go up as `StrangerReceived`."""
-    without_kernel: str = ""
-    """Why plain tunnels are not to be the kernel's (datapath/kernel_engine.py); empty: they are, if that can be."""
-    zero_checksum6: bool = False
-    """Plain tunnels over IPv6 go without UDP checksum (RFC 6936), which the peer must allow, too. Only so can they
-    be the kernel's."""
+    """Anchor: plain tunnels may be set up; signals from addresses without a tunnel go up as `StrangerReceived`."""
 
 
 class AddAssociation(Command, frozen=True):
@@ -113,6 +108,8 @@ class SetDefault(Command, frozen=True):
 
     association: AssociationId
     tunnel: TunnelId | None
+    number: int = 0
+    """The order for everything that it comes from, where a successor is told: older ones must not change it."""
 
 
 class OnTunnel(Struct, frozen=True, tag=True):
