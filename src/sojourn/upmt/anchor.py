@@ -37,7 +37,8 @@ from sojourn.upmt.anchor_events import Trust as Trust
 from sojourn.upmt.anchor_signals import AnchorSignals, Answer, Sender
 from sojourn.upmt.candidates import Candidates, stored
 from sojourn.upmt.commands import AddAssociation, CloseTunnel, InstallSecret, OpenTunnel, RemoveAssociation
-from sojourn.upmt.leases import Leases, overdue
+from sojourn.upmt.lease_ends import Subscribers
+from sojourn.upmt.leases import Leases
 from sojourn.upmt.move_numbers import MoveNumbers, adopted, noted
 from sojourn.upmt.plain_anchor import REMEDY, Asked, PlainAnchor, Way, is_plain, proved
 from sojourn.upmt.records import Subscriber
@@ -64,7 +65,7 @@ class Anchor:
         plain: bool = False,
     ) -> None:
         """`unix_offset`: what to add to `now` to get Unix time; `plain`: hosts may have plain tunnels."""
-        self.subscribers = dict(subscribers)
+        self.subscribers = Subscribers(subscribers)
         self.refused: Counter[str] = Counter()
         self.server = SipServer()
         self.outer: dict[TunnelId, Endpoint] = {}
@@ -131,16 +132,16 @@ class Anchor:
 
     def deadline(self) -> float | None:
         """Return when a signal runs out of patience, or the next lease out of time."""
-        ends = [s.lease_until + LINGER - self._unix for s in self.subscribers.values() if s.lease_until is not None]
-        times = [*ends, *([at] if (at := self._signals.deadline()) is not None else [])]
-        return min(times, default=None)
+        end = self.subscribers.next_end()
+        times = (None if end is None else end + LINGER - self._unix, self._signals.deadline())
+        return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> list[AnchorCommand]:
         """Answer late signals, end leases."""
         commands: list[AnchorCommand] = []
         for answer in self._signals.tick(now):
             commands += self._answer(answer)
-        for subscriber in overdue(self.subscribers.values(), now + self._unix - LINGER):
+        for subscriber in self.subscribers.ended(now + self._unix - LINGER):
             commands += self._end(subscriber)
         return commands
 
@@ -220,7 +221,7 @@ class Anchor:
         try:
             return [], *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)
         except PoolExhausted:
-            over = overdue(self.subscribers.values(), unix)
+            over = self.subscribers.ended(unix)
             if not over:
                 raise
             return self._end(over[0]), *self._leases.grant(subscriber, decision.wanted, decision.expires, unix, aead)

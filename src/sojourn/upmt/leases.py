@@ -101,11 +101,5 @@ class Leases:
         return tuple(drawn)
 
 
-def overdue(subscribers: Iterable[Subscriber], unix: float) -> list[Subscriber]:
-    """Return those whose lease had ended by a Unix time, the one that ended longest ago first."""
-    ended = [one for one in subscribers if one.lease_until is not None and one.lease_until <= unix]
-    return sorted(ended, key=lambda one: one.lease_until or 0.0)
-
-
 def _spent(subscriber: Subscriber) -> tuple[Secret, ...]:
     return tuple(replace(secret, key=b"") for secret in subscriber.secrets[-1:])
