@@ -12,6 +12,7 @@ from typing import Final
 from msgspec import structs
 
 from sojourn.datapath.epochs import EpochStore
+from sojourn.datapath.gaps import Gaps
 from sojourn.datapath.guard import Guard
 from sojourn.datapath.moves import Mover
 from sojourn.datapath.registry import Association, Io, Registry
@@ -43,7 +44,7 @@ from sojourn.upmt.commands import (
     Setup,
     Snapshot,
 )
-from sojourn.upmt.events import AnyEvent, Counters, FlowsMoved, State, TunnelTested
+from sojourn.upmt.events import AnyEvent, Counters, FlowsMoved, GapMeasured, State, TunnelTested
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_alive import Life
 
@@ -58,6 +59,7 @@ class Orders(Registry):
         super().__init__(io, emit, epochs)
         self._work: OrderedDict[AssociationId, deque[Iterator[None]]] = OrderedDict()
         """What is not done yet, by host; each step of an iterator is a slice."""
+        self._gaps = Gaps(self.tunnels)
 
     def handle(self, command: AnyCommand, now: float) -> None:
         """Carry out one order."""
@@ -243,8 +245,11 @@ class Orders(Registry):
             return self.new_row(key, association, move.tunnel, now, move.copies, move.label or "")
 
         mover, done = Mover(self.paft, command, association.tunnels, add), False
+        effects: list[GapMeasured] = []
         while not done:
             moved, done = mover.step(now, SLICE if self.is_anchor else None)
+            if not self.is_anchor:
+                effects += self._gaps.begin(command.number, (row for _, row in moved), now)
             for key, row in moved:
                 if row.kept is not None:
                     self.resend(key, row, now)
@@ -252,6 +257,8 @@ class Orders(Registry):
                 yield
         self.send_waiting(association, now)
         self.emit(mover.answer())
+        for effect in effects:
+            self.emit(effect)
 
     def _queue(self, association: AssociationId, work: Iterator[None]) -> None:
         """Do the first slice at once, if nothing of the same host comes before it."""
@@ -277,11 +284,16 @@ class Orders(Registry):
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next: at once while there is work left."""
-        return 0.0 if self._work else super().deadline()
+        if self._work:
+            return 0.0
+        due, look = super().deadline(), self._gaps.deadline()
+        return look if due is None else min(due, look)
 
     def tick(self, now: float) -> None:
         """Do what is due, and one slice of the work that is left."""
         super().tick(now)
+        for effect in self._gaps.tick(now):
+            self.emit(effect)
         if self._work:
             self._slice(next(iter(self._work)))
 

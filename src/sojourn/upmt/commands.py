@@ -51,7 +51,12 @@ class Setup(Command, frozen=True):
     epoch_file: str = ""
     """Where used epochs are stored before their first use."""
     plain: bool = False
-    """Anchor: plain tunnels may be set up; signals from addresses without a tunnel go up as `StrangerReceived`."""
+    """There may be plain tunnels. Anchor: signals from addresses without a tunnel go up as `StrangerReceived`."""
+    without_kernel: str = ""
+    """Why plain tunnels are not to be the kernel's (datapath/kernel_engine.py); empty: they are, if that can be."""
+    zero_checksum6: bool = False
+    """Plain tunnels over IPv6 go without UDP checksum (RFC 6936), which the peer must allow, too. Only so can they
+    be the kernel's."""
 
 
 class AddAssociation(Command, frozen=True):
