@@ -65,7 +65,11 @@ def test_flows_that_are_held_say_what_would_have_to_change() -> None:
 
 def test_a_policy_that_asks_names_the_command() -> None:
     asking = Policy("x", Subject(applications=("x",)), ("ethernet",), otherwise=Otherwise.ASK, ask_timeout=600.0)
-    told = explain(decided(asking), "x", 60.0)
+    decide = decided(asking)
+    assert explain(decide, "x", 60.0).state == "held"
+    decide.flows.seen(VOICE, None, "x")
+    decide.tick(61.0)
+    told = explain(decide, "x", 62.0)
     assert told.state == "asked"
     assert told.to_move[-1] == "an answer to the question: `sojourn ask`"
 

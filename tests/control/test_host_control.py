@@ -181,6 +181,8 @@ def test_an_answer_moves_the_flows_that_waited_for_it() -> None:
     control = on_both()
     asking = Policy(DEFAULT, require=Require(cost=("nothing",)), otherwise=Otherwise.ASK)
     control.tell(PoliciesChanged((asking,)), 31.0)
+    assert control.machine.decide.questions.open == []
+    control.tell(events.FlowSeen(ME, FLOW, None), 31.5)
     (question,) = control.machine.decide.questions.open
     assert control.machine.decide.active is None
     control.tell(AnswerGiven(question.id, "phone"), 32.0)

@@ -50,6 +50,15 @@ def test_a_policy_that_asks_waits_for_the_answer_and_asks_once() -> None:
     assert desk.told() == [("asked", "backup", None)]
 
 
+def test_nobody_is_asked_about_what_does_not_run() -> None:
+    desk = Desk()
+    assert desk.questions.choice_for(BACKUP, ["wwan0"], 100.0, concerned=False) == "hold"
+    assert desk.questions.open == []
+    desk.questions.choice_for(BACKUP, ["wwan0"], 101.0)
+    desk.questions.answer(AnswerGiven(1, "wwan0"))
+    assert desk.questions.choice_for(BACKUP, ["wwan0"], 102.0, concerned=False) == "wwan0"
+
+
 def test_an_answer_holds_until_the_situation_ends() -> None:
     desk = Desk()
     desk.questions.choice_for(BACKUP, ["wwan0"], 100.0)

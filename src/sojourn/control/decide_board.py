@@ -20,7 +20,7 @@ from sojourn.control.questions import Questions
 from sojourn.model import Flow, Network
 from sojourn.policy.match import Match
 from sojourn.policy.rank import Ranking
-from sojourn.policy.rules import DEFAULT, Facts, Policy, Require, Rule, Via
+from sojourn.policy.rules import DEFAULT, Facts, Otherwise, Policy, Require, Rule, Via
 from sojourn.policy.spans import LocalTime
 from sojourn.policy.subject import compile_rules
 from sojourn.upmt.host_events import Handover, RuleRow
@@ -58,7 +58,7 @@ class Board:
         self.lanes: dict[str, Lane] = {}
         """By label; applications that the user ordered first, then the policies in order."""
         self._history: dict[str, Path] = {}
-        self._chooser = Chooser(self.paths, self.measures, self.questions, describe, local_time)
+        self._chooser = Chooser(self.paths, self.measures, self.questions, self.flows, describe, local_time)
         self._told: tuple[RuleRow, ...] = ()
         self._measured_at: dict[str, float] = {}
         self._set_policies(policies)
@@ -101,6 +101,12 @@ class Board:
             for lane in self.lanes.values()
             if lane.policy.via is Via.DIRECT or lane.direct
         )
+
+    def would_ask(self, label: str) -> bool:
+        """Say whether a first flow of a rule is a reason to decide again: its policy has a question to ask."""
+        lane = self.lanes.get(label, self._default)
+        asks = lane.held and lane.policy.otherwise is Otherwise.ASK
+        return asks and not any(question.policy == lane.label for question in self.questions.open)
 
     def ranking_of(self, label: str, now: float) -> Ranking:
         """Return in which order a policy's lane sees the networks now, and why not each (`policy explain`)."""

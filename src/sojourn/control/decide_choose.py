@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sojourn.control.decide_lanes import Lane
 from sojourn.control.decide_paths import GRACE, Path, PathState
 from sojourn.control.decide_plan import Change
+from sojourn.control.flows import FlowBook
 from sojourn.control.measures import Measures
 from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.questions import Questions
@@ -29,12 +30,14 @@ class Chooser:
         paths: Mapping[str, Path],
         measures: Measures,
         questions: Questions,
+        flows: FlowBook,
         describe: Callable[[Network], NetworkFacts] | None,
         local_time: Callable[[float], LocalTime] | None,
     ) -> None:
         self._paths = paths
         self._measures = measures
         self._questions = questions
+        self._flows = flows
         self._describe = describe
         self._local_time = local_time
         self._known: dict[tuple[str, bool], Facts] = {}
@@ -200,7 +203,7 @@ class Chooser:
         active = self._paths.get(lane.place or "")
         here = lane.place if active is not None and active.works else None
         if policy.otherwise is Otherwise.ASK:
-            word = self._questions.choice_for(policy, ranking.working, now)
+            word = self._questions.choice_for(policy, ranking.working, now, concerned=self._flows.count(lane.label) > 0)
         lane.due = self._soon(lane.due, now) if lane.measured else lane.due
         if word in self._paths:
             return [] if word == here else [self._go(lane, word, f"{why}; the user chose {word}", now)]

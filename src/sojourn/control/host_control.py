@@ -128,6 +128,8 @@ class HostControl:
                 held = self.host.network_of(tunnel)
                 name = held.network.name if held is not None else None
                 self.decide.flows.seen(flow, name, event.label, event.origin)
+                if self.decide.would_ask(event.label):
+                    return self._hand_over(self.decide.tick(now), now)
             case FlowMoved(_, flow, tunnel):
                 held = self.host.network_of(tunnel)
                 self.decide.flows.moved_exactly([flow], held.network.name if held is not None else None)

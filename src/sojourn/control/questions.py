@@ -113,10 +113,11 @@ class Questions:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
-    def choice_for(self, policy: Policy, networks: Sequence[str], now: float) -> str:
+    def choice_for(self, policy: Policy, networks: Sequence[str], now: float, *, concerned: bool = True) -> str:
         """Return what to do with the policy's flows now: a network's name or a word of `Otherwise` (never "ask").
 
-        `networks` are those that work and do not fit, the best first. A question is asked if the answer is not known.
+        `networks` are those that work and do not fit, the best first. A question is asked if the answer is not known
+        and anything is `concerned`: nobody wants to be asked about an application that does not run.
         """
         situation = tuple(sorted(networks))
         key = (policy.label, situation)
@@ -125,7 +126,7 @@ class Questions:
         answer = self._now.get(key) or (kept.choice if kept is not None else None)
         if answer is not None:
             return answer
-        if key not in self._open:
+        if key not in self._open and concerned:
             if len(self._open) >= MAX_OPEN:
                 return str(policy.ask_default)
             self._ask(key, policy, networks, now)
