@@ -23,6 +23,7 @@ from sojourn.packet.ip import (
     parse,
     set_ecn,
 )
+from sojourn.packet.partial import finished
 from sojourn.packet.seal import OVERHEAD_BYTES, Hint, Opened
 from sojourn.paft import LEARN_HOLD, FlowKey, Row
 from sojourn.upmt.events import FlowMoved, InnerReceived, StrangerReceived
@@ -115,7 +116,9 @@ class Forwarder(Sending):
             self._from_stranger(datagram, source, now)
             return
         self.associations[tunnel.association].last_heard = tunnel.id
-        self._opened(tunnel, datagram, source, None, len(datagram), now, ecn)
+        packets = finished(datagram, tunnel.inner_mtu) if datagram[0] >> 4 in (4, 6) else [datagram]
+        for packet in packets:
+            self._opened(tunnel, packet, source, None, len(packet), now, ecn)
 
     def _from_stranger(self, packet: bytes, source: Endpoint, now: float) -> None:
         """Hand a signal from an address without a tunnel to control, which has to make sure whose it is."""
