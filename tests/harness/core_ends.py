@@ -45,10 +45,9 @@ class CoreEnd:
 
     def _shadow_rows(self) -> None:
         paft = self.forwarder.paft
-        paft.shadow = self.table = CoreTable(self.core, paft)
+        paft.shadow = self.table = CoreTable(self.core)
         for key, row in list(paft.rows.items()):
             self.table.added(key, row)
-        self.table.link()
 
     def _take_over(self, tunnel: Tunnel) -> None:
         keys, opener, sealer = tunnel.keys, tunnel.opener, tunnel.sealer
@@ -110,7 +109,7 @@ class CoreSender(CoreEnd):
                     self.forwarder.from_inner(packet, now)
             except RemoteProtocolError as error:
                 self.forwarder.refused[error.reason] += 1
-        self.table.link()
+        self.core.done()
         self.catch_up(now)
 
     def flush(self, now: float) -> None:
@@ -141,7 +140,7 @@ class CoreReceiver(CoreEnd):
         for ring in (FROM_PEERS, FROM_STRANGERS):
             for notice in self.core.take(ring, 10000):
                 self._up(notice[0], notice, source, tunnel)
-        self.table.link()
+        self.core.done()
         self.catch_up(now)
 
     def _up(self, kind: int, notice: tuple[object, ...], source: Endpoint, on: TunnelId | None) -> None:

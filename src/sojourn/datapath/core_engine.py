@@ -78,7 +78,7 @@ class CoreEngine(Engine):
         self._core = core = Core()
         forwarder = CoreForwarder(self, emit, epochs)
         forwarder.on_gone = self._tunnel_gone
-        forwarder.paft.shadow = self._table = CoreTable(core, forwarder.paft)
+        forwarder.paft.shadow = CoreTable(core)
         forwarder.ends = Ends(
             lambda keys, tunnel, direction, epoch: CoreSealer(core, keys, tunnel, direction, epoch),
             lambda keys, tunnel, direction, epoch, seen: CoreOpener(core, keys, tunnel, direction, epoch, seen),
@@ -122,7 +122,6 @@ class CoreEngine(Engine):
                 self._catch_up(self._clock())
                 self._take_counts()
             super().submit((command,))
-        self._table.link()
 
     # Time (loop.Timed).
 
@@ -141,7 +140,6 @@ class CoreEngine(Engine):
         due = self.forwarder.deadline()
         if due is not None and due <= now and self._all_heard(now):
             self.forwarder.tick(now)
-            self._table.link()
 
     def clock_jumped(self, gap: float, now: float) -> None:
         """Forgive `gap` seconds in which the process did not run."""
@@ -234,7 +232,7 @@ class CoreEngine(Engine):
             self._more = self._more or len(notices) == most
             for notice in notices:
                 _HANDLERS[notice[0]](self, notice)
-        self._table.link()
+        self._core.done()
 
     def _catch_up(self, now: float) -> None:
         """Take over what tunnels did without us, in the order in which it happened."""

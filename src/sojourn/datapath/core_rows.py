@@ -9,7 +9,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.paft import FlowKey, Mode, Paft, Row
+from sojourn.paft import FlowKey, Mode, Row
 
 if TYPE_CHECKING:
     from sojourn.datapath._core import Core
@@ -78,37 +78,23 @@ for _names, _make in ((_SHARED, _shared), (_COUNTED, _counted), (("mode", "block
 
 
 class CoreTable:
-    """Follows a Paft (paft.Shadow).
+    """Follows a Paft (paft.Shadow)."""
 
-    A new row is `link`ed at the end of the turn that made it: packets of its flow that came up before it was
-    there are still being worked on, and those that come now must not overtake them.
-    """
-
-    def __init__(self, core: "Core", paft: Paft) -> None:
+    def __init__(self, core: "Core") -> None:
         from sojourn.datapath._core import Row as Twin
 
         self._core = core
-        self._paft = paft
         self._twin = Twin
-        self._new: list[tuple[FlowKey, Row]] = []
 
     def added(self, key: FlowKey, row: Row) -> None:
-        """Give a row its twin."""
+        """Give a row its twin. Packets of the flow that are still with us stay before those that come now."""
         held = {name: getattr(row, name) for name in (*_SHARED, *_COUNTED, "mode", "blocked")}
-        row.shadow = self._twin(self._core, row.association)
+        twin = row.shadow = self._twin(self._core, row.association)
         row.__class__ = CoreRow
         for name, value in held.items():
             setattr(row, name, value)
-        self._new.append((key, row))
+        twin.link(key)
 
     def removed(self, row: Row) -> None:
         """Take its twin out of the core's table, at once."""
         row.shadow.unlink()  # type: ignore[attr-defined]
-
-    def link(self) -> None:
-        """Let the core forward by the rows that are new."""
-        if self._new:
-            for key, row in self._new:
-                if self._paft.rows.get(key) is row:
-                    row.shadow.link(key)  # type: ignore[attr-defined]
-            self._new.clear()

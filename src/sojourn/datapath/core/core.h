@@ -186,6 +186,8 @@ struct tunnel {
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
 };
 
+enum { OUTWARD, INWARD, WAYS }; /* from the TUN, to the TUN */
+
 struct row {
     _Atomic(struct row *) next;
     uint64_t hash;
@@ -198,10 +200,11 @@ struct row {
     _Atomic bool answered;   /* a packet from here was seen: a host's Python wants the first one */
     _Atomic bool linked;
     _Atomic int64_t last_used;
+    _Atomic int64_t behind_until[WAYS]; /* until then packets go behind those of theirs that Python still has */
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out; /* since Python took them last */
 };
 
-enum { ROW_BUCKETS = 1 << 16, TUNNEL_BUCKETS = 1 << 14 };
+enum { ROW_BUCKETS = 1 << 16, TUNNEL_BUCKETS = 1 << 14, PLACES = 1 << 12, NO_PLACE = PLACES };
 
 struct retired {
     struct retired *next;
@@ -217,6 +220,7 @@ enum notice_kind { READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, 
 struct notice {
     struct notice *next;
     enum notice_kind kind;
+    uint16_t place; /* of its flow in `pending`, or NO_PLACE */
     int64_t tunnel;
     uint32_t epoch, counter;
     uint8_t hint, ecn;
@@ -259,6 +263,8 @@ struct core {
     struct retired *retired;
     struct udp_socket sockets[MAX_SOCKETS];
     struct queue rings[RINGS];
+    _Atomic uint32_t pending[WAYS][PLACES]; /* packets that Python has or is to get, by their flow's hash */
+    struct notice *taken;                   /* what Python works on now */
     pthread_mutex_t dirty_lock;
     uint32_t *dirty;
     unsigned dirty_count, dirty_room;
@@ -278,6 +284,9 @@ static inline void count_in(struct core *core, enum count which, uint64_t many)
 }
 
 struct row *row_find(struct core *core, const struct flow_key *key);
+uint16_t place_of(const struct core *core, const struct flow_key *key);
+bool in_turn(struct core *core, struct row *row, unsigned way, int64_t now);
+void sent_up(struct row *row, unsigned way, int64_t now);
 struct row *row_new(int64_t association, int64_t tunnel);
 bool row_link(struct core *core, struct row *row, const struct flow_key *key);
 void row_unlink(struct core *core, struct row *row);
@@ -319,6 +328,7 @@ void notice_put(struct core *core, enum ring ring, struct notice *notice);
 void notify(struct core *core, enum ring ring, enum notice_kind kind, int64_t tunnel, uint32_t value,
             const void *data, size_t size);
 struct notice *notice_take(struct core *core, enum ring ring);
+void notices_done(struct core *core);
 void wake(struct core *core);
 
 /* send.c */
@@ -337,6 +347,8 @@ struct sender {
     struct tunnel *tunnel;   /* of the message that waits for more */
     struct path *path;
     unsigned count, width, end, ecn;
+    uint16_t place; /* of the flow that was read last */
+    struct row *row;
 };
 
 bool sender_init(struct sender *sender, struct core *core, unsigned thread, transmit_fn *transmit, void *context);
@@ -383,6 +395,8 @@ struct receiver {
     write_fn *write;
     void *context;
     struct run run;
+    uint16_t place; /* of the flow whose packet was opened last */
+    struct row *row;
     uint8_t *scratch; /* for datagrams that have to be tried with two keys */
 };
 

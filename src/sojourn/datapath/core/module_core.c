@@ -498,12 +498,20 @@ static PyObject *core_take(PyObject *self, PyObject *arguments)
     PyObject *list = ring < RINGS ? PyList_New(0) : PyErr_Format(PyExc_ValueError, "no queue %u", ring);
     for (struct notice *notice; list && most-- && (notice = notice_take(core, (enum ring)ring));) {
         PyObject *item = notice_tuple(notice);
-        free(notice);
         if (!item || PyList_Append(list, item) < 0)
             Py_CLEAR(list);
         Py_XDECREF(item);
     }
     return list;
+}
+
+static PyObject *core_done(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    if (!core)
+        return NULL;
+    notices_done(core);
+    Py_RETURN_NONE;
 }
 
 /* Say that notices are going to be taken now: what comes from here on wakes Python again. */
@@ -595,6 +603,7 @@ static PyMethodDef core_methods[] = {
     {"window", core_window, METH_VARARGS, "window(tunnel, epoch): (top, bits), bit d = top - d was seen."},
     {"open", core_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
     {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
+    {"done", core_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
     {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
     {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
     {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},

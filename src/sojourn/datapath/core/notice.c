@@ -24,10 +24,16 @@ struct notice *notice_new(struct core *core, enum notice_kind kind, int64_t tunn
     notice->kind = kind;
     notice->tunnel = tunnel;
     notice->fd = -1;
+    notice->place = NO_PLACE;
     notice->size = (uint32_t)size;
     if (size)
         memcpy(notice->data, data, size);
     return notice;
+}
+
+static _Atomic uint32_t *pending_of(struct core *core, const struct notice *notice)
+{
+    return notice->place == NO_PLACE ? NULL : &core->pending[notice->kind == READ ? OUTWARD : INWARD][notice->place];
 }
 
 /* Hand a notice over; what there is no room for is dropped and counted, as by a router. */
@@ -37,6 +43,9 @@ void notice_put(struct core *core, enum ring ring, struct notice *notice)
     if (!notice)
         return;
     size_t size = sizeof *notice + notice->size;
+    _Atomic uint32_t *pending = pending_of(core, notice);
+    if (pending)
+        atomic_fetch_add(pending, 1);
     pthread_mutex_lock(&queue->lock);
     bool room = queue->count < queue->most && queue->bytes + size <= queue->most_bytes;
     if (room) {
@@ -49,6 +58,8 @@ void notice_put(struct core *core, enum ring ring, struct notice *notice)
     if (room) {
         wake(core);
     } else {
+        if (pending)
+            atomic_fetch_sub(pending, 1);
         count_in(core, C_SLOW_FULL, 1);
         free(notice);
     }
@@ -66,7 +77,7 @@ void notify(struct core *core, enum ring ring, enum notice_kind kind, int64_t tu
     }
 }
 
-/* Return the oldest notice, the caller's from now on, or NULL. */
+/* Return the oldest notice, or NULL. It is valid until `notices_done`: then Python has done what there is to do. */
 struct notice *notice_take(struct core *core, enum ring ring)
 {
     struct queue *queue = &core->rings[ring];
@@ -80,5 +91,21 @@ struct notice *notice_take(struct core *core, enum ring ring)
         queue->bytes -= sizeof *notice + notice->size;
     }
     pthread_mutex_unlock(&queue->lock);
+    if (notice) {
+        notice->next = core->taken;
+        core->taken = notice;
+    }
     return notice;
+}
+
+/* What was taken is done with: packets that come from here on are behind it. */
+void notices_done(struct core *core)
+{
+    for (struct notice *notice; (notice = core->taken);) {
+        _Atomic uint32_t *pending = pending_of(core, notice);
+        core->taken = notice->next;
+        if (pending)
+            atomic_fetch_sub_explicit(pending, 1, memory_order_release);
+        free(notice);
+    }
 }

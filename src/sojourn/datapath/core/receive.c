@@ -198,7 +198,10 @@ static void up_opened(struct receiver *receiver, const struct batch *batch, stru
     struct notice *notice = note_of(receiver, OPENED, batch, text, size, size + OVERHEAD_BYTES, now);
     receiver_flush(receiver);
     count_in(receiver->core, C_SLOW_PACKETS, 1);
+    if (receiver->row)
+        sent_up(receiver->row, INWARD, now);
     if (notice) {
+        notice->place = receiver->place;
         notice->tunnel = tunnel->id;
         notice->epoch = opened->epoch;
         notice->counter = opened->counter;
@@ -235,10 +238,12 @@ static bool deliver(struct receiver *receiver, const struct batch *batch, struct
 {
     struct core *core = receiver->core;
     struct view view;
-    if (batch->ecn & 1 || !from_where_it_should(path, batch) || !look(text, size, !core->inbound_reads, &view))
-        return false; /* ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not */
-    struct row *row = row_find(core, &view.key);
-    if (!row || row->association != path->association || atomic_load_explicit(&row->slow, memory_order_relaxed))
+    if (!look(text, size, !core->inbound_reads, &view))
+        return false;
+    receiver->place = place_of(core, &view.key);
+    struct row *row = receiver->row = row_find(core, &view.key);
+    /* ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not. */
+    if (!row || batch->ecn & 1 || !from_where_it_should(path, batch) || !in_turn(core, row, INWARD, now) || row->association != path->association || atomic_load_explicit(&row->slow, memory_order_relaxed))
         return false;
     if (view.flags & SYN && !clamp_mss(text, &view, (uint16_t)(path->inner_mtu - view.at - 20), hint & PARTIAL))
         return false;
@@ -296,6 +301,8 @@ static void take_one(struct receiver *receiver, const struct batch *batch, uint8
     uint8_t *text = datagram + HEADER_BYTES;
     size_t length = size - OVERHEAD_BYTES;
     const struct path *path = atomic_load_explicit(&tunnel->path, memory_order_acquire);
+    receiver->place = NO_PLACE;
+    receiver->row = NULL;
     if (opened.epoch == atomic_load_explicit(&tunnel->current, memory_order_relaxed) &&
         deliver(receiver, batch, tunnel, path, opened.hint, text, length, now)) {
         heard[0]++;

@@ -115,10 +115,13 @@ static void cut(struct sender *sender, const struct view *view, size_t payload, 
     const unsigned full = head + segment + OVERHEAD_BYTES;
     uint32_t sequence = tcp_at ? read32(text + tcp_at + 4) : 0, word = key->first_word | PARTIAL << 24;
     memcpy(header, text, head);
+    const uint16_t identification = read16(header + 4);
     for (unsigned i = 0; i < count; i++, text += segment) {
         bool last = i + 1 == count;
         size_t size = head + (last ? payload - (size_t)i * segment : segment);
-        if (!i || last)
+        if (!view->dont_fragment) /* else it means nothing, and stays (RFC 6864 §4.1) */
+            write16(header + 4, identification + i);
+        if (!i || last || !view->dont_fragment)
             set_length(header, view, size);
         if (tcp_at) {
             header[tcp_at + 13] = (uint8_t)(last ? view->flags : view->flags & ~(PSH | FIN));
@@ -144,7 +147,7 @@ static bool send_super(struct sender *sender, const struct vnet *vnet, const str
     const size_t payload = size - view->head;
     uint64_t counter;
     if (vnet->gso_type != wanted || !(vnet->flags & NEEDS_CHECKSUM) || vnet->checksum_start != view->at || !segment ||
-        !payload || view->flags & (SYN | RST | CWR) || !view->dont_fragment || view->head + segment > path->inner_mtu ||
+        !payload || view->flags & (SYN | RST | CWR) || view->head + segment > path->inner_mtu ||
         view->head > MAX_HEAD)
         return false;
     const size_t count = (payload + segment - 1) / segment;
@@ -168,8 +171,9 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
     size -= VNET_BYTES;
     if (!look(sender->input + VNET_BYTES, size, core->inbound_reads, &view))
         return false;
-    struct row *row = row_find(core, &view.key);
-    if (!row || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
+    sender->place = place_of(core, &view.key);
+    struct row *row = sender->row = row_find(core, &view.key);
+    if (!row || !in_turn(core, row, OUTWARD, now) || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
         !(core->inbound_reads || atomic_load_explicit(&row->answered, memory_order_relaxed)))
         return false;
     int64_t on = atomic_load_explicit(&row->tunnel, memory_order_relaxed);
@@ -193,12 +197,18 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
 /* Send what a read of `size` bytes has put into `input`; some of it may leave with the next flush. */
 void sender_take(struct sender *sender, size_t size, int64_t now)
 {
+    sender->place = NO_PLACE;
+    sender->row = NULL;
     if (send_fast(sender, size, now))
         return;
     sender_flush(sender, now);
     count_in(sender->core, C_SLOW_READS, 1);
+    if (sender->row)
+        sent_up(sender->row, OUTWARD, now);
     struct notice *notice = notice_new(sender->core, READ, NO_TUNNEL, sender->input, size);
-    if (notice)
+    if (notice) {
         notice->at = now;
+        notice->place = sender->place;
+    }
     notice_put(sender->core, FROM_TUN, notice);
 }

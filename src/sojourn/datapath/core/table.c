@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { BEHIND = 5000000, BEHIND_AT_FIRST = 50000000, BEHIND_PAUSE = 50000000 };
+
 int64_t now_ns(void)
 {
     struct timespec now;
@@ -77,6 +79,7 @@ void core_free(struct core *core)
         at->free(at->what);
         free(at);
     }
+    notices_done(core);
     for (unsigned i = 0; i < RINGS; i++)
         for (struct notice *at = core->rings[i].first, *next; at; at = next) {
             next = at->next;
@@ -117,6 +120,27 @@ struct row *row_find(struct core *core, const struct flow_key *key)
     return NULL;
 }
 
+uint16_t place_of(const struct core *core, const struct flow_key *key)
+{
+    return (uint16_t)(hash(core, key) % PLACES);
+}
+
+/* Say whether the core may forward the next packet of a row: not while Python has packets of the flow that came before
+ * it. That is bounded in time, or a flow that is faster than Python would stay with it for ever. */
+bool in_turn(struct core *core, struct row *row, unsigned way, int64_t now)
+{
+    return now >= atomic_load_explicit(&row->behind_until[way], memory_order_relaxed) ||
+           !atomic_load_explicit(&core->pending[way][row->hash % PLACES], memory_order_acquire);
+}
+
+/* Note that a packet of a known row goes up: those that follow shall not overtake it. */
+void sent_up(struct row *row, unsigned way, int64_t now)
+{
+    int64_t until = atomic_load_explicit(&row->behind_until[way], memory_order_relaxed);
+    if (now > until + BEHIND_PAUSE)
+        atomic_store_explicit(&row->behind_until[way], now + BEHIND, memory_order_relaxed);
+}
+
 struct row *row_new(int64_t association, int64_t tunnel)
 {
     struct row *row = calloc(1, sizeof *row);
@@ -136,6 +160,8 @@ bool row_link(struct core *core, struct row *row, const struct flow_key *key)
     if (may) {
         row->key = *key;
         row->hash = hash(core, key);
+        for (unsigned way = 0; way < WAYS; way++)
+            atomic_store(&row->behind_until[way], now_ns() + BEHIND_AT_FIRST);
         _Atomic(struct row *) *head = &core->rows[row->hash % ROW_BUCKETS];
         atomic_store(&row->next, atomic_load(head));
         atomic_store(&row->linked, true);
