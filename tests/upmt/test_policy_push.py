@@ -1,5 +1,8 @@
 """PolicyPush: made by the anchor, sent once to each host, taken by the host."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,3 +164,13 @@ def test_the_answer_to_something_else_is_not_taken_for_a_push() -> None:
     request = asked(sender().registered("laptop", 3, HOME, 1.0)[0].data)
     request.method = "OPTIONS"
     assert policy_push.received(7, request) == []
+
+
+def test_the_page_s_push_and_its_answer_are_what_the_program_writes() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "wire.md").read_text()
+    (body,) = re.findall(r"^```json push\n(.*)\n```$", page, re.MULTILINE)
+    (told,) = re.findall(r"^```json pushed\n(.*)\n```$", page, re.MULTILINE)
+    push = decode(body.encode())
+    assert make_push(push.policies, push.costs, push.order) == push
+    assert encode(push) == body.encode()
+    assert encode(PolicyPushed(push.version)) == told.encode()
