@@ -65,7 +65,7 @@ class Engine:
         self.outlets = Outlets()
         self._say = say or (lambda _level, _text: None)
         self._clock = clock
-        self._loop = Loop(self.forwarder, clock)
+        self._loop = Loop(self._timed(), clock)
         self._listening: dict[Endpoint, UdpSocket] = {}
         self._names: dict[TunnelId, str] = {}
         self._failing: set[TunnelId] = set()
