@@ -214,12 +214,16 @@ class KernelPath:
         return now - max(count.out_at, count.in_at) < IDLE
 
     def _sent(self, tunnel: Tunnel, count: Count, seen: Count, now: float) -> None:
-        if count.packets_out > seen.packets_out:
-            tunnel.sent(min(count.out_at, now), count.packets_out - seen.packets_out, count.bytes_out - seen.bytes_out)
+        packets = count.packets_out - seen.packets_out
+        if packets > 0:
+            self._forwarder.totals["kernel-carried-out"] += packets
+            tunnel.sent(min(count.out_at, now), packets, count.bytes_out - seen.bytes_out)
 
     def _heard(self, tunnel: Tunnel, count: Count, seen: Count, now: float) -> None:
-        if count.packets_in > seen.packets_in:
-            tunnel.heard(min(count.in_at, now), count.packets_in - seen.packets_in, count.bytes_in - seen.bytes_in)
+        packets = count.packets_in - seen.packets_in
+        if packets > 0:
+            self._forwarder.totals["kernel-carried-in"] += packets
+            tunnel.heard(min(count.in_at, now), packets, count.bytes_in - seen.bytes_in)
             association = self._forwarder.associations.get(tunnel.association)
             if association is not None:
                 association.last_heard = tunnel.id
@@ -230,6 +234,7 @@ class KernelPath:
         self.sync(now)
         self.rows.count_all()
         totals = self._forwarder.totals
+        totals["kernel-tunnels"], totals["kernel-rows"] = self.tunnels, len(self.rows)
         totals.update({name: count - totals[name] for name, count in self.tables.reasons().items()})
 
     # Time.
