@@ -121,7 +121,7 @@ def test_a_right_file_is_said_to_be_right_and_without_a_daemon_no_more(tmp_path:
     ran = sojourn("policy", "test", "--config-dir", str(tmp_path), "--socket", str(tmp_path / "none.sock"))
     assert (ran.code, ran.out.splitlines()) == (
         0,
-        [f"{file}: 3 policies, no mistakes", "No daemon runs here: which flows would move is not known."],
+        [f"{file}: 3 policies, no mistakes", "No daemon could be asked: which flows would move is not known."],
     )
 
 

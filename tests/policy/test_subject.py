@@ -142,6 +142,21 @@ def test_the_compiled_rules_say_what_the_plain_words_say(subjects: list[Subject]
             assert label_of(one, origin) == plain
 
 
+def test_a_new_program_costs_little_also_with_as_many_patterns_as_a_push_may_bring() -> None:
+    rules = [
+        Rule(f"{rule}", Subject(applications=tuple(f"*a*{rule}x{place}*" for place in range(32)))) for rule in range(64)
+    ]
+    label_of = compile_rules(rules)
+    label_of(flow(), SSH)
+
+    def new_program(owner: int) -> float:
+        begin = time.perf_counter()
+        assert label_of(flow(), Origin(owner, "/usr/bin/" + "a" * 30, command="a" * 15)) == DEFAULT
+        return time.perf_counter() - begin
+
+    assert min(new_program(owner) for owner in range(100, 105)) < 0.05
+
+
 def test_a_rule_costs_a_new_flow_a_few_microseconds_at_most() -> None:
     rules = [Rule(f"port {port}", Subject(match=(parse(f"-p tcp --dport {port}"),))) for port in range(1, 101)]
     label_of = compile_rules(rules)

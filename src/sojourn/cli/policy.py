@@ -112,7 +112,7 @@ def test(file: Path | None, config_dir: str, socket: str | None, as_json: bool) 
             told = client(socket, HOST_SOCKET).call("policy_test", text=text)
             result |= {"daemon": True, **{key: told[key] for key in ("warnings", "moves", "flows")}}
         except ApiError as error:
-            if error.kind is not ErrorKind.NOT_RUNNING:
+            if error.kind not in (ErrorKind.NOT_RUNNING, ErrorKind.NO_PERMISSION):
                 raise
     if as_json:
         output.emit_json(result)
@@ -147,7 +147,7 @@ def _print_test(result: dict[str, Any]) -> None:
     output.line(f"{result['file']}: {count} {'policy' if count == 1 else 'policies'}, no mistakes")
     moves = result["moves"]
     if moves is None:
-        output.line("No daemon runs here: which flows would move is not known.")
+        output.line("No daemon could be asked: which flows would move is not known.")
         return
     if not moves:
         output.line(f"None of {result['flows']} flows would move.")

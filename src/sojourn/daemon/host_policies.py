@@ -82,12 +82,12 @@ class HostPolicies:
         try:
             text = config_dir.read(self._file, "Put it back: the old policies stay until then.")
         except ConfigError as error:
-            self._say("policies", f"{error} The old policies stay", wrong=True)
+            self._say("policies", f"{error} The old policies stay")
             return False
         changed = self.book.load(text)
         if self.book.errors:
             more = f" (and {len(self.book.errors) - 1} more mistakes)" if len(self.book.errors) > 1 else ""
-            self._say("policies", f"{self.book.errors[0]}{more} The old policies stay", wrong=True)
+            self._say("policies", f"{self.book.errors[0]}{more} The old policies stay")
             return False
         if changed:
             self._changed(f"{self._file.name} was read again")
@@ -141,10 +141,9 @@ class HostPolicies:
         if other:
             _log.warning("these keys of host.toml need a restart", keys=other)
 
-    def _say(self, event: str, text: str, *, wrong: bool = False) -> None:
+    def _say(self, event: str, text: str) -> None:
+        """Write one line, which goes to both logs."""
         self._note(Entry(event, None, text))
-        if wrong:
-            _log.error("host.toml", error=text)
 
     def _news(self, news: QuestionNews) -> None:
         question = news.question

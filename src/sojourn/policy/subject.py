@@ -7,8 +7,8 @@ program, keeps the rules that are left for it, and asks of each new flow only po
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase, translate
-from functools import cached_property
+from fnmatch import translate
+from functools import cached_property, lru_cache
 
 from sojourn.model import Flow, Origin
 from sojourn.policy import match as matching
@@ -21,6 +21,8 @@ NamesOf = Mapping[str, Collection[str]]
 
 MAX_OWNERS = 4096
 """Programs whose rules are remembered."""
+MAX_PATTERNS = 16384
+"""Patterns that are kept compiled: far more than anybody writes. Beyond that it is slow, not wrong."""
 
 
 def covers(subject: Subject, flow: Flow, origin: Origin | None, names: NamesOf | None = None) -> bool:
@@ -41,7 +43,7 @@ def covers_destination(subject: Subject, address: str, names: NamesOf | None = N
     if any(remote in ipaddress.ip_network(network) for network in subject.destinations):
         return True
     called = names.get(address, ()) if names is not None and subject.names else ()
-    return any(fnmatchcase(name, wanted) for wanted in subject.names for name in called)
+    return _any(subject.names, called)
 
 
 def covers_owner(subject: Subject, origin: Origin | None) -> bool:
@@ -98,7 +100,18 @@ def speaks_of_everything(subject: Subject) -> bool:
 
 
 def _any(wanted: Sequence[str], have: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for name in have if name for pattern in wanted)
+    names = [name for name in have if name]
+    for pattern in wanted:
+        match = _glob(pattern)
+        if pattern in names if match is None else any(match(name) for name in names):
+            return True
+    return False
+
+
+@lru_cache(MAX_PATTERNS)
+def _glob(pattern: str) -> Callable[[str], re.Match[str] | None] | None:
+    """Return what matches a pattern; None when it stands for itself alone. The cache of fnmatch holds only 256."""
+    return re.compile(translate(pattern)).match if any(letter in pattern for letter in "*?[") else None
 
 
 def _levels(cgroup: str) -> tuple[str, ...]:
@@ -170,14 +183,13 @@ def _flow_test(subject: Subject, names: NamesOf | None) -> FlowTest | None:
 
 def _destination_test(subject: Subject, names: NamesOf | None) -> FlowTest:
     inside = [_network_test(network) for network in subject.destinations]
-    globs = [re.compile(translate(pattern)).match for pattern in subject.names]
 
     def test(flow: Flow) -> bool:
         address = flow.remote.address
         if any(one(address) for one in inside):
             return True
-        called = names.get(address, ()) if names is not None and globs else ()
-        return any(glob(name) for name in called for glob in globs)
+        called = names.get(address, ()) if names is not None and subject.names else ()
+        return _any(subject.names, called)
 
     return test
 
