@@ -7,6 +7,7 @@ import contextlib
 import os
 import select
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,9 +20,9 @@ from sojourn.linux import cgroups
 from sojourn.linux.owner_programs import OwnerPrograms, settings_for
 from sojourn.linux.owners import OwnerMaps, Settings, User
 from sojourn.linux.tun import Tun
-from sojourn.model import Flow, Origin
+from sojourn.model import Endpoint, Flow, Origin
 from sojourn.packet import vnet
-from sojourn.packet.ip import flow_key, flow_of
+from sojourn.packet.ip import flow_key, flow_of, key_of
 from tests.linux.fresh import fresh_namespace, sh
 
 DEVICE = "bp0"
@@ -59,6 +60,19 @@ class Watched:
             process.wait()
         self.tun.close()
 
+    @property
+    def index(self) -> int:
+        """The device's number."""
+        return socket.if_nametoindex(DEVICE)
+
+    def key(self, protocol: int, local_port: int, remote_port: int) -> bytes:
+        """Return the key of an IPv4 flow."""
+        return key_of(Flow(protocol, Endpoint(LOCAL, local_port), Endpoint(REMOTE, remote_port)))
+
+    def keys_to(self, port: int) -> list[bytes]:
+        """Return the keys of the flows to a port that were seen."""
+        return [key_of(flow) for flow in self.seen if flow.remote.port == port]
+
     def user(self, key: bytes) -> User | None:
         """Return who made the flow of a key."""
         return self.maps.user(key)
@@ -77,6 +91,11 @@ class Watched:
                 if not flow.remote.address.startswith("ff0"):  # not neighbour discovery
                     user = self.maps.user(key)
                     self.seen[flow] = self.maps.origin(user) if user is not None else None
+
+    def read_more(self, patience: float) -> None:
+        """Take packets until one has come."""
+        count = len(self.packets)
+        self.read(lambda: len(self.packets) > count, patience)
 
     def origin_to(self, port: int, patience: float = 5.0) -> Origin | None:
         """Wait for a flow to a port of the other side, and return who made it."""
