@@ -63,8 +63,9 @@ def worse(decide: Decide) -> Callable[[], list[Handover]]:
         told = TunnelMeasured(TunnelId(1), 0.02, 0.001, 0.001, None, None, 1400, 0, 0, 0, 0, counts=counts)
         return decide.handle(PathMeasured("wifi", told), at)
 
-    report(100.0, 0, 0)
-    return lambda: report(100.2, 100, 20)
+    for step in range(5):
+        report(100.0 + 0.2 * step, 10 * step, 0)
+    return lambda: report(101.0, 140, 20)
 
 
 def dead(decide: Decide) -> Callable[[], list[Handover]]:

@@ -35,10 +35,13 @@ DEGRADED_LOSS: Final = 0.05
 """Proved loss from which a network that works is called degraded..."""
 WELL_AFTER: Final = 10.0
 """...until for so many seconds not half of it was proved."""
+FIRST_REPORTS: Final = 3
 MAX_SAMPLES: Final = 256
 
 Counts = tuple[int, int, int, int]
 """Packets: (we sent, they received, they sent, we received)."""
+Sums = tuple[int, int, int, int]
+"""Packets since the path is measured: (we sent, lost of those, they sent, lost of those)."""
 
 
 class PathMeasured(Struct, frozen=True, tag=True):
@@ -57,7 +60,11 @@ class PathMeasures:
         self.degraded = False
         self._bad_at = float("-inf")
         self._times: list[float] = []
-        self._counts: list[Counts] = []
+        self._counts: Counts | None = None
+        """The newest."""
+        self._base = (0, 0)
+        """Sent minus received, either way, when counting began."""
+        self._sums: list[Sums] = []
         self._proved: tuple[float, float | None] | None = None
         self._bytes: deque[tuple[float, int, int]] = deque(maxlen=MAX_SAMPLES)
         self._best: dict[int, float] = {}
@@ -73,7 +80,8 @@ class PathMeasures:
         """Forget the counts: nothing passed for a while, and that was told as such."""
         self.degraded, self._bad_at, self._proved = False, float("-inf"), None
         self._times.clear()
-        self._counts.clear()
+        self._sums.clear()
+        self._counts = None
         self._bytes.clear()
 
     def take(self, measured: TunnelMeasured, now: float) -> None:
@@ -88,20 +96,31 @@ class PathMeasures:
         self.degraded = now - self._bad_at < WELL_AFTER
 
     def _take_counts(self, counts: Counts, now: float) -> None:
+        """Take in counts.
+
+        What is received may be counted before what was sent earlier is known to be: a data path that was kept from
+        running reads its counters late. So what is missing now and was there before is not lost; and of what is
+        missing in the very first reports nothing follows.
+        """
         self._proved = None
-        if self._counts:
-            last = self._counts[-1]
-            if counts == last:
-                return
-            if any(new < old for new, old in zip(counts, last, strict=True)):
-                self._times.clear()  # an end counts anew
-                self._counts.clear()
+        sent, arrived, they_sent, came = counts
+        if self._counts is None or any(new < old for new, old in zip(counts, self._counts, strict=True)):
+            self._times.clear()  # an end counts anew
+            self._sums.clear()
+            self._base = (sent - arrived, they_sent - came)
+        elif counts == self._counts:
+            return
+        elif len(self._sums) < FIRST_REPORTS:
+            self._base = (max(self._base[0], sent - arrived), max(self._base[1], they_sent - came))
+        _, lost, _, lost_in = self._sums[-1] if self._sums else (0, 0, 0, 0)
+        self._counts = counts
         self._times.append(now)
-        self._counts.append(counts)
+        lost, lost_in = max(lost, sent - arrived - self._base[0]), max(lost_in, they_sent - came - self._base[1])
+        self._sums.append((sent, lost, they_sent, lost_in))
         old = bisect_left(self._times, now - WINDOWS[-1] - SLACK)
         excess = max(old - 1, len(self._times) - MAX_SAMPLES)
         if excess > 0:
-            del self._times[:excess], self._counts[:excess]
+            del self._times[:excess], self._sums[:excess]
 
     def _take_bytes(self, measured: TunnelMeasured, now: float) -> None:
         last = self._bytes[-1] if self._bytes else None
@@ -174,9 +193,10 @@ class PathMeasures:
         first, last = bisect_left(times, since - SLACK), bisect_left(times, until + SLACK) - 1
         if last <= first:
             return None
-        old, new = self._counts[first], self._counts[last]
-        sent, arrived, they_sent, came = (b - a for a, b in zip(old, new, strict=True))
-        return (max(sent - arrived, 0), sent), (max(they_sent - came, 0), they_sent)
+        sent, lost, they_sent, lost_in = (
+            new - old for old, new in zip(self._sums[first], self._sums[last], strict=True)
+        )
+        return (lost, sent), (lost_in, they_sent)
 
     def _mean(self, since: float, until: float) -> float | None:
         """Return the mean loss of the worse direction; a single lost packet is not counted."""

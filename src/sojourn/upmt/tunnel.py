@@ -291,8 +291,10 @@ class Tunnel(TunnelState):
         if not sent.tainted:
             self.rtt.sample(spent, now)
             self.jitter.sample(now - answer.answered_us / 1e6)
+        arrived = sent.size > 0  # a probe of the path's MTU counts once it is known that it was let through
+        self.packets_out += arrived
         self.losses.sample(
-            now, answer.answered_us, sent.packets_out, answer.packets_in, answer.packets_out, self.packets_in
+            now, answer.answered_us, sent.packets_out + arrived, answer.packets_in, answer.packets_out, self.packets_in
         )
         if sent.size:
             self._search.passed(sent.size, now)
