@@ -10,6 +10,7 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control import subscribers
 from sojourn.control.token import SECRET_BYTES
 from sojourn.daemon.flow_rows import flow_row
+from sojourn.daemon.inquiry import copies
 from sojourn.model import TCP, UDP
 from sojourn.upmt.anchor import SubscriberChanged
 from sojourn.upmt.records import PortForward, Subscriber
@@ -46,6 +47,7 @@ class AnchorApi:
             "flows": counters.flows if counters else 0,
             "totals": counters.totals if counters else {},
             "refused": {**dict(daemon.machine.refused), **(counters.refused if counters else {})},
+            "copies": copies(counters),
         }
 
     async def hosts(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide import PathState
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import app_rows, flow_id, flow_row
+from sojourn.daemon.inquiry import copies
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import NetworkState
 from sojourn.policy.match import parse as parse_match
@@ -71,6 +72,7 @@ class HostApi:
             "flows": self._daemon.inquiry.counters.flows if self._daemon.inquiry.counters else 0,
             "pending_handovers": host.sender.pending(),
             "refused": self._daemon.inquiry.counters.refused if self._daemon.inquiry.counters else {},
+            "copies": copies(self._daemon.inquiry.counters),
         }
 
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:

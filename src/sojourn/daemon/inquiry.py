@@ -46,3 +46,9 @@ class Inquiry:
         self._waiting.append(future)
         self._submit(Snapshot())
         return await asyncio.wait_for(future, SNAPSHOT_PATIENCE)
+
+
+def copies(counters: Counters | None) -> dict[str, int]:
+    """Return how many copies of packets were sent, and how many that came a second time were dropped."""
+    totals = counters.totals if counters is not None else {}
+    return {"sent": totals.get("copies-sent", 0), "dropped": totals.get("duplicates-dropped", 0)}
