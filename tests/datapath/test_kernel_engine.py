@@ -117,3 +117,14 @@ def test_the_core_has_it_beside_itself_too() -> None:
         assert (engine.kernel.tunnels, said) == (1, [])
 
     with_engine(work, kind=kind)
+
+
+def test_counters_say_what_serves() -> None:
+    def work(engine: KernelEngine, _said: list[str]) -> None:
+        engine.submit([Setup(Role.HOST, "t0", 1420)])
+        assert engine.forwarder.served_by == {"engine": "python"}
+        engine.submit([HOST])
+        assert engine.forwarder.served_by == {"engine": "python", "kernel": ""}
+
+    with_engine(work)
+    assert CoreEngine.NAME == "core"

@@ -94,3 +94,14 @@ def test_name_servers_are_judged(text: str, ok: bool, monkeypatch: pytest.Monkey
     (tmp_path / "resolv.conf").write_text(text)
     monkeypatch.setattr(dns, "RESOLV_CONF", tmp_path / "resolv.conf")
     assert checks._names().ok is ok
+
+
+def test_why_plain_tunnels_are_not_the_kernel_s_is_told(
+    namespace: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert by_name(host_checks())["BPF for plain tunnels"].ok
+    monkeypatch.setattr("sojourn.linux.bpf.OBJECTS", tmp_path)
+    check = by_name(host_checks())["BPF for plain tunnels"]
+    assert not check.ok
+    assert not check.needed
+    assert "plain.bpf.o, which was not built" in check.found

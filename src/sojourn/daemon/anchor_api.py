@@ -10,7 +10,7 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control import subscribers
 from sojourn.control.token import SECRET_BYTES
 from sojourn.daemon.flow_rows import flow_row
-from sojourn.daemon.inquiry import copies
+from sojourn.daemon.inquiry import copies, data_path
 from sojourn.model import TCP, UDP
 from sojourn.upmt.anchor import SubscriberChanged
 from sojourn.upmt.records import PortForward, Subscriber
@@ -48,6 +48,7 @@ class AnchorApi:
             "totals": counters.totals if counters else {},
             "refused": {**dict(daemon.machine.refused), **(counters.refused if counters else {})},
             "copies": copies(counters),
+            "data_path": data_path(counters),
         }
 
     async def hosts(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:

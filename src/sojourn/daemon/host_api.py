@@ -10,7 +10,7 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide import PathState
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import app_rows, flow_id, flow_row
-from sojourn.daemon.inquiry import copies
+from sojourn.daemon.inquiry import copies, data_path
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import NetworkState
 from sojourn.policy.match import parse as parse_match
@@ -73,6 +73,7 @@ class HostApi:
             "pending_handovers": host.sender.pending(),
             "refused": self._daemon.inquiry.counters.refused if self._daemon.inquiry.counters else {},
             "copies": copies(self._daemon.inquiry.counters),
+            "data_path": data_path(self._daemon.inquiry.counters),
         }
 
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:

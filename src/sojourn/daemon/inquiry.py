@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from sojourn.upmt.commands import AnyCommand, Report, Snapshot
 from sojourn.upmt.events import AnyEvent, Counters, State
@@ -52,3 +53,10 @@ def copies(counters: Counters | None) -> dict[str, int]:
     """Return how many copies of packets were sent, and how many that came a second time were dropped."""
     totals = counters.totals if counters is not None else {}
     return {"sent": totals.get("copies-sent", 0), "dropped": totals.get("duplicates-dropped", 0)}
+
+
+def data_path(counters: Counters | None) -> dict[str, Any]:
+    """Say for `status` which engine moves the packets, and if plain tunnels are the kernel's (None: there are none)."""
+    said = counters.served_by if counters is not None else {}
+    why = said.get("kernel")
+    return {"engine": said.get("engine", ""), "kernel": None if why is None else not why, "why": why or ""}

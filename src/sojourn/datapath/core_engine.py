@@ -72,6 +72,8 @@ class CoreForwarder(Forwarder):
 class CoreEngine(Engine):
     """A `DataPath`; all methods but `stop` in one thread, beside which two of the core's run."""
 
+    NAME = "core"
+
     # Set up before Engine.__init__ asks for its parts.
 
     def _forwarder(self, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> Forwarder:

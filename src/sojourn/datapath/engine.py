@@ -47,6 +47,8 @@ Say = Callable[[str, str], None]
 class Engine:
     """A `DataPath` on real packets, and the `Io` of its forwarder. All methods but `stop` in one thread."""
 
+    NAME = "python"
+
     def __init__(
         self,
         emit: Callable[[AnyEvent], None],
@@ -61,6 +63,7 @@ class Engine:
         self.features = from_environment(os.environ) if features is None else features
         self.descriptors = Descriptors() if descriptors is None else descriptors
         self.forwarder = self._forwarder(emit, epochs)
+        self.forwarder.served_by["engine"] = self.NAME
         self.tun: Tun | None = None
         self.outlets = Outlets()
         self._say = say or (lambda _level, _text: None)

@@ -86,6 +86,7 @@ class KernelEngine(Engine):
             super().submit([command])
             if isinstance(command, Setup) and command.plain:
                 self._start(command)
+                self.forwarder.served_by["kernel"] = self.why_not
             elif kernel is not None and not isinstance(command, Report | Snapshot):
                 kernel.touch()
                 self.flush()

@@ -325,7 +325,7 @@ class Orders(Registry):
             bytes_out=sum(tunnel.bytes_out for tunnel in self.tunnels.values()),
             waiting=len(self.waiting),
         )
-        self.emit(Counters(dict(totals), dict(self.refused), len(self.paft)))
+        self.emit(Counters(dict(totals), dict(self.refused), len(self.paft), dict(self.served_by)))
         for tunnel in self.tunnels.values():
             self.emit(tunnel.measured())
 

@@ -67,6 +67,8 @@ class Rows(ABC):
         """Packets that were not let through, by reason. The engine counts in it, too."""
         self.totals: Counter[str] = Counter()
         """Further totals for `Counters`. The engine counts in it, too."""
+        self.served_by: dict[str, str] = {}
+        """What the engine around it says of itself (upmt/events.py, Counters)."""
         self.classify: Classify = nobody
         """Host: tells who made a flow."""
         self.looks = Looks()

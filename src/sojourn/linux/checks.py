@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sojourn.errors import SojournError
-from sojourn.linux import dns, firewall, nft, sysctl
+from sojourn.linux import bpf, dns, firewall, nft, sysctl
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 UDP_SEGMENT, UDP_GRO = 103, 104
@@ -54,7 +54,7 @@ def anchor_checks(device: str, *, tunnel_port: int = 1800, sip_port: int = 5061)
 
 
 def _common(table: str) -> list[Check]:
-    return [_capabilities(), _tun(), _nft(table), _udp_batches(), _tun_batches(), _clock()]
+    return [_capabilities(), _tun(), _nft(table), _udp_batches(), _tun_batches(), _kernel_path(), _clock()]
 
 
 def _capabilities() -> Check:
@@ -118,6 +118,17 @@ def _tun_batches() -> Check:
             "TUN USO", False, f"Linux {release} cuts large UDP sends itself", "Linux 6.2 or newer", needed=False
         )
     return Check("TUN USO", True, f"Linux {release}", needed=False)
+
+
+def _kernel_path() -> Check:
+    """Check whether plain tunnels can be the kernel's (bpf/plain.bpf.c); sealed ones never are."""
+    name = "BPF for plain tunnels"
+    remedy = "Run as root; the package must have been built with clang and libbpf-dev, and libbpf1 be there"
+    try:
+        bpf.BpfObject(bpf.OBJECTS / "plain.bpf.o").close()
+    except (OSError, SojournError) as error:
+        return Check(name, False, f"the engine carries them: {error}", remedy, needed=False)
+    return Check(name, True, "this kernel takes the programs", needed=False)
 
 
 def _clock() -> Check:

@@ -180,6 +180,8 @@ class Counters(Event, frozen=True):
     totals: dict[str, int]
     refused: dict[str, int]
     flows: int
+    served_by: dict[str, str] = {}
+    """Which engine moves the packets; `kernel`: why plain tunnels are not the kernel's, empty if they are."""
 
 
 class State(Event, frozen=True):
