@@ -16,7 +16,7 @@ from sojourn.control import token
 from sojourn.control.config import parse_anchor, parse_host
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.model import AssociationId, Endpoint, TunnelId
-from sojourn.packet import frame
+from sojourn.packet import frame, sequence
 from sojourn.packet.seal import Aead, Direction, Hint, KeySchedule, Opener, Sealer, Secret, derive
 from sojourn.sip import message
 from sojourn.sip.digest import Algorithm, digest, parse_challenge, parse_credentials, parse_info, secret_hash
@@ -76,6 +76,15 @@ def test_each_control_frame_reads_as_the_page_names_it_and_is_written_the_same()
         assert data.rstrip(b"\0") == bytes(meant[name]).rstrip(b"\0")
     assert len(given["padded_probe"]) > len(given["probe"])
     assert {data[0] for data in given.values()} == set(range(6))
+
+
+def test_the_copied_packet_has_the_number_and_the_packet_that_the_page_says() -> None:
+    (text,) = blocks("toml copies")
+    given = tomllib.loads(text)
+    packet, plaintext = bytes.fromhex(given["packet"]), bytes.fromhex(given["plaintext"])
+    assert sequence.first(1.0) == given["number"]
+    assert sequence.put(given["number"], packet) == plaintext
+    assert sequence.take(plaintext) == (given["number"], packet)
 
 
 def test_the_join_token_reads_as_the_page_says() -> None:
