@@ -19,7 +19,7 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
 APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
-APT_TEST := $(APT_DEMO) sip-tester netcat-openbsd dbus-daemon
+APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon
 APT_BENCH := $(APT_DEMO) openvpn wireguard-go wireguard-tools iperf3 ethtool openssl ethtool
 
 # A change of any of these compiles anew.
@@ -27,7 +27,7 @@ COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojou
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
-.PHONY: help demo test bench lint unit net format lock setup clean
+.PHONY: help demo test bench fuzz lint unit net format lock setup clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s%s\n", $$1, $$2}'
@@ -52,6 +52,11 @@ NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit one by one
 	$(NET) -n 3 --dist loadfile -m "not timed"
 	$(NET) -m timed
+
+FUZZ_SECONDS := 60
+
+fuzz: $(VENV)/.apt-test $(VENV)/.installed ## The parsers of the C core against bytes of all kinds, FUZZ_SECONDS=60 each
+	$(PY) -m tests.fuzz.core_fuzzers --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
 	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }

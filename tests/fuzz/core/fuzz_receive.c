@@ -1,0 +1,82 @@
+/* Datagrams: authentic ones of a peer that lies in every byte it seals, and any others. */
+#include "common.h"
+
+static size_t written;
+
+static void look_at_write(struct receiver *receiver, const struct iovec *parts, int count)
+{
+    uint8_t whole[VNET_BYTES + 65536];
+    size_t size = 0;
+    struct vnet vnet;
+    struct view view;
+    for (int i = 0; i < count; i++) {
+        CHECK(size + parts[i].iov_len <= sizeof whole);
+        memcpy(whole + size, parts[i].iov_base, parts[i].iov_len);
+        size += parts[i].iov_len;
+    }
+    CHECK(size > VNET_BYTES && size <= VNET_BYTES + MAX_PACKET);
+    memcpy(&vnet, whole, VNET_BYTES);
+    CHECK(look(whole + VNET_BYTES, size - VNET_BYTES, true, &view));
+    CHECK(!vnet.flags || (vnet.flags == NEEDS_CHECKSUM && vnet.checksum_start == view.at));
+    CHECK(!vnet.gso_type || (vnet.segment_bytes && vnet.header_bytes == view.head && vnet.flags == NEEDS_CHECKSUM));
+    CHECK(vnet.gso_type || count <= 2);
+    for (int i = 1; vnet.gso_type && i < count; i++) /* the kernel cuts it where the datagrams were */
+        CHECK(i + 1 < count ? parts[i].iov_len == vnet.segment_bytes
+                            : parts[i].iov_len && parts[i].iov_len <= vnet.segment_bytes);
+    written += size;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct core *core;
+    static struct receiver receiver;
+    static uint32_t counter;
+    if (!core) {
+        core = fuzz_core(false);
+        CHECK(receiver_init(&receiver, core, 0, look_at_write, NULL));
+    }
+    struct tunnel *tunnel = tunnel_find(core, TUNNEL);
+    struct send_key *key = atomic_load(&tunnel->send);
+    uint8_t *buffer = malloc(65536);
+    struct batch batch = {.data = buffer, .socket = fuzz_socket, .from_bytes = sizeof batch.from};
+    batch.from.sin6_family = AF_INET6;
+    if (size < 3) {
+        free(buffer);
+        return 0;
+    }
+    /* One batch: how, the bytes of each datagram, and then the datagrams' texts. */
+    uint8_t how = data[0];
+    batch.ecn = how >> 6;
+    batch.segment = read16(data + 1) % 2000 + 1;
+    data += 3, size -= 3;
+    while (size && batch.size + batch.segment <= 60000) {
+        size_t width = batch.segment, text = width > OVERHEAD_BYTES ? width - OVERHEAD_BYTES : 0;
+        uint8_t *at = buffer + batch.size;
+        if (how & 1 || !text) { /* as they are */
+            width = size < width ? size : width;
+            memcpy(at, data, width);
+            data += width, size -= width;
+        } else {
+            if (size < text)
+                text = size, width = text + OVERHEAD_BYTES;
+            if (!(how & 2))
+                know(core, data, text, true);
+            uint32_t hints = how & 4 ? PARTIAL | CONTINUES : how & 8 ? PARTIAL : 0;
+            write32(at, key->first_word | hints << 24);
+            write32(at + 4, counter);
+            CHECK(aead_seal(&key->aead, 0, counter++, at, data, text, at + HEADER_BYTES));
+            data += text, size -= text;
+        }
+        batch.size += width;
+        if (width < batch.segment)
+            break;
+    }
+    ASAN_POISON_MEMORY_REGION(buffer + batch.size, 65536 - batch.size);
+    if (batch.size)
+        receiver_take(&receiver, &batch, 1000000000);
+    receiver_flush(&receiver);
+    ASAN_UNPOISON_MEMORY_REGION(buffer, 65536);
+    free(buffer);
+    fuzz_clean(core);
+    return 0;
+}
