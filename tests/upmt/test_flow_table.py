@@ -45,7 +45,13 @@ def test_the_oldest_flow_makes_room_for_the_newest() -> None:
 def test_the_last_move_that_means_a_flow_has_it() -> None:
     flows = table()
     moves = (Move(Everything(), B), Move(Labelled("zoom"), C), Move(Exactly((flow(1), flow(8))), A))
-    assert {key: move.tunnel for key, _, move in flows.governed(moves)} == {flow(0): B, flow(1): A, flow(2): C}
+    assert list(flows.meant(moves)) == [moves[0], moves[2], moves[1]]
+    assert list(flows.meant((Move(OnTunnel(B), C), Move(Exactly((flow(1),)), A)))) == [
+        None,
+        Move(Exactly((flow(1),)), A),
+        None,
+    ]
+    assert list(flows.meant((Move(Exactly((flow(1),)), A), Move(OnTunnel(A), C)))) == [Move(OnTunnel(A), C)] * 3
     flows.apply(MoveFlows(ME, 5, moves), 0.0)
     assert places(flows) == [B, A, C, A]
     flows.apply(MoveFlows(ME, 4, (Move(Everything(), C),)), 0.0)

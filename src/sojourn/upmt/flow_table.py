@@ -100,34 +100,42 @@ class FlowTable:
             if number > named.get(flow, -1):
                 _move(place, move, order.number)
 
-    def governed(self, moves: Sequence[Move]) -> Iterator[tuple[Flow, FlowPlace, Move]]:
-        """Yield every known flow that an order means, and the move that has it: the last of those that mean it."""
+    def meant(self, moves: Sequence[Move]) -> Iterator[Move | None]:
+        """Yield for every known flow the move of an order that has it: the last of those that mean it; None: none does.
+
+        A flow is long to hash: only those that are named are looked up.
+        """
+        tests = _tests(moves)
         named = {
-            flow: number
+            flow: (number, move)
             for number, move in enumerate(moves)
             if isinstance(move.select, Exactly)
             for flow in move.select.flows
-            if flow in self.flows
         }
-        for number, move, flow, place in self._governed(moves):
-            if number > named.get(flow, -1):
-                named.pop(flow, None)
-                yield flow, place, move
-        for flow, number in named.items():
-            yield flow, self.flows[flow], moves[number]
+        for flow, place in self.flows.items():
+            number, has = named.get(flow, (-1, None)) if named else (-1, None)
+            for other, move, test in tests:
+                if other < number:
+                    break
+                if test(flow, place):
+                    has = move
+                    break
+            yield has
 
     def _governed(self, moves: Sequence[Move]) -> Iterator[tuple[int, Move, Flow, FlowPlace]]:
         """Yield what the moves mean that name no flows."""
-        tests = [
-            (number, move, _test(move.select))
-            for number, move in enumerate(moves)
-            if not isinstance(move.select, Exactly)
-        ][::-1]
+        tests = _tests(moves)
         for flow, place in self.flows.items() if tests else ():
             for number, move, test in tests:
                 if test(flow, place):
                     yield number, move, flow, place
                     break
+
+
+def _tests(moves: Sequence[Move]) -> list[tuple[int, Move, Callable[[Flow, FlowPlace], bool]]]:
+    """Return the moves that name no flows, the last one first."""
+    found = [(number, move, _test(move.select)) for number, move in enumerate(moves)]
+    return [each for each in reversed(found) if not isinstance(each[1].select, Exactly)]
 
 
 def _test(select: Select) -> Callable[[Flow, FlowPlace], bool]:

@@ -9,21 +9,20 @@ What waits or is refused is the host's affair: its flows stay where the anchor h
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec.structs import replace
 
 from sojourn.model import Flow, TunnelId
 from sojourn.upmt.commands import Everything, Exactly, Labelled, Move, OnTunnel
-from sojourn.upmt.flow_table import FlowPlace, FlowTable
+from sojourn.upmt.flow_table import FlowTable
 
 MANY: Final = 32
 """Flows of one tunnel that are rather spoken of as all that it carries."""
 
 
-class _Place(NamedTuple):
-    tunnel: TunnelId | None
-    copies: tuple[TunnelId, ...]
+_Place = tuple[TunnelId | None, tuple[TunnelId, ...]]
+"""A tunnel, and further ones for copies."""
 
 
 def rows_for_anchor(moves: Sequence[Move], table: FlowTable) -> list[Move]:
@@ -31,42 +30,34 @@ def rows_for_anchor(moves: Sequence[Move], table: FlowTable) -> list[Move]:
     told = [move for move in moves if move.tunnel is not None and not move.block]
     if not any(isinstance(move.select, Labelled) for move in moves):
         return told
-    targets = {flow: (_Place(place.tunnel, place.copies), _target(place, move))
-               for flow, place, move in table.governed(moves)}  # fmt: skip
+    now: list[_Place] = [(place.tunnel, place.copies) for place in table.flows.values()]
+    wanted = [
+        was if move is None or move.tunnel is None or move.block else (move.tunnel, move.copies)
+        for was, move in zip(now, table.meant(moves), strict=True)
+    ]
     whole = [move for move in told if not isinstance(move.select, Labelled | Exactly)]
     if not any(isinstance(move.select, Everything) for move in whole):
-        whole = [*_tunnels(table, targets), *whole]
-    by_whole = {flow: _Place(move.tunnel, move.copies) for flow, _, move in table.governed(whole)}
+        whole = [*_tunnels(now, wanted), *whole]
     lists: dict[_Place, list[Flow]] = {}
-    for flow, place in table.flows.items():
-        now = _Place(place.tunnel, place.copies)
-        wanted = targets[flow][1] if flow in targets else now
-        if by_whole.get(flow, now) != wanted and wanted.tunnel is not None:
-            lists.setdefault(wanted, []).append(flow)
-    named = {flow for flows in lists.values() for flow in flows}
+    for flow, was, is_to_be, move in zip(table.flows, now, wanted, table.meant(whole), strict=True):
+        if is_to_be != (was if move is None else (move.tunnel, move.copies)) and is_to_be[0] is not None:
+            lists.setdefault(is_to_be, []).append(flow)
     for move in told:  # flows that were named, and that are not known, yet
         if isinstance(move.select, Exactly):
-            new = [flow for flow in move.select.flows if flow not in table.flows and flow not in named]
-            lists.setdefault(_Place(move.tunnel, move.copies), []).extend(new)
+            new = [flow for flow in move.select.flows if flow not in table.flows]
+            lists.setdefault((move.tunnel, move.copies), []).extend(new)
     return [*whole, *(Move(Exactly(tuple(flows)), *place) for place, flows in lists.items() if flows)]
 
 
-def _target(place: FlowPlace, move: Move) -> _Place:
-    """Return where the anchor is to have a flow after a move."""
-    if move.tunnel is None or move.block:
-        return _Place(place.tunnel, place.copies)
-    return _Place(move.tunnel, move.copies)
-
-
-def _tunnels(table: FlowTable, targets: dict[Flow, tuple[_Place, _Place]]) -> list[Move]:
+def _tunnels(now: Sequence[_Place], wanted: Sequence[_Place]) -> list[Move]:
     """Return moves of all that a tunnel carries, where that is shorter than a list."""
-    carried = Counter(place.tunnel for place in table.flows.values())
-    moving = Counter((now.tunnel, wanted) for now, wanted in targets.values() if now != wanted)
+    carried = Counter(tunnel for tunnel, _ in now)
+    moving = Counter((was[0], is_to_be) for was, is_to_be in zip(now, wanted, strict=True) if was != is_to_be)
     out: dict[TunnelId, Move] = {}
-    for (tunnel, wanted), count in moving.most_common():
+    for (tunnel, place), count in moving.most_common():
         if tunnel is None or tunnel in out or count < MANY or 2 * count <= carried[tunnel]:
             continue
-        out[tunnel] = Move(OnTunnel(tunnel), wanted.tunnel, wanted.copies)
+        out[tunnel] = Move(OnTunnel(tunnel), *place)
     return list(out.values())
 
 
