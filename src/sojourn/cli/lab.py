@@ -103,15 +103,22 @@ def run_command(name: str, prefix: str, bare: bool, seconds: float | None, as_js
 @click.option("--picture", default="sojourn-demo", show_default=True, metavar="PATH", help="Writes PATH.svg, PATH.png.")
 @json_option
 def demo_command(prefix: str, bare: bool, picture: str, as_json: bool) -> int:
-    """Move SSH, a download and a voice call through everything that happens in life; exit with 1 if a flow broke."""
+    """Move SSH, a download and a voice call through everything that happens in life, and then by their own rules.
+
+    Exits with 1 if a flow broke.
+    """
     result = _execute(SCENARIOS["demo"](), prefix, bare)
     files = _write_picture(result, Path(picture))
-    if as_json:
-        output.emit_json(result)
-    else:
+    if not as_json:
         _print(result, expectations=False)
         output.line(f"Picture: {', '.join(str(path) for path in files)}")
-    return 1 if result.broken else 0
+        output.line()
+    second = _execute(SCENARIOS["applications"](), prefix, bare)
+    if as_json:
+        output.emit_json({**msgspec.to_builtins(result), "applications": second})
+    else:
+        _print(second, expectations=False)
+    return 1 if result.broken or second.broken else 0
 
 
 def _execute(scenario: Scenario, prefix: str, bare: bool) -> Result:
@@ -132,6 +139,11 @@ def _print(result: Result, *, expectations: bool) -> None:
     output.table(*tables.events(result))
     output.line()
     output.table(*tables.streams(result))
+    if result.places:
+        output.line()
+        output.table(*tables.places(result))
+        output.line()
+        output.table(*tables.used(result))
     if expectations:
         output.line()
         output.table(*tables.checks(result))

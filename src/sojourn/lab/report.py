@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from sojourn.lab.gaps import Gap, longest, tally
+from sojourn.lab.places import Expected, Place, judge
 from sojourn.lab.scenarios import Limits, Scenario
 from sojourn.lab.stage import Condition, Sample, outages
 from sojourn.lab.traffic import Stream
@@ -85,6 +86,10 @@ class Result(Struct, frozen=True):
     arrivals: dict[str, list[float]]
     conditions: tuple[Condition, ...]
     samples: tuple[Sample, ...]
+    places: tuple[Place, ...] = ()
+    """Where applications were, and why."""
+    used: dict[str, dict[str, int]] = {}
+    """Bytes by application and network."""
 
     @property
     def broken(self) -> list[str]:
@@ -100,19 +105,37 @@ class Result(Struct, frozen=True):
 def build(
     scenario: Scenario, *, sojourn: bool, start: float, end: float, streams: Sequence[Stream],
     happened: Sequence[Happened], conditions: Sequence[Condition], samples: Sequence[Sample], slack_ms: float = 0.0,
+    places: Sequence[Place] = (), used: dict[str, dict[str, int]] | None = None,
 ) -> Result:  # fmt: skip
     """Compute the result of a run between two times of CLOCK_BOOTTIME."""
     figures = tuple(_stream(stream, start, end) for stream in streams)
     edges = [start + event.at for event in happened] + [end]
     out = outages(conditions, end)
     events = tuple(_event(event, streams, edges[place], edges[place + 1], out) for place, event in enumerate(happened))
+    checks = _checks(_loosened(scenario.limits, slack_ms), streams, figures, events, samples, start, end)
+    if sojourn:
+        checks += _placed(scenario.expected, places, happened, end - start, slack_ms / 1000)
     return Result(
         1, scenario.name, scenario.purpose, sojourn, round(end - start, 2), figures, events,
-        tuple(_checks(_loosened(scenario.limits, slack_ms), streams, figures, events, samples, start, end)),
+        tuple(checks),
         {stream.name: [round(at - start, 4) for at in stream.arrivals] for stream in streams},
         tuple(Condition(round(max(0.0, it.at - start), 3), it.network, it.state) for it in conditions),
         tuple(Sample(round(it.at - start, 3), it.carried) for it in samples),
+        tuple(msgspec.structs.replace(place, at=round(place.at, 2)) for place in places), used or {},
     )  # fmt: skip
+
+
+def _placed(
+    expected: Sequence[Expected], places: Sequence[Place], happened: Sequence[Happened], end: float, slack: float
+) -> list[Check]:
+    checks = []
+    for one in expected:
+        since = happened[one.event].at
+        until = happened[one.event + 1].at if one.event + 1 < len(happened) else end
+        verdict = judge(msgspec.structs.replace(one, within=one.within + slack), places, since, until)
+        what = f"{one.application} on {' and '.join(one.networks)} after {happened[one.event].text!r}"
+        checks.append(Check(what, f"{one.within:g} s", verdict.found, verdict.met))
+    return checks
 
 
 def _loosened(limits: Limits, slack_ms: float) -> Limits:

@@ -3,7 +3,9 @@
 Progress goes to an `Observer`, which prints or draws it; the runner itself prints nothing.
 """
 
+import sys
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -11,6 +13,7 @@ from msgspec import Struct
 from sojourn.lab import namespaces, topology
 from sojourn.lab.daemons import HOST_NAME, Daemons
 from sojourn.lab.namespaces import LabError
+from sojourn.lab.places import Place, Places, reasons
 from sojourn.lab.processes import now
 from sojourn.lab.report import Happened, Result, build
 from sojourn.lab.scenarios import Scenario
@@ -70,6 +73,7 @@ class Run:
         self._slack_ms = slack_ms
         self._grace = grace
         self._happened: list[Happened] = []
+        self._places = Places()
         self._sampled = 0.0
 
     def run(self) -> Result:
@@ -92,7 +96,8 @@ class Run:
             self._manage_routes()
         self._observer.step(f"starting traffic: {', '.join(scenario.traffic)}")
         stage = Stage(self.lab, daemons)
-        traffic = Traffic(self.lab, scenario.traffic, scenario.seconds + LEAD + START_MARGIN)
+        run_as = {kind: _run_as(name, daemons) for kind, name in scenario.run_as.items()} if daemons else {}
+        traffic = Traffic(self.lab, scenario.traffic, scenario.seconds + LEAD + START_MARGIN, run_as=run_as)
         stage.watched_pid = traffic.client_pid
         self._await_traffic(traffic)
         start = now()
@@ -104,6 +109,7 @@ class Run:
         return build(
             scenario, sojourn=self._sojourn, start=start, end=end, streams=traffic.streams, happened=self._happened,
             conditions=stage.conditions, samples=stage.samples, slack_ms=self._slack_ms,
+            places=self._explained(daemons, start), used=self._places.used,
         )  # fmt: skip
 
     def _start_sojourn(self) -> Daemons:
@@ -115,6 +121,7 @@ class Run:
                 topology.ANCHOR,
                 f'\n[[expose]]\nhost = "{HOST_NAME}"\nport = "tcp/{ECHO_PORT}"\nas = {EXPOSED_PORT}\n',
             )
+        daemons.append(topology.MOBILE_HOST, self.scenario.settings)
         daemons.start()
         return daemons
 
@@ -151,5 +158,18 @@ class Run:
         if at - self._sampled >= SAMPLE_EVERY:
             self._sampled = at
             stage.sample()
+            if self.scenario.expected and stage.daemons is not None:
+                self._places.take(now() - start, stage.daemons.call("flows"))
         traffic.follow()
         self._observer.tick(Moment(at - start, traffic.streams, stage, start))
+
+    def _explained(self, daemons: Daemons | None, start: float) -> Sequence[Place]:
+        if daemons is not None and self.scenario.expected:
+            offset = time.time() - now() + start  # noqa: TID251 - the log is for people
+            self._places.explain(reasons((daemons.host_folder / "host.log").read_bytes().splitlines(), offset))
+        return self._places.history
+
+
+def _run_as(name: str, daemons: Daemons) -> list[str]:
+    socket = str(daemons.host_socket)
+    return [sys.executable, "-m", "sojourn", "run", "--socket", socket, "--app", name, "--"]

@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from sojourn.lab import topology
 from sojourn.lab.links import AccessNetwork
+from sojourn.lab.places import HELD, Expected
 from sojourn.lab.stage import Stage
-from sojourn.lab.topology import CELLULAR, WIFI
+from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI
 
 Action = Callable[[Stage], str | None]
 """Does the event, and may return a detail (which network, which address) for the report."""
@@ -61,6 +62,12 @@ class Scenario(Struct, frozen=True):
     limits: Limits = Limits()
     traffic: tuple[str, ...] = ("voice", "echo")
     access: tuple[AccessNetwork, ...] = (WIFI, CELLULAR)
+    settings: str = ""
+    """Tables of host.toml."""
+    run_as: dict[str, str] = {}
+    """Traffic that is started by `sojourn run --app NAME`."""
+    expected: tuple[Expected, ...] = ()
+    """Where applications must be."""
 
 
 def _on(action: Callable[[Stage, str], str | None], network: str | None = None) -> Action:
@@ -252,12 +259,57 @@ def demo() -> Scenario:
     ), Limits(), traffic=("ssh", "download", "voice"))  # fmt: skip
 
 
+POLICIES = """
+[network.wifi]
+kind = "wifi"
+
+[network.cellular]
+kind = "cellular"
+cost = "metered"
+
+[[policy]]
+application = "call"
+networks = ["wifi", "ethernet", "cellular"]
+require = { loss = "2%", rtt = "150ms" }
+
+[[policy]]
+application = "ssh"
+networks = ["ethernet", "wifi", "cellular"]
+
+[[policy]]
+application = "backup"
+networks = ["ethernet", "wifi"]
+otherwise = "hold"
+"""
+
+
+def applications() -> Scenario:
+    """Give a call, a shell, a download and a backup rules of their own, and let the networks change."""
+    return Scenario(
+        "applications", "a call, a shell, a download and a backup: each goes where its rule says", 30.0, (
+            Event(3.0, "cable pulled", _on(Stage.pull, "ethernet")),
+            Event(8.0, "loses 10 % of all packets", _on(lambda stage, name: stage.lose(name, 0.1), "wifi")),
+            Event(13.0, "falls silent, nobody is told", _on(Stage.silence, "wifi")),
+            Event(19.0, "cable back", _on(Stage.plug, "ethernet")),
+        ), Limits(doubled=0), traffic=("voice", "ssh", "download", "upload"), access=(ETHERNET, WIFI, CELLULAR),
+        settings=POLICIES, run_as={"voice": "call", "upload": "backup"}, expected=(
+            *(Expected(0, name, ("wifi",)) for name in ("call", "ssh", "curl", "backup")),
+            Expected(1, "call", ("cellular",)),
+            Expected(1, "backup", ("wifi",), 0.0), Expected(1, "ssh", ("wifi",), 0.0),
+            Expected(2, "call", ("cellular",), 0.0), Expected(2, "backup", (HELD,)),
+            Expected(2, "ssh", ("cellular",)), Expected(2, "curl", ("cellular",)),
+            *(Expected(3, name, ("ethernet",), 8.0) for name in ("call", "ssh", "curl", "backup")),
+        ),
+    )  # fmt: skip
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "planned": planned, "link-pulled": link_pulled, "silent-death": silent_death, "address-changed": address_changed,
     "gateway-changed": gateway_changed, "nat-rebinding": nat_rebinding,
     "new-network-after-none": new_network_after_none, "both-lost-and-back": both_lost_and_back, "lossy": lossy,
     "suspend": suspend, "anchor-killed": anchor_killed, "anchor-restarted": anchor_restarted,
-    "datapath-killed": datapath_killed, "unequal-delay": unequal_delay, "called": called, "demo": demo,
+    "datapath-killed": datapath_killed, "unequal-delay": unequal_delay, "called": called,
+    "applications": applications, "demo": demo,
 }  # fmt: skip
 """By name; the makers' arguments are what a caller may vary."""
 LASTING: dict[str, Callable[[float], Scenario]] = {

@@ -3,6 +3,7 @@
 A table is (headings, rows); a heading that begins with ">" asks for its column to be set right.
 """
 
+from sojourn.lab.places import HELD
 from sojourn.lab.report import EventFigures, Result
 
 Table = tuple[tuple[str, ...], list[list[object]]]
@@ -54,6 +55,24 @@ def checks(result: Result) -> Table:
     return headings, rows
 
 
+def places(result: Result) -> Table:
+    """Return where each application went, when, and why."""
+    rows: list[list[object]] = [
+        [f"{place.at:.1f} s", place.application, " and ".join(place.networks), place.why] for place in result.places
+    ]
+    return (">AT", "APPLICATION", "ON", "WHY"), rows
+
+
+def used(result: Result) -> Table:
+    """Return how many bytes each application carried over each network."""
+    networks = sorted({network for sizes in result.used.values() for network in sizes if network != HELD})
+    rows: list[list[object]] = [
+        [application, *(_size(sizes.get(network, 0)) for network in networks)]
+        for application, sizes in sorted(result.used.items())
+    ]
+    return ("APPLICATION", *(f">{network.upper()}" for network in networks)), rows
+
+
 def verdict(result: Result) -> str:
     """Say in one sentence how it went."""
     who = "with Sojourn" if result.sojourn else "without Sojourn"
@@ -75,6 +94,10 @@ def gap(event: EventFigures) -> str:
 
 def _counts(sent: int, *counts: int) -> list[object]:
     return list(counts) if sent else ["-"] * len(counts)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.2f} MB" if count else "-"
 
 
 def _milliseconds(value: float) -> str:

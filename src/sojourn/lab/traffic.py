@@ -6,6 +6,7 @@ and turns them into `Stream`s: one a direction, with arrivals and, for numbered 
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -67,8 +68,18 @@ class _Source(Struct):
 class Traffic:
     """Everything that talks in one run."""
 
-    def __init__(self, lab: Lab, kinds: tuple[str, ...], seconds: float, *, address: str | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        kinds: tuple[str, ...],
+        seconds: float,
+        *,
+        address: str | None = None,
+        run_as: Mapping[str, list[str]] | None = None,
+    ) -> None:
+        """`run_as`: for a client's name, the words that stand before its command line (`sojourn run --app ...`)."""
         self._lab = lab
+        self._run_as = run_as or {}
         self._seconds = seconds
         self._address = address or lab.topology.correspondent.address
         self._servers: list[Child] = []
@@ -97,6 +108,7 @@ class Traffic:
         self._servers.append(child)
 
     def _client(self, name: str, argv: list[str]) -> None:
+        argv = [*self._run_as.get(name, []), *argv]
         self._clients.append(self._lab.start(topology.MOBILE_HOST, name, argv))
 
     def _module(self, name: str, *arguments: object) -> list[str]:
