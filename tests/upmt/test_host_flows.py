@@ -68,6 +68,24 @@ def test_a_control_that_takes_over_knows_the_flows_and_tells_the_anchor_of_the_c
     assert rules(host.tell(by_rule(RuleRow(WEB, "wifi", ("phone",))))) == []
 
 
+def test_a_state_that_an_order_has_overtaken_takes_nothing_back_and_tells_nothing_twice() -> None:
+    host = Host()
+    host.associate(WIFI, PHONE)
+    let_work(host, 0, 1)
+    a, b = host.tunnel(0), host.tunnel(1)
+    host.tell(events.FlowSeen(ME, FLOW, a, None, "web", (b,)))
+    pending = host.machine.sender.pending()
+    as_told = RowState(ME, FLOW, a, 0, 0, 0, 0, 0, 1.0, None, "web", (b,))
+    assert host.tell(events.State(None, (), (), (), (), (as_told,))) == []
+    host.tell(Handover((PlanRow(Labelled("web"), "phone"),), "a reason"))
+    host.tell(events.State(None, (), (), (), (), (as_told,)))
+    place = host.machine.flows.flows[FLOW]
+    assert (place.tunnel, place.copies) == (b, ())
+    assert host.machine.sender.pending() == pending + 1
+    host.tell(events.State(None, (), (), (), (), ()))
+    assert not host.machine.flows.flows, "it has ended"
+
+
 def test_a_tunnel_that_closes_leaves_the_flows_after_the_handover_that_follows() -> None:
     host = Host()
     host.associate(WIFI, PHONE)

@@ -9,7 +9,7 @@ from sojourn.upmt import events
 from sojourn.upmt.commands import Exactly, Move, MoveFlows
 from sojourn.upmt.handover_rows import rows_for_anchor
 from sojourn.upmt.host_events import FlowGone, Handover, HostCommand
-from sojourn.upmt.host_tunnels import ME, HostTunnels
+from sojourn.upmt.host_tunnels import ME, NO_RULES, HostTunnels
 
 
 class HostFlows(HostTunnels):
@@ -50,20 +50,25 @@ class HostFlows(HostTunnels):
         move = Move(Exactly((flow,)), place.tunnel, place.copies)
         return commands + self._from_sender(self.sender.order(number, [move], now))
 
-    def _flows_found(self, state: events.State, now: float) -> None:
-        """Take over the flows of a data path that is older than we are."""
-        self.flows.flows.clear()
-        for told in state.rules:
-            self._told_rules = told
-        for row in state.rows:
-            self.flows.restore(row, now)
+    def _flows_found(self, state: events.State, now: float) -> list[HostCommand]:
+        """Take over the flows of a data path: one that is older than we are, or whose events were too many.
 
-    def _tell_places(self, now: float) -> list[HostCommand]:
-        """Tell the anchor of all copied flows: what a predecessor told it nobody knows."""
-        lists: dict[tuple[TunnelId, tuple[TunnelId, ...]], list[Flow]] = {}
-        for flow, place in self.flows.flows.items():
-            if place.copies and place.tunnel is not None:
-                lists.setdefault((place.tunnel, place.copies), []).append(flow)
+        What was ordered meanwhile is not in it yet, so a flow that an order has placed later stays as it is. The
+        anchor is told of copied flows that are news to us: what a predecessor told it nobody knows.
+        """
+        before, lists = self.flows.flows, dict[tuple[TunnelId, tuple[TunnelId, ...]], list[Flow]]()
+        self.flows.flows = {}
+        for told in state.rules:
+            self._told_rules = told if self._told_rules is NO_RULES else self._told_rules
+        for row in state.rows:
+            known = before.get(row.flow)
+            if known is not None and known.move > row.move:
+                self.flows.put(row.flow, known)
+                continue
+            self.flows.restore(row, now)
+            is_news = known is None or (known.tunnel, known.copies) != (row.tunnel, row.copies)
+            if is_news and row.copies and row.tunnel is not None:
+                lists.setdefault((row.tunnel, row.copies), []).append(row.flow)
         if not lists or self.lease is None:
             return []
         number, commands = self._next_number()
@@ -84,8 +89,7 @@ class HostFlows(HostTunnels):
                 self.flows.ended(flow)
                 return [FlowGone(flow)]
             case events.State():
-                self._flows_found(event, now)
-                return self._tell_places(now)
+                return self._flows_found(event, now)
 
     def _after_closing(self) -> list[HostCommand]:
         """Take tunnels out of the table that were closed. Later than that: the handover that follows leaves them."""

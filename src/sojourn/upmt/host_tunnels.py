@@ -5,6 +5,7 @@ signals at first (`ready` False), and the anchor is asked to take its packets (p
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from sojourn.model import AssociationId, Endpoint, Network, TunnelId
 from sojourn.upmt.association import AssociationClient, SendSip
@@ -29,6 +30,8 @@ from sojourn.upmt.slots import HostNetwork, Slots
 
 ME = AssociationId(1)
 """A mobile host knows one association, its own."""
+NO_RULES: Final = SetRules(ME, ())
+"""What a data path that was told nothing goes by."""
 
 
 class HostTunnels:
@@ -56,7 +59,7 @@ class HostTunnels:
         """The flows that the data path has, for handovers by rule."""
         self.rules: tuple[RuleRow, ...] = ()
         """Where new flows go, by network."""
-        self._told_rules = SetRules(ME, ())
+        self._told_rules = NO_RULES
         self._closed_tunnels: list[TunnelId] = []
         self.problem: str | None = None
         """Why there is no association, in one line with the remedy."""
