@@ -125,6 +125,52 @@ def test_without_an_answer_it_goes_by_what_is_known_and_a_late_answer_still_coun
     assert voice.heard_up() == [0, 1]
 
 
+def test_a_flow_that_its_correspondent_began_goes_on_while_its_program_is_looked_at() -> None:
+    makers: dict[int, Origin] = {}
+    pair = pair_with(program("restic", B), makers=makers)
+    voice = Voice(pair)
+    voice.listen()
+    pair.run(1)
+    makers[4000] = HALF
+    voice.say()
+    voice.say()
+    assert pair.host_told(OriginUnknown) == [OriginUnknown(HALF)]
+    pair.run(1)
+    assert voice.heard_up() == [0, 1]
+    pair.host.submit([DescribeOrigin(WHOLE)])
+    (row,) = rows(pair).values()
+    assert (row.label, row.tunnel, row.origin) == ("restic", B, WHOLE)
+
+
+def test_a_guess_at_who_listens_gives_way_to_who_answers() -> None:
+    makers = {4000: Origin(-77, exact=False)}
+    pair = pair_with(program("zoom", B), makers=makers)
+    voice = Voice(pair)
+    voice.listen()
+    pair.run(1)
+    makers[4000] = ZOOM
+    voice.say()
+    (row,) = rows(pair).values()
+    assert (row.label, row.origin) == ("zoom", ZOOM)
+
+
+def test_a_flow_that_changes_hands_follows_the_rule_of_its_new_program() -> None:
+    makers = {4000: HALF}
+    pair = pair_with(program("zoom", B), makers=makers)
+    voice = Voice(pair)
+    voice.say()
+    pair.run(PATIENCE + 0.1)
+    (key,) = pair.host.forwarder.paft.rows
+    seen = len(pair.host_told(FlowSeen))
+    pair.host.forwarder.passed(key, pair.now)
+    assert len(pair.host_told(FlowSeen)) == seen  # still the same program's
+    makers[4000] = ZOOM
+    pair.host.forwarder.passed(key, pair.now)
+    pair.host.forwarder.passed(b"nobody's", pair.now)
+    (row,) = rows(pair).values()
+    assert (row.label, row.tunnel, row.origin) == ("zoom", B, ZOOM)
+
+
 def test_new_rules_label_rows_anew_and_move_none_and_labels_are_moved_by_order() -> None:
     pair = pair_with(makers={4000: ZOOM})
     voice = Voice(pair)

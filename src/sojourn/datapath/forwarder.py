@@ -54,7 +54,7 @@ class Forwarder(Sending):
             row = self._begun_here(key, association, packet, now)
             if row is None:
                 return
-        elif not (row.packets_out or self.is_anchor) and row.origin is None:
+        elif not (row.packets_out or self.is_anchor) and (row.origin is None or not row.origin.exact):
             self.answered(key, row, association, now)
         self._use(row, packet, view, now)
         row.packets_out += 1

@@ -110,6 +110,20 @@ class Looks:
         self._kept[key] = (association, origin, packet)
         return is_new
 
+    def ask(self, key: FlowKey, origin: Origin, now: float) -> bool:
+        """Note a flow that goes on while its program is looked at; say whether it is one to ask about."""
+        if origin.owner in self._described:
+            return False
+        look = self._looks.get(origin.owner)
+        is_new = look is None
+        if look is None:
+            if len(self._looks) >= MOST_WAITING:
+                return False
+            look = self._looks[origin.owner] = Look(now + PATIENCE)
+        if len(look.keys) < MOST_WAITING:
+            look.keys.append(key)
+        return is_new
+
     def described(self, origin: Origin) -> list[FlowKey]:
         """Take in what a look has found; return the flows that waited for it."""
         self._described[origin.owner] = origin

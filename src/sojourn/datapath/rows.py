@@ -113,6 +113,8 @@ class Rows(ABC):
         origin = self.classify(key)
         if origin is not None:
             self.known_better(key, row, association, self.looks.known(origin), now)
+            if not is_whole(origin) and self.looks.ask(key, origin, now):
+                self.emit(OriginUnknown(origin))
 
     def passed(self, key: FlowKey, now: float) -> None:
         """Host: take note that another program has a flow now (a socket was accepted, inherited or passed on)."""
@@ -182,12 +184,24 @@ class Rows(ABC):
         """Give flows that waited for a look their rows, by what is known now, and send their packets."""
         for key in keys:
             held = self.looks.take(key)
-            association = self.associations.get(held[0]) if held is not None else None
-            if held is None or association is None:
+            if held is None:
+                self._name(key, now)
+                continue
+            association = self.associations.get(held[0])
+            if association is None:
                 continue
             if self.paft.get(key) is None:
                 self.labelled_row(key, association, held[1], now)
             self.from_inner(held[2], now)
+
+    def _name(self, key: FlowKey, now: float) -> None:
+        """Label a flow anew that did not wait, if its program is known by now."""
+        row = self.paft.get(key)
+        association = self.associations.get(row.association) if row is not None else None
+        if row is not None and association is not None and row.origin is not None:
+            origin = self.looks.known(row.origin)
+            if origin is not row.origin:
+                self.known_better(key, row, association, origin, now)
 
     def place_for(self, association: Association) -> TunnelId | None:
         """Return where a flow without a row goes that no rule covers."""
