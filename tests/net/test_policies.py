@@ -216,6 +216,7 @@ def test_a_policy_by_name_takes_the_flows_to_an_address_once_its_name_was_looked
         "ready", 10
     )
     here.until("both on Wi-Fi", lambda: here.places() == {"7001": "wifi", "7002": "wifi"})
+    time.sleep(1.0)  # the device is there by now, and read
     lab.run(topology.MOBILE_HOST, "python3", "-c", LOOK_UP.format(address=address))
     here.until("both on cellular", lambda: here.places() == {"7001": "cellular", "7002": "cellular"})
     told = here.explain("org")

@@ -15,8 +15,10 @@ from sojourn.linux import dns_tap
 from sojourn.policy.dns_names import DnsNames, read_answer
 from sojourn.policy.rules import Policy
 
-RETRY = 1.0
-"""Seconds after which the device is looked for again."""
+RETRY = 0.1
+"""Seconds after which the device is looked for again, while it is not there."""
+LOOK_EVERY = 1.0
+"""Seconds after which policies that want names are noticed."""
 TOGETHER = 0.02
 """Seconds for which news are gathered: A and AAAA come one after the other."""
 
@@ -35,9 +37,10 @@ class HostNames:
         """Read answers for as long as any policy wants names."""
         try:
             while True:
-                if any(policy.subject.names for policy in policies()):
+                wanted = any(policy.subject.names for policy in policies())
+                if wanted:
                     await self._read(policies)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY if wanted else LOOK_EVERY)
         finally:
             if self._soon is not None:
                 self._soon.cancel()
