@@ -32,6 +32,15 @@ def sojourn(built: Ground) -> None:
     _sojourn(built)
 
 
+def sojourn_python(built: Ground) -> None:
+    """The same with the Python engine at both ends."""
+    os.environ["SOJOURN_ENGINE"] = "python"
+    try:
+        _sojourn(built)
+    finally:
+        del os.environ["SOJOURN_ENGINE"]
+
+
 def sojourn_plain(built: Ground) -> None:
     """A plain tunnel of ours."""
     _sojourn(built, "plain")
@@ -134,6 +143,7 @@ def _wireguard(built: Ground, program: str | None) -> None:
 PEERS: dict[str, Peer] = {
     "bare": bare,
     "sojourn": sojourn,
+    "sojourn-python": sojourn_python,
     "openvpn": openvpn,
     "wireguard-go-debian": wireguard_go_debian,
     "wireguard-go-named": wireguard_go_named,

@@ -1,5 +1,6 @@
 """`sojourn doctor`: what this machine has and lacks, each lack with its remedy. Changes nothing."""
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,9 @@ def _row(check: "Check") -> tuple[str, str, str, str]:
 
 
 def _host(directory: ConfigDir, socket: str | None) -> list["Check"]:
-    from sojourn.linux import checks, desktop_checks
+    from sojourn.linux import checks, desktop_checks, owner_checks
 
-    found = checks.host_checks() + desktop_checks.desktop_checks()
+    found = checks.host_checks() + [_core(), *owner_checks.owner_checks()] + desktop_checks.desktop_checks()
     found.append(_configuration("host.toml", directory.host))
     found.append(_configuration("credentials", directory.read_credentials))
     found.append(_daemon("host", socket, HOST_SOCKET))
@@ -64,10 +65,27 @@ def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
     except ConfigError:
         config = AnchorConfig("localhost")
     found = checks.anchor_checks(config.device, tunnel_port=config.tunnel_port, sip_port=config.sip_port)
+    found.append(_core())
     found.append(_configuration("anchor.toml", directory.anchor))
     found.append(_configuration("anchor's keys", lambda: keys.load(directory)))
     found.append(_daemon("anchor", socket, ANCHOR_SOCKET))
     return found
+
+
+def _core() -> "Check":
+    """Say which engine a data path that is started from here would have, and why."""
+    from sojourn.datapath.choose import CORE, choose
+    from sojourn.errors import NotSupported
+    from sojourn.linux.checks import Check
+
+    remedy = "Install a wheel for this machine, or gcc, libssl-dev and python3-dev and the package again"
+    try:
+        chosen = choose(os.environ)
+    except (ConfigError, NotSupported) as error:
+        return Check("C core", False, str(error), remedy, needed=True)
+    if chosen.name == CORE:
+        return Check("C core", True, f"sealed tunnels with {chosen.why}", needed=False)
+    return Check("C core", False, f"the Python engine serves: {chosen.why}", remedy, needed=False)
 
 
 def _configuration(name: str, read: Callable[[], object]) -> "Check":

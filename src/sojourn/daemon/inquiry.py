@@ -59,4 +59,5 @@ def data_path(counters: Counters | None) -> dict[str, Any]:
     """Say for `status` which engine moves the packets, and if plain tunnels are the kernel's (None: there are none)."""
     said = counters.served_by if counters is not None else {}
     why = said.get("kernel")
-    return {"engine": said.get("engine", ""), "kernel": None if why is None else not why, "why": why or ""}
+    engine = {"engine": said.get("engine", ""), "because": said.get("because", "")}
+    return {**engine, "kernel": None if why is None else not why, "why": why or ""}

@@ -364,7 +364,15 @@ def real_engine() -> EngineFactory:
         from sojourn.datapath.kernel_engine import with_kernel_path
 
         make = with_kernel_path(make)
-    return lambda emit, epochs, descriptors, say: make(emit, epochs, descriptors=descriptors, say=say)
+
+    def start(
+        emit: Callable[[AnyEvent], None], epochs: EpochStore, descriptors: Descriptors, say: Say
+    ) -> engine.Engine:
+        made = make(emit, epochs, descriptors=descriptors, say=say)
+        made.forwarder.served_by["because"] = chosen.why
+        return made
+
+    return start
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ static PyObject *replay(PyObject *self, PyObject *arguments)
 static PyMethodDef functions[] = {
     {"libcrypto", libcrypto, METH_NOARGS, "Return the name and version of the library that seals and opens."},
     {"look", look_at, METH_VARARGS, "look(packet, inbound): what an ordinary packet is, None for any other."},
+    {"bench", bench, METH_VARARGS, "bench(threads, seconds, aead, open): (bytes sealed, bytes opened, writes, seconds, of processors)"},
     {"sum", sum_of, METH_VARARGS, "sum(data, initial): the folded one's complement sum."},
     {"replay", replay, METH_VARARGS, "replay(seen, counters): what a replay window says of each."},
     {NULL},
