@@ -7,7 +7,7 @@ import pytest
 
 from sojourn.datapath.kernel import ADOPTED_FOR, IDLE, KernelPath, Way
 from sojourn.datapath.kernel_layout import Flag
-from sojourn.datapath.kernel_tables import KernelTables
+from sojourn.datapath.kernel_tables import KernelTables, slept
 from sojourn.datapath.loop import boot_time
 from sojourn.model import Endpoint, TunnelId
 from sojourn.packet.ip import flow_key, udp_packet
@@ -38,7 +38,7 @@ def rows_of(pair: Twin) -> dict[bytes, int]:
 
 def carry(pair: Twin, *, out: int = 0, into: int = 0, at: float | None = None) -> None:
     """Count packets as the programs do."""
-    now = int((at or boot_time()) * 1e9)
+    now = int(((at or boot_time()) - slept()) * 1e9)
     for counts in (pair.tables._tunnel_counts, pair.tables._row_counts):
         one = counts[0]
         counts[0] = (

@@ -30,8 +30,10 @@ def size_of(name: str) -> int:
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("row_key", layout.ROW_KEY_BYTES), ("row", layout.ROW.size), ("counts", layout.COUNTS.size),
-        ("tunnel", layout.TUNNEL.size), ("source", layout.SOURCE.size), ("settings", layout.SETTINGS.size),
+        ("row_key4", layout.ROW_KEY_BYTES[4]), ("row_key6", layout.ROW_KEY_BYTES[6]),
+        ("row", layout.ROW.size), ("counts", layout.COUNTS.size),
+        ("tunnel", layout.TUNNEL.size), ("source4", layout.SOURCE[4].size), ("source6", layout.SOURCE[6].size),
+        ("settings", layout.SETTINGS.size),
         ("woken", layout.WOKEN.size),
     ],
 )  # fmt: skip
@@ -57,10 +59,10 @@ def test_a_tunnel_comes_back_as_it_was_packed(local: Endpoint, remote: Endpoint,
         return
     entry = TunnelEntry(number, 1 << 40, 3, mtu, Flag.USABLE | Flag.MAY_FRAGMENT, local, remote)
     assert unpack_tunnel(entry.pack()) == entry
-    assert len(entry.source()) == layout.SOURCE.size
+    assert len(entry.source()) == layout.SOURCE[entry.family].size
 
 
 @given(key=st.one_of(st.binary(min_size=13, max_size=13), st.binary(min_size=37, max_size=37)))
 def test_a_flow_key_comes_back_as_it_was_packed(key: bytes) -> None:
-    assert len(row_key(key)) == layout.ROW_KEY_BYTES
+    assert len(row_key(key)) == layout.ROW_KEY_BYTES[layout.family_of(key)]
     assert flow_key_of(row_key(key)) == key

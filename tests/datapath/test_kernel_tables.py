@@ -79,12 +79,12 @@ def test_a_tunnel_that_has_moved_is_found_at_its_new_address_only(fds: dict[str,
     held = tables(fds)
     held.put_tunnel(0, ENTRY, None)
     held.put_tunnel(0, ELSEWHERE, ENTRY)
-    assert held._sources.look_up(ENTRY.source()) is None
+    assert held._sources[4].look_up(ENTRY.source()) is None
     held.put_tunnel(1, ENTRY, None)
     held.drop_tunnel(0, ELSEWHERE)
-    assert held._sources.look_up(ELSEWHERE.source()) is None
+    assert held._sources[4].look_up(ELSEWHERE.source()) is None
     held.drop_tunnel(0, ENTRY)
-    assert held._sources.look_up(ENTRY.source()) is not None, "it is another tunnel's"
+    assert held._sources[4].look_up(ENTRY.source()) is not None, "it is another tunnel's"
     held.close()
 
 

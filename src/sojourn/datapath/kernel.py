@@ -16,7 +16,7 @@ from sojourn.datapath.forwarder import Forwarder
 from sojourn.datapath.kernel_layout import Flag, TunnelEntry
 from sojourn.datapath.kernel_links import Links
 from sojourn.datapath.kernel_rows import KernelRows
-from sojourn.datapath.kernel_tables import ATTENDED_FOR, Count, KernelTables
+from sojourn.datapath.kernel_tables import ATTENDED_FOR, Count, KernelTables, slept
 from sojourn.model import Endpoint, TunnelId
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
@@ -211,19 +211,19 @@ class KernelPath:
             else:
                 self._heard(tunnel, count, seen, now)
                 self._sent(tunnel, count, seen, now)
-        return now - max(count.out_at, count.in_at) < IDLE
+        return now - slept() - max(count.out_at, count.in_at) < IDLE
 
     def _sent(self, tunnel: Tunnel, count: Count, seen: Count, now: float) -> None:
         packets = count.packets_out - seen.packets_out
         if packets > 0:
             self._forwarder.totals["kernel-carried-out"] += packets
-            tunnel.sent(min(count.out_at, now), packets, count.bytes_out - seen.bytes_out)
+            tunnel.sent(min(count.out_at + slept(), now), packets, count.bytes_out - seen.bytes_out)
 
     def _heard(self, tunnel: Tunnel, count: Count, seen: Count, now: float) -> None:
         packets = count.packets_in - seen.packets_in
         if packets > 0:
             self._forwarder.totals["kernel-carried-in"] += packets
-            tunnel.heard(min(count.in_at, now), packets, count.bytes_in - seen.bytes_in)
+            tunnel.heard(min(count.in_at + slept(), now), packets, count.bytes_in - seen.bytes_in)
             association = self._forwarder.associations.get(tunnel.association)
             if association is not None:
                 association.last_heard = tunnel.id

@@ -11,7 +11,9 @@ from sojourn.packet.ip import packed, text
 from sojourn.paft import FlowKey
 
 PROGRAMS: Final = ("leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet")
-MAPS: Final = ("rows", "row_counts", "tunnels", "tunnel_counts", "sources", "settings", "reasons", "wakes")
+MAPS: Final = (
+    "rows4", "rows6", "row_counts", "tunnels", "tunnel_counts", "sources4", "sources6", "settings", "reasons", "wakes",
+)  # fmt: skip
 REASONS: Final = (
     "ok", "no-row", "unusual", "unusable", "too-large", "no-packet", "segments", "refused", "congestion", "lost",
 )  # fmt: skip
@@ -19,12 +21,13 @@ REASONS: Final = (
 WAKES_BYTES: Final = 1 << 16
 NANOSECONDS: Final = 1_000_000_000
 
-ROW_KEY_BYTES: Final = 40
+FLOW_KEY_BYTES: Final = {4: 13, 6: 37}
+ROW_KEY_BYTES: Final = {4: 16, 6: 40}
 ROW: Final = struct.Struct("=IIQ")
 COUNTS: Final = struct.Struct("=8Q")
 SLOT: Final = struct.Struct("=I")
 TUNNEL: Final = struct.Struct("=QIHBB16s16s2s2sI")
-SOURCE: Final = struct.Struct("=16s16s2s2sI")
+SOURCE: Final = {4: struct.Struct("=4s4s2s2s"), 6: struct.Struct("=16s16s2s2s")}
 SETTINGS: Final = struct.Struct("=QII")
 REASON: Final = struct.Struct("=Q")
 WOKEN: Final = struct.Struct("=II")
@@ -52,19 +55,22 @@ class TunnelEntry(Struct, frozen=True):
 
     def pack(self) -> bytes:
         """Return the value of map `tunnels`."""
-        six = ":" in self.remote.address
         return TUNNEL.pack(
-            self.association, self.interface, self.inner_mtu, 6 if six else 4, self.flags,
+            self.association, self.interface, self.inner_mtu, self.family, self.flags,
             packed(self.local.address), packed(self.remote.address),
             self.local.port.to_bytes(2), self.remote.port.to_bytes(2), self.id,
         )  # fmt: skip
 
+    @property
+    def family(self) -> int:
+        """Which maps its source belongs to: 4 or 6."""
+        return 6 if ":" in self.remote.address else 4
+
     def source(self) -> bytes:
-        """Return the key of map `sources`: where this tunnel's packets come from, and to."""
-        six = ":" in self.remote.address
-        return SOURCE.pack(
+        """Return the key of `sources4` or `sources6`: where this tunnel's packets come from, and to."""
+        return SOURCE[self.family].pack(
             packed(self.remote.address), packed(self.local.address),
-            self.remote.port.to_bytes(2), self.local.port.to_bytes(2), 6 if six else 4,
+            self.remote.port.to_bytes(2), self.local.port.to_bytes(2),
         )  # fmt: skip
 
 
@@ -79,11 +85,16 @@ def unpack_tunnel(value: bytes) -> TunnelEntry:
     )  # fmt: skip
 
 
+def family_of(key: FlowKey) -> int:
+    """Return which map a flow's row belongs to: 4 or 6."""
+    return 4 if len(key) == FLOW_KEY_BYTES[4] else 6
+
+
 def row_key(key: FlowKey) -> bytes:
-    """Return the key of map `rows`."""
-    return key.ljust(37, b"\0") + bytes((len(key), 0, 0))
+    """Return the key of map `rows4` or `rows6`."""
+    return key.ljust(ROW_KEY_BYTES[family_of(key)], b"\0")
 
 
 def flow_key_of(data: bytes) -> FlowKey:
-    """Return the flow key in a key of map `rows`."""
-    return data[: data[37]]
+    """Return the flow key in a key of one of them."""
+    return data[: FLOW_KEY_BYTES[4 if len(data) == ROW_KEY_BYTES[4] else 6]]

@@ -37,7 +37,8 @@ def load(role: Role, known: Container[str] = ()) -> dict[str, int]:
     if all(name in known for name in names.values()):
         return {}
     rows, tunnels = MOST_ROWS[role], MOST_TUNNELS[role]
-    sizes = {"rows": rows, "row_counts": rows, "tunnels": tunnels, "tunnel_counts": tunnels, "sources": tunnels}
+    sizes = dict.fromkeys(("rows4", "rows6", "row_counts"), rows)
+    sizes |= dict.fromkeys(("tunnels", "tunnel_counts", "sources4", "sources6"), tunnels)
     with BpfObject(OBJECT, sizes) as loaded:
         programs = {names[what]: loaded.program(what) for what in PROGRAMS}
         return programs | {names[what]: loaded.map(what) for what in MAPS}

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from sojourn.datapath.forwarder import Forwarder
-from sojourn.datapath.kernel_tables import Count, KernelTables, Place
+from sojourn.datapath.kernel_tables import Count, KernelTables, Place, slept
 from sojourn.model import ICMP, ICMPV6, TCP, UDP, AssociationId, TunnelId
 from sojourn.paft import FlowKey, Mode, Row, Shadow
 
@@ -187,4 +187,4 @@ class KernelRows:
         row.bytes_out += count.bytes_out - seen.bytes_out
         row.packets_in += count.packets_in - seen.packets_in
         row.bytes_in += count.bytes_in - seen.bytes_in
-        row.last_used = max(row.last_used, count.out_at, count.in_at)
+        row.last_used = max(row.last_used, max(count.out_at, count.in_at) + slept())

@@ -4,6 +4,7 @@ A slot is a tunnel's number in the maps, a place the number of a row's counters.
 free. A successor of a dead process finds the maps as they were, and what is in use in them.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ ATTENDED_FOR: Final = 60.0
 
 
 class Count(NamedTuple):
-    """What was counted of a row or a tunnel; times in seconds of CLOCK_BOOTTIME, 0.0 = never."""
+    """What was counted of a row or a tunnel; times in seconds of CLOCK_MONOTONIC, 0.0 = never."""
 
     packets_out: int = 0
     bytes_out: int = 0
@@ -69,9 +70,14 @@ class KernelTables:
 
     def __init__(self, fds: Mapping[str, int], most_rows: int, most_tunnels: int) -> None:
         """Map what can be mapped; the descriptors stay the caller's."""
-        self._rows = BpfMap(fds["rows"], layout.ROW_KEY_BYTES, layout.ROW.size)
+        self._rows = {
+            family: BpfMap(fds[f"rows{family}"], size, layout.ROW.size) for family, size in layout.ROW_KEY_BYTES.items()
+        }
         self._tunnels = BpfMap(fds["tunnels"], layout.SLOT.size, layout.TUNNEL.size)
-        self._sources = BpfMap(fds["sources"], layout.SOURCE.size, layout.SLOT.size)
+        self._sources = {
+            family: BpfMap(fds[f"sources{family}"], form.size, layout.SLOT.size)
+            for family, form in layout.SOURCE.items()
+        }
         self._row_counts = SharedArray(fds["row_counts"], layout.COUNTS, most_rows)
         self._tunnel_counts = SharedArray(fds["tunnel_counts"], layout.COUNTS, most_tunnels)
         self._settings = SharedArray(fds["settings"], layout.SETTINGS, 1)
@@ -88,7 +94,7 @@ class KernelTables:
 
     def attend(self, until: float, device: int, is_anchor: bool) -> None:
         """Let the programs work until `until`, with the TUN of index `device`."""
-        self._settings[0] = (int(until * layout.NANOSECONDS), device, int(is_anchor))
+        self._settings[0] = (max(int((until - slept()) * layout.NANOSECONDS), 0), device, int(is_anchor))
 
     def adopt(self) -> tuple[dict[FlowKey, Place], dict[int, TunnelEntry]]:
         """Return what a predecessor has left in the maps: rows, and tunnels by slot."""
@@ -98,10 +104,11 @@ class KernelTables:
             if value is not None:
                 tunnels[layout.SLOT.unpack(key)[0]] = layout.unpack_tunnel(value)
         rows = {}
-        for key in list(self._rows.keys()):
-            value = self._rows.look_up(key)
-            if value is not None:
-                rows[layout.flow_key_of(key)] = Place(*layout.ROW.unpack(value))
+        for table in self._rows.values():
+            for key in list(table.keys()):
+                value = table.look_up(key)
+                if value is not None:
+                    rows[layout.flow_key_of(key)] = Place(*layout.ROW.unpack(value))
         self._slots.adopt(set(tunnels))
         self._places.adopt({place.place for place in rows.values()})
         return rows, tunnels
@@ -116,7 +123,7 @@ class KernelTables:
         if before is None:
             self._row_counts[place] = (0,) * 8
         try:
-            self._rows.update(layout.row_key(key), layout.ROW.pack(slot, place, association))
+            self._rows[layout.family_of(key)].update(layout.row_key(key), layout.ROW.pack(slot, place, association))
         except OSError:
             if before is None:
                 self._places.give_back(place)
@@ -125,7 +132,7 @@ class KernelTables:
 
     def drop_row(self, key: FlowKey, place: Place) -> None:
         """Take a row out."""
-        self._rows.delete(layout.row_key(key))
+        self._rows[layout.family_of(key)].delete(layout.row_key(key))
         self._places.give_back(place.place)
 
     def row_count(self, place: Place) -> Count:
@@ -147,7 +154,7 @@ class KernelTables:
             self._forget_source(slot, before)
         key = layout.SLOT.pack(slot)
         self._tunnels.update(key, entry.pack())
-        self._sources.update(entry.source(), key)
+        self._sources[entry.family].update(entry.source(), key)
 
     def drop_tunnel(self, slot: int, before: TunnelEntry) -> None:
         """Take a tunnel out; its slot stays in use until `free_slot`."""
@@ -163,9 +170,9 @@ class KernelTables:
         return _count(self._tunnel_counts[slot])
 
     def _forget_source(self, slot: int, entry: TunnelEntry) -> None:
-        key = entry.source()
-        if self._sources.look_up(key) == layout.SLOT.pack(slot):  # it may be another tunnel's by now
-            self._sources.delete(key)
+        key, sources = entry.source(), self._sources[entry.family]
+        if sources.look_up(key) == layout.SLOT.pack(slot):  # it may be another tunnel's by now
+            sources.delete(key)
 
     # Reports.
 
@@ -188,3 +195,8 @@ def _count(values: tuple[int, ...]) -> Count:
     packets_out, bytes_out, packets_in, bytes_in, out_at, in_at, *_ = values
     second = layout.NANOSECONDS
     return Count(packets_out, bytes_out, packets_in, bytes_in, out_at / second, in_at / second)
+
+
+def slept() -> float:
+    """Return what CLOCK_BOOTTIME is ahead of the programs' clock: the machine's suspended seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
