@@ -15,6 +15,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the machine be a good one: these tests are about what is added to it."""
     monkeypatch.setattr("sojourn.linux.checks.host_checks", lambda: [Check("TUN", True, "/dev/net/tun")])
     monkeypatch.setattr("sojourn.linux.desktop_checks.desktop_checks", list)
+    monkeypatch.setattr("sojourn.linux.owner_checks.owner_checks", list)
+    monkeypatch.setattr("sojourn.cli.doctor._core", lambda: Check("C core", True, "serves", needed=False))
     monkeypatch.setattr("sojourn.linux.checks.anchor_checks", lambda *_, **__: [Check("TUN", True, "/dev/net/tun")])
 
 
@@ -35,7 +37,7 @@ def test_a_machine_that_is_set_up_is_well_although_nothing_runs(folder: str, tmp
     ran, checks = run(folder, str(tmp_path / "none"))
     assert ran.code == 0
     assert list(checks) == [
-        "TUN", "host.toml", "credentials", "host daemon", "anchor.toml", "anchor's keys", "anchor daemon",
+        "TUN", "C core", "host.toml", "credentials", "host daemon", "anchor.toml", "anchor's keys", "anchor daemon",
     ]  # fmt: skip
     assert not checks["host daemon"]["ok"]
     assert not checks["host daemon"]["needed"]
@@ -50,7 +52,7 @@ def test_what_is_wrong_has_its_remedy_and_the_exit_code_says_so(folder: str, tmp
     text = sojourn("doctor", "--host", "--config-dir", folder, "--socket", str(tmp_path / "none"))
     assert "problem" in text.out
     assert "chmod 600" in text.out
-    assert text.err.startswith("sojourn: 1 of 4 checks found a problem: credentials.")
+    assert text.err.startswith("sojourn: 1 of 5 checks found a problem: credentials.")
 
 
 def test_a_fresh_machine_is_told_to_join(tmp_path: Path) -> None:
@@ -66,3 +68,17 @@ def test_a_host_that_runs_is_asked_whether_it_is_associated(folder: str, tmp_pat
         ran, checks = run(folder, path, "--host")
     assert ran.code == code
     assert state in checks["host daemon"]["found"]
+
+
+def test_the_engine_that_would_serve_is_named_with_its_reason(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOJOURN_ENGINE", "python")
+    ran, checks = run(folder, str(tmp_path / "none"), "--host")
+    assert ran.code == 0
+    assert not checks["C core"]["ok"]
+    assert checks["C core"]["found"] == "the Python engine serves: SOJOURN_ENGINE says so"
+    monkeypatch.setenv("SOJOURN_ENGINE", "steam")
+    ran, checks = run(folder, str(tmp_path / "none"), "--host")
+    assert ran.code == 1
+    assert "steam is no engine" in checks["C core"]["found"]

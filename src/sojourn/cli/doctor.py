@@ -49,7 +49,7 @@ def _row(check: "Check") -> tuple[str, str, str, str]:
 def _host(directory: ConfigDir, socket: str | None) -> list["Check"]:
     from sojourn.linux import checks, desktop_checks, owner_checks
 
-    found = checks.host_checks() + [_core(), *owner_checks.owner_checks()] + desktop_checks.desktop_checks()
+    found = [*checks.host_checks(), _core(), *owner_checks.owner_checks(), *desktop_checks.desktop_checks()]
     found.append(_configuration("host.toml", directory.host))
     found.append(_configuration("credentials", directory.read_credentials))
     found.append(_daemon("host", socket, HOST_SOCKET))

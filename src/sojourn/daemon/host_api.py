@@ -74,6 +74,7 @@ class HostApi:
             "refused": self._daemon.inquiry.counters.refused if self._daemon.inquiry.counters else {},
             "copies": copies(self._daemon.inquiry.counters),
             "data_path": data_path(self._daemon.inquiry.counters),
+            "applications": {"exact": not self._daemon.owners.why, "reason": self._daemon.owners.why or None},
         }
 
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
