@@ -16,7 +16,6 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sojourn.linux.checks.host_checks", lambda: [Check("TUN", True, "/dev/net/tun")])
     monkeypatch.setattr("sojourn.linux.desktop_checks.desktop_checks", list)
     monkeypatch.setattr("sojourn.linux.owner_checks.owner_checks", list)
-    monkeypatch.setattr("sojourn.cli.doctor._core", lambda: Check("C core", True, "serves", needed=False))
     monkeypatch.setattr("sojourn.linux.checks.anchor_checks", lambda *_, **__: [Check("TUN", True, "/dev/net/tun")])
 
 
