@@ -10,7 +10,14 @@ from pyroute2 import IPRoute
 from sojourn.datapath import kernel_objects
 from sojourn.datapath.kernel_layout import SETTINGS
 from sojourn.linux.bpf import close_all
-from sojourn.linux.bpf_tc import SharedArray, attach_filter, attach_tcx, detach_filter, has_ethernet_header
+from sojourn.linux.bpf_tc import (
+    SharedArray,
+    attach_filter,
+    attach_tcx,
+    detach_filter,
+    detach_filters,
+    has_ethernet_header,
+)
 from sojourn.upmt.commands import Role
 from tests.linux.namespace import in_new_namespace, ip
 
@@ -82,6 +89,9 @@ def test_a_filter_is_replaced_and_removed_and_the_filters_of_others_stay() -> No
         assert "sojourn" not in filters("v0", "ingress") + filters("v0", "egress")
         assert "of others" in filters("v0", "ingress")
         assert not detach_filter(9999, egress=False)
+        attach_filter(fds["leave_ethernet"], index, egress=True)
+        assert detach_filters() == ["filter at the egress of v0"]
+        assert detach_filters() == []
         close_all(fds.values())
 
     in_new_namespace(attach)

@@ -107,6 +107,9 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     keep_alive: Annotated[float, Meta(ge=1, le=3600)] = 25.0
     tunnels: Literal["sealed", "plain"] = "sealed"
     """Plain: the paper's IP in UDP, readable by anybody on the way; the anchor must allow it (`plain_tunnels`)."""
+    zero_checksum6: bool = False
+    """Plain tunnels over IPv6 go without UDP checksum (RFC 6936), so that they can be the kernel's; both ends must
+    be configured so."""
     signalling: SignallingConfig = SignallingConfig()
     portal: PortalConfig = PortalConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
@@ -178,6 +181,8 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tunnel_port: Port = TUNNEL_PORT
     plain_tunnels: bool = False
     """Hosts that are configured for it get tunnels without encryption."""
+    zero_checksum6: bool = False
+    """As in host.toml."""
     pool: Text = "10.201.0.0/16"
     pool6: Text | None = None
     uplink: Text = "auto"

@@ -89,6 +89,7 @@ class AnchorSystem:
             allowed=allowed,
             listen=tuple(Endpoint(address, config.tunnel_port) for address in config.listen),
             plain=config.plain_tunnels,
+            zero_checksum6=config.zero_checksum6,
         )
 
     async def up(self) -> None:

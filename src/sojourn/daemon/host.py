@@ -286,8 +286,10 @@ class HostDaemon:
         self.owners.device_up()
         if self.data_path is None or (self.control.host.lease is not lease and self._outdated(lease)):
             return
-        plain = self.config.tunnels == "plain"
-        setup = Setup(Role.HOST, self.config.device, lease.mtu, inner_addresses=lease.inner_addresses, plain=plain)
+        setup = Setup(
+            Role.HOST, self.config.device, lease.mtu, inner_addresses=lease.inner_addresses,
+            plain=self.config.tunnels == "plain", zero_checksum6=self.config.zero_checksum6,
+        )  # fmt: skip
         held, self._held = self._held or deque(), None
         self.data_path.submit([setup, *held])
 

@@ -102,6 +102,16 @@ def detach_filter(interface: int, *, egress: bool) -> bool:
     return True
 
 
+def detach_filters() -> list[str]:
+    """Remove our filters from all interfaces of this namespace; return which those were."""
+    gone = []
+    for index, name in socket.if_nameindex():
+        for egress in (True, False):
+            if detach_filter(index, egress=egress):
+                gone.append(f"filter at the {'egress' if egress else 'ingress'} of {name}")
+    return gone
+
+
 def _hook(egress: bool) -> int:
     return _EGRESS_HOOK if egress else _INGRESS_HOOK
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
-from sojourn.linux import device, dns, nft, routes, sysctl
+from sojourn.linux import bpf_tc, device, dns, nft, routes, sysctl
 
 
 async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
@@ -24,5 +24,6 @@ async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
             with contextlib.suppress(FileExistsError):  # somebody else's interface of that name
                 await device.delete(name)
                 gone.append(f"device {name}")
+    gone += await asyncio.to_thread(bpf_tc.detach_filters)
     gone += [f"setting {key}" for key in await asyncio.to_thread(sysctl.restore)]
     return gone
