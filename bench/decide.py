@@ -65,7 +65,8 @@ def worse(decide: Decide) -> Callable[[], list[Handover]]:
 
     for step in range(5):
         report(100.0 + 0.2 * step, 10 * step, 0)
-    return lambda: report(101.0, 140, 20)
+    report(101.0, 140, 20)
+    return lambda: report(101.2, 150, 21)
 
 
 def dead(decide: Decide) -> Callable[[], list[Handover]]:

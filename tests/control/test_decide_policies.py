@@ -65,7 +65,9 @@ def both(*policies: Policy) -> tuple[Decide, Meter, Meter]:
     works(decide, WIFI, PHONE)
     for flow, label in ((VOICE, "call"), (SYNC, "backup")):
         decide.flows.seen(flow, "home", label)
-    return decide, Meter("home"), Meter("phone", 0.05)
+    wifi = Meter("home")
+    assert pass_by(decide, wifi, 70.0, 2.0)[1] == []
+    return decide, wifi, Meter("phone", 0.05)
 
 
 # Degradation.
@@ -419,7 +421,8 @@ def test_pinned_flows_and_matches_are_released_to_where_the_others_are() -> None
 
 def test_a_pinned_flow_follows_its_own_policy_while_its_network_does_not_work() -> None:
     decide, wifi, _ = both()
-    works(decide, WIRE, at=50.0)
+    works(decide, WIRE, at=100.0)
+    pass_by(decide, wifi, 190.0, 5.0)
     now, _ = pass_by(decide, wifi, 200.0, 1.0, loss=0.1)
     assert places(decide)["call"] == "wire"
     decide.handle(HandoverWanted("phone", (VOICE,)), now)

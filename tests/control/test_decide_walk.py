@@ -58,7 +58,7 @@ class Walk:
         self.moves += [(self.now, handover) for handover in handovers]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "policy",
     [CALL, Policy("call", CALL.subject, order=Order.PERFORMANCE), Policy("call", CALL.subject, order=Order.VOIP)],
@@ -196,7 +196,7 @@ def test_a_working_day_reads_like_a_story() -> None:
 
 
 def test_no_day_of_any_kind_makes_lanes_flap() -> None:
-    for seed in range(3):
+    for seed in range(2):
         day, chance = Day(seed), random.Random(seed)
         minute = 8 * 60
         there: set[str] = set()

@@ -5,7 +5,8 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from sojourn.control.measures import Measures, PathMeasures, at_least
+from sojourn.control.loss import at_least
+from sojourn.control.measures import Measures, PathMeasures
 from tests.control.policies import Meter
 
 
@@ -80,20 +81,22 @@ def test_an_end_that_counts_anew_loses_nothing() -> None:
     measures, now = fed(meter, *[(10, 0)] * 10)
     meter.counts = [1000, 5, 5, 1000]
     measures.take(meter.report(0).measured, now + 0.2)
-    measures.take(meter.report(10).measured, now + 0.4)
-    assert measures.certain(now + 0.4) == 0.0
+    for later in (0.4, 0.6):
+        measures.take(meter.report(10).measured, now + later)
+    assert measures.certain(now + 0.6) == 0.0
 
 
-def test_counters_that_are_read_late_lose_nothing() -> None:
-    """A data path on a busy machine: what came after an answer is counted with it, again and again."""
+@pytest.mark.parametrize("late", [4, -4])
+def test_counters_that_are_read_early_or_late_lose_nothing(late: int) -> None:
+    """A data path on a busy machine: what came after an answer is counted with it, or what came before is not, yet."""
     meter, measures, now = Meter("wifi"), PathMeasures(), 100.0
     for step in range(100):
         now += 0.2
         report = meter.report(10).measured
         assert report.counts is not None
         sent, arrived, they_sent, came = report.counts
-        late = 4 if step % 3 == 1 else 0
-        measures.take(replace(report, counts=(sent, arrived + late, they_sent, came + late)), now)
+        apart = late if step % 3 == 1 else 0
+        measures.take(replace(report, counts=(sent, arrived + apart, they_sent, came + apart)), now)
         assert not measures.certain(now)
     for _ in range(10):
         now += 0.2
