@@ -88,8 +88,8 @@ def test_a_flow_whose_socket_another_program_has_taken_over_follows_that_program
     Voice(pair).say()
     makers[4000] = ZOOM
     (key,) = pair.host.forwarder.paft.rows
-    pair.host.forwarder.taken_over(key, pair.now)
-    pair.host.forwarder.taken_over(b"nobody's", pair.now)
+    pair.host.forwarder.passed(key, pair.now)
+    pair.host.forwarder.passed(b"nobody's", pair.now)
     assert [(seen.tunnel, seen.label) for seen in pair.host_told(FlowSeen)] == [(A, ""), (B, "zoom")]
 
 
@@ -109,6 +109,17 @@ def test_a_flow_of_a_program_that_is_half_known_waits_until_somebody_has_looked(
     third = Voice(pair, 4000)
     third.say()
     assert len(pair.host_told(OriginUnknown)) == 1
+
+
+def test_where_no_rule_asks_for_programs_nothing_waits_and_the_name_comes_later() -> None:
+    pair = pair_with(Placed(Rule("web", Subject(match=(parse("-p udp --sport 4000"),))), B), makers={4000: HALF})
+    voice = Voice(pair)
+    voice.say()
+    assert [(seen.tunnel, seen.label, seen.origin) for seen in pair.host_told(FlowSeen)] == [(B, "web", HALF)]
+    assert pair.host_told(OriginUnknown) == [OriginUnknown(HALF)]
+    pair.host.submit([DescribeOrigin(WHOLE)])
+    assert [seen.origin for seen in pair.host_told(FlowSeen)] == [HALF, WHOLE]
+    assert [row.origin for row in rows(pair).values()] == [WHOLE]
 
 
 def test_without_an_answer_it_goes_by_what_is_known_and_a_late_answer_still_counts() -> None:
@@ -237,7 +248,7 @@ def test_a_host_that_begins_too_many_flows_has_the_newest_refused_and_others_beg
 
 
 def test_a_segment_of_a_flow_that_waits_for_a_look_is_the_newest_one() -> None:
-    pair = pair_with(makers={4000: HALF})
+    pair = pair_with(program("restic", B), makers={4000: HALF})
     ends = Endpoint(VIPA, 4000), Endpoint("93.184.216.34", 80)
     pair.host.forwarder.from_inner(tcp_packet(*ends, b"", flags=2), pair.now)
     pair.host.forwarder.from_inner(udp_packet(*ends, b"other flow"), pair.now)

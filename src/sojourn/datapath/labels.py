@@ -12,7 +12,7 @@ from typing import Final
 from sojourn.model import AssociationId, Flow, Origin
 from sojourn.paft import FlowKey
 from sojourn.policy.rules import DEFAULT, Rule
-from sojourn.policy.subject import NamesOf, compile_rules
+from sojourn.policy.subject import NamesOf, compile_rules, speaks_of_owner
 from sojourn.upmt.commands import Placed
 
 PATIENCE: Final = 0.3
@@ -44,6 +44,8 @@ class RuleBook:
         self._rules: tuple[Rule, ...] = ()
         self._places: dict[str, Placed] = {}
         self._label_of = compile_rules((), names)
+        self.asks = False
+        """Whether any rule speaks of programs."""
 
     def set(self, placed: tuple[Placed, ...]) -> bool:
         """Take over new rules; say whether flows may have other labels now (else only places have changed)."""
@@ -53,6 +55,7 @@ class RuleBook:
         if rules == self._rules:
             return False
         self._rules = rules
+        self.asks = any(speaks_of_owner(rule.subject) for rule in rules)
         self._label_of = compile_rules(rules, self._names)
         return True
 

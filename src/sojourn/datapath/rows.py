@@ -123,13 +123,8 @@ class Rows(ABC):
         origin = self.classify(key) if association is not None and not self.is_anchor else None
         if row is not None and association is not None and origin is not None and origin != row.origin:
             self.known_better(key, row, association, self.looks.known(origin), now)
-
-    def taken_over(self, key: FlowKey, now: float) -> None:
-        """Host: take in that another program has the flow's socket now (inherited, passed): its rule counts."""
-        row = self.paft.get(key)
-        association = self.associations.get(row.association) if row is not None else None
-        if row is not None and association is not None:
-            self.answered(key, row, association, now)
+            if not is_whole(origin) and self.looks.ask(key, origin, now):
+                self.emit(OriginUnknown(origin))
 
     def known_better(self, key: FlowKey, row: Row, association: Association, origin: Origin, now: float) -> None:
         """Host: label a flow anew, by a program that was not known before, and tell so. A request's place stands."""
@@ -169,10 +164,17 @@ class Rows(ABC):
     def origin_of(
         self, key: FlowKey, association: Association, packet: bytes, now: float
     ) -> tuple[Origin | None, bool]:
-        """Host: say who made a new flow; True beside it: the flow waits until somebody has looked."""
+        """Host: say who made a new flow; True beside it: the flow waits until somebody has looked.
+
+        Where no rule can speak of its program it does not wait: people want to know all the same.
+        """
         origin = self.classify(key)
         if origin is None or is_whole(origin):
             return origin, False
+        if not association.book.asks:
+            if self.looks.ask(key, origin, now):
+                self.emit(OriginUnknown(origin))
+            return self.looks.known(origin), False
         is_new = self.looks.wait(key, association.id, origin, packet, now)
         if is_new is None:
             return self.looks.known(origin), False
