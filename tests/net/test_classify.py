@@ -162,6 +162,23 @@ os.write(fd, b"hello")
     assert (found.pid, found.command) == (child.pid, "receiver")
 
 
+def test_a_socket_that_was_connected_before_the_program_became_another_is_the_other_ones(
+    ground: Watched, port: int, tmp_path: Path
+) -> None:
+    """The same process, the same socket: connected by one program, used by the one that it executes."""
+    second = program_at(tmp_path / "second")
+    code = f"""
+import os, socket
+sock = socket.socket(2, 2)
+sock.connect(("{REMOTE}", {port}))
+os.dup2(sock.fileno(), 17)
+os.execv("{second}", ["second", "-c", "echo x >&17"])
+"""
+    pid = ground.run(PYTHON, "-c", code)
+    found = origin(ground, port)
+    assert (found.executable, found.pid) == (str(second), pid)
+
+
 def test_an_accepted_connection_is_its_acceptors_even_if_another_one_listened(ground: Watched, port: int) -> None:
     """A forking server, socket activation: who listened answers the handshake, who serves sends."""
     code = f"""
@@ -306,7 +323,8 @@ def test_a_mount_namespace_with_our_own_files_is_not_foreign(ground: Watched, po
 def test_fragments_are_their_datagrams(ground: Watched, port: int) -> None:
     """What is longer than the device takes leaves in fragments, which have no ports."""
     ground.seen.clear()
-    ground.run(PYTHON, "-c", f"import socket; socket.socket(2, 2).sendto(bytes(4000), ('{REMOTE}', {port}))")
+    code = f"import socket; s = socket.socket(2, 2); s.connect(('{REMOTE}', {port})); s.send(b'x'); s.send(bytes(4000))"
+    ground.run(PYTHON, "-c", code)
     found = origin(ground, 0)
     assert found.command == "python3"
 

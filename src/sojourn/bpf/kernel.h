@@ -135,6 +135,7 @@ struct signal_struct {
 
 struct task_struct {
 	int tgid;
+	u64 self_exec_id; /* how often it has become another program */
 	u64 start_boottime;
 	char comm[16];
 	struct task_struct *group_leader;

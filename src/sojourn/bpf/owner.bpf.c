@@ -183,6 +183,8 @@ static __noinline int use(struct held *held, struct settings *ours)
 	struct user user;
 
 	note_user(&user, ours);
+	held->execution = BPF_CORE_READ(current_task(), self_exec_id);
+	held->memory = (u64)BPF_CORE_READ(current_task(), mm);
 	if (same_user(&held->user, &user))
 		return 0;
 	held->user = user;
@@ -389,8 +391,23 @@ static __always_inline int in_call(struct bpf_sock *sk)
 /* A socket that was passed on, inherited or accepted is of whoever sends on it now. */
 static __always_inline void look_at_sender(struct bpf_sock *sk, struct held *held, struct settings *ours)
 {
-	if (BPF_CORE_READ(current_task(), tgid) != held->user.pid && in_call(sk))
+	/* Fields of this one are read without a call: every packet to the device comes here. */
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if ((task->tgid != held->user.pid || task->self_exec_id != held->execution || (u64)task->mm != held->memory) &&
+	    in_call(sk))
 		use(held, ours);
+}
+
+static __always_inline void write_flow(struct flow_key *key, struct user *user)
+{
+	struct user *before = bpf_map_lookup_elem(&flows, key);
+	int is_passed = before && (before->owner != user->owner || before->pin != user->pin);
+
+	publish(user->owner);
+	bpf_map_update_elem(&flows, key, user, BPF_ANY);
+	if (is_passed)
+		bpf_ringbuf_output(&passed, key, sizeof(*key), 0);
 }
 
 SEC("cgroup_skb/egress")
@@ -399,9 +416,8 @@ int on_packet(struct __sk_buff *skb)
 	struct settings *ours = our_settings();
 	struct flow_key key __attribute__((aligned(8))) = {};
 	struct bpf_sock *sk;
-	struct user *before;
 	struct held *held;
-	int is_passed;
+	int is_fresh, in_fragments;
 	u32 ports;
 	u64 now;
 
@@ -423,24 +439,21 @@ int on_packet(struct __sk_buff *skb)
 			return 1;
 	}
 	look_at_sender(sk, held, ours);
-	now = bpf_ktime_get_boot_ns();
-	if (held->certain && now - held->written < FRESH_NS)
+	now = bpf_ktime_get_coarse_ns();
+	is_fresh = held->written && now - held->written < FRESH_NS;
+	in_fragments = skb->len > ours->mtu && !skb->gso_segs;
+	if (held->certain && is_fresh && !in_fragments)
 		return 1;
 	ports = read_key(skb, key.bytes);
 	if (!ports)
 		return 1;
-	if (now - held->written < FRESH_NS && same_key(&held->key, &key))
-		return 1;
-	publish(held->user.owner);
-	before = bpf_map_lookup_elem(&flows, &key);
-	is_passed = before && (before->owner != held->user.owner || before->pin != held->user.pin);
-	bpf_map_update_elem(&flows, &key, &held->user, BPF_ANY);
-	if (is_passed)
-		bpf_ringbuf_output(&passed, &key, sizeof(key), 0);
-	held->key = key;
-	held->written = now;
-	held->certain = sk->protocol == TCP && sk->state != TCP_LISTEN;
-	if (skb->len > ours->mtu && !skb->gso_segs) { /* its fragments have no ports (packet/ip.py) */
+	if (!is_fresh || !same_key(&held->key, &key)) {
+		write_flow(&key, &held->user);
+		held->key = key;
+		held->written = now;
+		held->certain = sk->protocol == TCP ? sk->state != TCP_LISTEN : sk->protocol == UDP && sk->dst_port;
+	}
+	if (in_fragments) { /* which have no ports (packet/ip.py) */
 		for (int i = 0; i < 4; i++)
 			key.bytes[ports + i] = 0;
 		bpf_map_update_elem(&flows, &key, &held->user, BPF_ANY);

@@ -68,6 +68,8 @@ struct user { /* who used a socket last */
 
 struct held { /* with each socket */
 	struct user user;
+	u64 memory; /* of the task that used it: with process and count of executions the quick look at who it was */
+	u64 execution;
 	u64 written; /* when its flow was written last; 0 = never by this user */
 	struct flow_key key;
 	u32 certain; /* it has but one flow, and that is written */
