@@ -1,4 +1,4 @@
-"""The structs of bpf/plain.bpf.c and their counterparts in Python."""
+"""The structs of bpf/plain.h and their counterparts in Python."""
 
 import re
 
@@ -11,7 +11,7 @@ from sojourn.datapath.kernel_layout import Flag, TunnelEntry, flow_key_of, row_k
 from sojourn.linux.bpf import OBJECTS
 from sojourn.model import Endpoint
 
-SOURCE = (OBJECTS / "plain.bpf.c").read_text()
+SOURCE = (OBJECTS / "plain.h").read_text()
 SIZES = {"__u8": 1, "__u16": 2, "__be16": 2, "__u32": 4, "__u64": 8}
 
 

@@ -10,22 +10,17 @@
  * large, control frames, signals, ICMP but echo, options and extension headers. Nothing here makes or moves a row, so
  * learning is where signalling is. A packet is changed only when all of it has been looked at.
  *
- * Layouts are those of datapath/kernel_layout.py. Times are nanoseconds of CLOCK_MONOTONIC_COARSE: reading a finer clock
- * twice takes 3 % of what a small packet costs. IPv4 flows have a table with keys of their own length for that reason. */
+ * Times are nanoseconds of CLOCK_MONOTONIC_COARSE: reading a finer clock twice takes 3 % of what a small packet
+ * costs. IPv4 flows have a table with keys of their own length for that reason. */
 #include <stddef.h>
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/udp.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "plain.h"
+#include "plain_view.h"
 
-#define NANOSECONDS_OF_IDLENESS 100000000ull /* STREAM_GAP of upmt/constants.py: after so long a pause Python is told */
 #define MAX_IP 65535
 #define HOP_LIMIT 64 /* RFC 1700's, and net.ipv4.ip_default_ttl */
 
@@ -33,166 +28,7 @@
 #define DECAP_L3_IPV4 (1ull << 7)
 #define DECAP_L3_IPV6 (1ull << 8)
 
-enum { ICMP_ECHO_REPLY = 0, ICMP_ECHO = 8, ICMP6_ECHO = 128, ICMP6_ECHO_REPLY = 129 };
-enum { FIN = 1, SYN = 2, RST = 4 };
 enum { NOT_ECT = 0, ECT1 = 1, CE = 3 };
-enum { USABLE = 1, MAY_FRAGMENT = 2, ZERO_CHECKSUM6 = 4 };
-enum { MORE_OR_OFFSET = 0x3fff, DONT_FRAGMENT = 0x4000 };
-
-/* Why a packet went up to the engine, or was lost (REASONS of kernel_layout.py). */
-enum reason {
-    OK = 0,
-    NO_ROW,
-    UNUSUAL,
-    UNUSABLE,
-    TOO_LARGE,
-    NOT_A_PACKET, /* control frames are none */
-    SEGMENTS,
-    REFUSED_BY_KERNEL,
-    CONGESTION,
-    LOST,
-    REASONS,
-};
-
-/* packet/ip.py, flow_key, and zeros. */
-struct row_key4 {
-    __u8 bytes[16];
-};
-
-struct row_key6 {
-    __u8 bytes[40];
-};
-
-struct row {
-    __u32 slot;  /* of its tunnel */
-    __u32 place; /* of its counts */
-    __u64 association;
-};
-
-struct counts {
-    __u64 packets_out, bytes_out, packets_in, bytes_in;
-    __u64 out_at, in_at;
-    __u64 zero_seen; /* tunnels over IPv6: the peer has sent without UDP checksum, so it takes such packets */
-    __u64 unused;    /* one cache line each */
-};
-
-struct tunnel {
-    __u64 association;
-    __u32 interface;
-    __u16 inner_mtu;
-    __u8 family; /* 4 or 6 */
-    __u8 flags;
-    __u8 local[16], remote[16]; /* IPv4: in the first four bytes */
-    __be16 local_port, remote_port;
-    __u32 id; /* for a successor of the process that filled this in */
-};
-
-struct source4 {
-    __u8 remote[4], local[4];
-    __be16 remote_port, local_port;
-};
-
-struct source6 {
-    __u8 remote[16], local[16];
-    __be16 remote_port, local_port;
-};
-
-struct settings {
-    __u64 until; /* nobody has looked after us any more since then */
-    __u32 device; /* the TUN's index */
-    __u32 is_anchor;
-};
-
-struct woken {
-    __u32 slot;
-    __u32 inwards;
-};
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1 << 16);
-    __type(key, struct row_key4);
-    __type(value, struct row);
-} rows4 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1 << 16);
-    __type(key, struct row_key6);
-    __type(value, struct row);
-} rows6 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1 << 16);
-    __type(key, __u32);
-    __type(value, struct counts);
-} row_counts SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1 << 15);
-    __type(key, __u32);
-    __type(value, struct tunnel);
-} tunnels SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1 << 15);
-    __type(key, __u32);
-    __type(value, struct counts);
-} tunnel_counts SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1 << 15);
-    __type(key, struct source4);
-    __type(value, __u32);
-} sources4 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 1 << 15);
-    __type(key, struct source6);
-    __type(value, __u32);
-} sources6 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct settings);
-} settings SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(map_flags, BPF_F_MMAPABLE);
-    __uint(max_entries, 2 * REASONS);
-    __type(key, __u32);
-    __type(value, __u64);
-} reasons SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, 1 << 16);
-} wakes SEC(".maps");
-
-/* What the headers of an inner packet say. */
-struct view {
-    struct row_key6 key; /* or the first bytes of it */
-    __u32 head;      /* bytes of IP header */
-    __u32 transport; /* of the one after it */
-    __u32 total;
-    __u8 version, protocol, ecn;
-};
 
 static __always_inline int pass(enum reason why, int inwards)
 {
@@ -207,88 +43,6 @@ static __always_inline int lose(enum reason why, int inwards)
 {
     pass(why, inwards);
     return TC_ACT_SHOT;
-}
-
-/* Read ports, or an echo's identifier: what the key ends with, as the mobile host sees it. */
-static __always_inline enum reason read_transport(struct __sk_buff *skb, __u32 at, int to_host, struct view *view,
-                                                  __u8 *ports)
-{
-    __u8 bytes[14];
-    if (view->protocol == IPPROTO_TCP) {
-        if (view->total < view->head + 20 || bpf_skb_load_bytes(skb, at, bytes, 14))
-            return NOT_A_PACKET;
-        if (bytes[13] & (FIN | SYN | RST))
-            return UNUSUAL;
-        view->transport = (bytes[12] >> 4) * 4;
-        if (view->transport < 20 || view->head + view->transport > view->total)
-            return NOT_A_PACKET;
-    } else if (view->protocol == IPPROTO_UDP) {
-        if (view->total < view->head + 8 || bpf_skb_load_bytes(skb, at, bytes, 8))
-            return NOT_A_PACKET;
-        view->transport = 8;
-    } else if (view->protocol == (view->version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
-        if (view->total < view->head + 8 || bpf_skb_load_bytes(skb, at, bytes, 8))
-            return NOT_A_PACKET;
-        __u8 kind = bytes[0];
-        if (view->version == 4 ? kind != ICMP_ECHO && kind != ICMP_ECHO_REPLY
-                               : kind != ICMP6_ECHO && kind != ICMP6_ECHO_REPLY)
-            return UNUSUAL;
-        view->transport = 8;
-        ports[0] = bytes[4], ports[1] = bytes[5], ports[2] = 0, ports[3] = 0;
-        return OK;
-    } else {
-        return UNUSUAL;
-    }
-    ports[0] = bytes[to_host ? 2 : 0], ports[1] = bytes[to_host ? 3 : 1];
-    ports[2] = bytes[to_host ? 0 : 2], ports[3] = bytes[to_host ? 1 : 3];
-    return OK;
-}
-
-static __always_inline enum reason read4(struct __sk_buff *skb, __u32 at, int to_host, struct view *view,
-                                         struct iphdr ip)
-{
-    view->version = 4, view->protocol = ip.protocol, view->ecn = ip.tos & 3;
-    view->head = ip.ihl * 4, view->total = bpf_ntohs(ip.tot_len);
-    if (view->head < sizeof ip || view->total < view->head)
-        return NOT_A_PACKET;
-    if (ip.frag_off & bpf_htons(MORE_OR_OFFSET))
-        return UNUSUAL;
-    view->key.bytes[0] = ip.protocol;
-    __builtin_memcpy(view->key.bytes + 1, to_host ? &ip.daddr : &ip.saddr, 4);
-    __builtin_memcpy(view->key.bytes + 5, to_host ? &ip.saddr : &ip.daddr, 4);
-    return read_transport(skb, at + view->head, to_host, view, view->key.bytes + 9);
-}
-
-static __always_inline enum reason read6(struct __sk_buff *skb, __u32 at, int to_host, struct view *view)
-{
-    struct ipv6hdr ip;
-    if (bpf_skb_load_bytes(skb, at, &ip, sizeof ip))
-        return NOT_A_PACKET;
-    view->version = 6, view->protocol = ip.nexthdr, view->ecn = ip.flow_lbl[0] >> 4 & 3;
-    view->head = sizeof ip, view->total = sizeof ip + bpf_ntohs(ip.payload_len);
-    view->key.bytes[0] = ip.nexthdr;
-    __builtin_memcpy(view->key.bytes + 1, to_host ? &ip.daddr : &ip.saddr, 16);
-    __builtin_memcpy(view->key.bytes + 17, to_host ? &ip.saddr : &ip.daddr, 16);
-    return read_transport(skb, at + view->head, to_host, view, view->key.bytes + 33);
-}
-
-/* Look at the inner packet at `at`, which ends with the buffer or earlier. */
-static __always_inline enum reason look(struct __sk_buff *skb, __u32 at, int to_host, struct view *view)
-{
-    struct iphdr ip;
-    __builtin_memset(view, 0, sizeof *view);
-    if (bpf_skb_load_bytes(skb, at, &ip, sizeof ip))
-        return NOT_A_PACKET;
-    if (ip.version == 4)
-        return read4(skb, at, to_host, view, ip);
-    if (ip.version == 6)
-        return read6(skb, at, to_host, view);
-    return NOT_A_PACKET;
-}
-
-static __always_inline struct row *row_of(const struct view *view)
-{
-    return view->version == 4 ? bpf_map_lookup_elem(&rows4, &view->key) : bpf_map_lookup_elem(&rows6, &view->key);
 }
 
 /* Return how many packets a super-packet is, and how many bytes they have together, as the engine counts them. */
@@ -358,8 +112,8 @@ struct outer6 {
     struct udphdr udp;
 };
 
-/* Make room for the outer headers behind a link-layer header, which a TUN's packets get now: bpf_redirect_neigh wants one.
- * -1: nothing has been changed. */
+/* Make room for the outer headers behind a link-layer header, which a TUN's packets get now, because
+ * bpf_redirect_neigh wants one. -1: nothing has been changed. */
 static __always_inline int make_room(struct __sk_buff *skb, __u32 at, __u32 size, __u64 flags, __u16 kind)
 {
     __be16 protocol = bpf_htons(kind);
@@ -455,7 +209,8 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 at)
         return failed < 0 ? pass(REFUSED_BY_KERNEL, 0) : lose(LOST, 0);
     account(row, slot, 0, packets, bytes, now);
     skb->mark = 0; /* of the inner packet's own route */
-    return bpf_redirect_neigh(tunnel->interface, 0, 0, 0); /* with an explicit next hop the first packet would be lost */
+    /* With an explicit next hop a packet that waits for its neighbour would leave with a wrong address. */
+    return bpf_redirect_neigh(tunnel->interface, 0, 0, 0);
 }
 
 SEC("tc")

@@ -67,7 +67,10 @@ class KernelPath:
         self._way = way
         self._device = device
         self._zero_checksum6 = zero_checksum6
+        self.tunnels = 0
+        """How many tunnels the programs carry."""
         self._held: dict[TunnelId, _Held] = {}
+        self._by_slot: dict[int, TunnelId] = {}
         self._touched: set[TunnelId] = set()
         self._active: set[TunnelId] = set()
         self._polled_at = self._rows_at = self._attend_at = float("-inf")
@@ -78,11 +81,6 @@ class KernelPath:
         forwarder.ends = self._ends._replace(changed=self._changed)
         self._adopt(now)
         self._attend(now)
-
-    @property
-    def tunnels(self) -> int:
-        """How many tunnels the programs carry."""
-        return sum(held.entry is not None for held in self._held.values())
 
     def close(self) -> None:
         """Stop carrying packets."""
@@ -97,10 +95,15 @@ class KernelPath:
         if not places and not tunnels:
             return
         for slot, entry in tunnels.items():
-            self._held[TunnelId(entry.id)] = _Held(slot, entry, self.tables.tunnel_count(slot))
+            self._hold(TunnelId(entry.id), _Held(slot, entry, self.tables.tunnel_count(slot)))
+            self.tunnels += 1
         self.rows.adopt(places)
         self._active.update(self._held)
         self._adopted_until = now + ADOPTED_FOR
+
+    def _hold(self, number: TunnelId, held: _Held) -> _Held:
+        self._held[number], self._by_slot[held.slot] = held, number
+        return held
 
     # What has changed.
 
@@ -134,8 +137,7 @@ class KernelPath:
             if entry is not None:
                 self._put(tunnel, entry, held)
             elif held is not None and held.entry is not None:
-                self.tables.drop_tunnel(held.slot, held.entry)
-                held.entry = None
+                self._take_out(held, held.entry)
         except OSError:
             self._forwarder.totals["kernel-full"] += 1
 
@@ -161,22 +163,30 @@ class KernelPath:
             if slot is None:
                 self._forwarder.totals["kernel-full"] += 1
                 return
-            held = self._held[tunnel.id] = _Held(slot, None, Count())
+            held = self._hold(tunnel.id, _Held(slot, None, Count()))
             self.rows.tunnel_came(tunnel.association, tunnel.id)
         if entry != held.entry:
             if held.entry is None or held.entry.interface != entry.interface:
                 self._links.arrive(entry.interface)
             self.tables.put_tunnel(held.slot, entry, held.entry)
+            self.tunnels += held.entry is None
             held.entry = entry
 
+    def _take_out(self, held: _Held, entry: TunnelEntry) -> None:
+        self.tables.drop_tunnel(held.slot, entry)
+        self.tunnels -= 1
+        held.entry = None
+
     def _drop(self, number: TunnelId, held: _Held) -> None:
-        if held.entry is not None:
-            self.tables.drop_tunnel(held.slot, held.entry)
-        del self._held[number]
+        entry = held.entry
+        if entry is not None:
+            self._take_out(held, entry)
+        del self._held[number], self._by_slot[held.slot]
         self._active.discard(number)
         self.rows.leave_slot(held.slot)
         self.tables.free_slot(held.slot)
-        self._links.keep({other.entry.interface for other in self._held.values() if other.entry is not None})
+        if entry is not None and not self._forwarder.is_anchor:  # an anchor's interfaces are few, and stay
+            self._links.keep({other.entry.interface for other in self._held.values() if other.entry is not None})
 
     def _slot_of(self, tunnel: TunnelId) -> int | None:
         held = self._held.get(tunnel)
@@ -186,8 +196,7 @@ class KernelPath:
 
     def wake(self, now: float) -> None:
         """Look at the tunnels that have begun to carry packets: the ring is readable."""
-        slots = self.tables.woken()
-        self._active.update(number for number, held in self._held.items() if held.slot in slots)
+        self._active.update(self._by_slot[slot] for slot in self.tables.woken() if slot in self._by_slot)
         self.sync(now)
 
     def sync(self, now: float) -> None:

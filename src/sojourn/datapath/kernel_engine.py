@@ -24,7 +24,16 @@ from sojourn.errors import NotSupported
 from sojourn.linux.route_to import RouteTo, route_to
 from sojourn.linux.udp import SOL_UDP, UDP_GRO, UdpSocket
 from sojourn.model import Endpoint, TunnelId
-from sojourn.upmt.commands import AnyCommand, OpenTunnel, Report, Setup, Snapshot
+from sojourn.upmt.commands import (
+    AddAssociation,
+    AnyCommand,
+    CloseTunnel,
+    OpenTunnel,
+    RemoveAssociation,
+    Report,
+    Setup,
+    Snapshot,
+)
 from sojourn.upmt.tunnel import Tunnel
 
 _IP_PKTINFO: Final = 8
@@ -81,15 +90,28 @@ class KernelEngine(Engine):
         """Carry out orders, now, and have them in the kernel when this returns."""
         for command in commands:
             kernel = self.kernel
-            if kernel is not None and isinstance(command, Report | Snapshot):
-                kernel.report(self._clock())
+            if kernel is not None:
+                if isinstance(command, Report | Snapshot):
+                    kernel.report(self._clock())
+                kernel.touch(self._concerned(command))
             super().submit([command])
             if isinstance(command, Setup) and command.plain:
                 self._start(command)
                 self.forwarder.served_by["kernel"] = self.why_not
-            elif kernel is not None and not isinstance(command, Report | Snapshot):
-                kernel.touch()
-                self.flush()
+            self.flush()
+
+    def _concerned(self, command: AnyCommand) -> set[TunnelId]:
+        """Return the tunnels that an order may open, move or end. What else changes one tells (`Ends.changed`)."""
+        forwarder = self.forwarder
+        match command:
+            case OpenTunnel():
+                there = forwarder.plain_by_source.get(command.remote)  # it has to go from there
+                return {command.tunnel, *([there.id] if there is not None else [])}
+            case CloseTunnel():
+                return {command.tunnel}
+            case AddAssociation() | RemoveAssociation() if command.association in forwarder.associations:
+                return set(forwarder.associations[command.association].tunnels)
+        return set()
 
     def close(self) -> None:
         """Close every descriptor, and take the programs out."""

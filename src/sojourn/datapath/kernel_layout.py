@@ -1,4 +1,4 @@
-"""How the maps of the kernel path look: the counterpart of the structs in bpf/plain.bpf.c."""
+"""How the maps of the kernel path look: the counterpart of bpf/plain.h."""
 
 import struct
 from enum import IntFlag

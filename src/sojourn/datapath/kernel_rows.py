@@ -29,6 +29,7 @@ class KernelRows:
         self._slot_of = slot_of
         self._keys: dict[Row, FlowKey] = {}
         self._places: dict[FlowKey, Place] = {}
+        self._on_slot: dict[int, set[FlowKey]] = {}
         self._seen: dict[FlowKey, Count] = {}
         self._dirty: dict[FlowKey, None] = {}
         self._unanswered: dict[FlowKey, None] = {}
@@ -52,7 +53,8 @@ class KernelRows:
 
     def adopt(self, places: Mapping[FlowKey, Place]) -> None:
         """Take over what a predecessor has left; `forget_strangers` later drops what nobody has claimed."""
-        self._places.update(places)
+        for key, place in places.items():
+            self._put_down(key, place, None)
         self._seen.update((key, self._tables.row_count(place)) for key, place in places.items())
 
     def forget_strangers(self) -> None:
@@ -98,7 +100,7 @@ class KernelRows:
 
     def leave_slot(self, slot: int) -> None:
         """Take all rows of a slot out, at once."""
-        self._dirty.update([(key, None) for key, place in self._places.items() if place.slot == slot])
+        self._dirty.update(dict.fromkeys(self._on_slot.get(slot, ())))
         self.flush()
 
     # Writing.
@@ -127,15 +129,29 @@ class KernelRows:
         if place is None:
             self._forwarder.totals["kernel-full"] += 1
             return
-        self._places[key] = place
+        self._put_down(key, place, before)
         if before is None:
             self._seen[key] = Count()
+
+    def _put_down(self, key: FlowKey, place: Place | None, before: Place | None) -> None:
+        """Keep the index by slot in step with `_places`."""
+        if before is not None:
+            keys = self._on_slot[before.slot]
+            keys.discard(key)
+            if not keys:
+                del self._on_slot[before.slot]
+        if place is None:
+            del self._places[key]
+        else:
+            self._places[key] = place
+            self._on_slot.setdefault(place.slot, set()).add(key)
 
     def _drop(self, key: FlowKey, row: Row | None, before: Place) -> None:
         self._tables.drop_row(key, before)
         if row is not None:
             self._count(key, row)
-        del self._places[key], self._seen[key]
+        self._put_down(key, None, before)
+        del self._seen[key]
 
     def _slot(self, key: FlowKey, row: Row) -> int | None:
         """Return the slot on which the programs may carry a row, or None."""
