@@ -162,6 +162,12 @@ class Handshake:
         first, second = (CipherState(key) for key in hkdf(self._chaining, b"", 2))
         return (first, second) if self._initiator else (second, first)
 
+    def export(self, label: bytes) -> bytes:
+        """Return a further key, which only both ends know; `label` says what for and is not empty."""
+        if not self.done or not label:
+            raise LocalProtocolError("a key is exported when the handshake is over, under a label")
+        return hkdf(self._chaining, label, 2)[0]
+
     def _step(self, first: bool) -> None:
         if self._stage != (0 if first else 1):
             raise LocalProtocolError("this handshake message is not the next one")
