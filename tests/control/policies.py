@@ -2,12 +2,13 @@
 
 from sojourn.control.decide import Decide, Preferences
 from sojourn.control.measures import PathMeasured
-from sojourn.model import TunnelId
+from sojourn.model import TCP, UDP, Endpoint, Flow, Origin, TunnelId
 from sojourn.policy.match import parse
-from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require, Subject
+from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Require, Rule, Subject
 from sojourn.upmt.commands import Labelled
 from sojourn.upmt.events import TunnelMeasured
-from sojourn.upmt.host_events import Handover, PlanRow
+from sojourn.upmt.host_events import Handover, PlanRow, RuleRow
+from tests.control.networks import PHONE, WIFI, works
 
 CALL = Policy(
     "call",
@@ -68,3 +69,25 @@ def labelled(label: str, network: str | None, copies: tuple[str, ...] = (), *, b
 
 def places(decide: Decide) -> dict[str, str | None]:
     return {label: lane.place for label, lane in decide.lanes.items()}
+
+
+VOICE = Flow(UDP, Endpoint("10.201.0.2", 40010), Endpoint("192.0.2.1", 5004))
+SYNC = Flow(TCP, Endpoint("10.201.0.2", 40011), Endpoint("192.0.2.1", 873))
+ZOOM = Origin(7, "/opt/zoom/zoom", "", "zoom")
+
+
+def rules(**where: str | None) -> tuple[RuleRow, ...]:
+    """Return all rules with their places; the default's last."""
+    by_label = {"call": CALL.subject, "backup": BACKUP.subject, "rest": Subject()}
+    return tuple(RuleRow(Rule(label.replace("rest", ""), by_label[label]), place) for label, place in where.items())
+
+
+def both(*policies: Policy) -> tuple[Decide, Meter, Meter]:
+    """Return a decision whose two networks work since long, with a call and a backup on the Wi-Fi."""
+    decide = decide_with(*(policies or (CALL, BACKUP, REST)))
+    works(decide, WIFI, PHONE)
+    for flow, label in ((VOICE, "call"), (SYNC, "backup")):
+        decide.flows.seen(flow, "home", label)
+    wifi = Meter("home")
+    assert pass_by(decide, wifi, 70.0, 2.0)[1] == []
+    return decide, wifi, Meter("phone", 0.05)

@@ -5,14 +5,13 @@ import pytest
 from sojourn.control.decide import GRACE, Decide, Preferences
 from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.questions import AnswerGiven
-from sojourn.model import TCP, UDP, Endpoint, Flow, Origin
+from sojourn.model import TCP, Endpoint, Flow
 from sojourn.policy.rules import Order, Otherwise, Policy, Require, Rule, Subject, Via
 from sojourn.policy.spans import LocalTime
 from sojourn.upmt.commands import Everything
 from sojourn.upmt.host_events import (
     FlowGone,
     Handover,
-    HandoverWanted,
     PathGone,
     PathOpened,
     PathRecovered,
@@ -21,17 +20,7 @@ from sojourn.upmt.host_events import (
     RuleRow,
 )
 from tests.control.networks import PHONE, SSH, WIFI, WIRE, flows, silent, works
-from tests.control.policies import BACKUP, CALL, REST, Meter, decide_with, labelled, pass_by, places
-
-VOICE = Flow(UDP, Endpoint("10.201.0.2", 40010), Endpoint("192.0.2.1", 5004))
-SYNC = Flow(TCP, Endpoint("10.201.0.2", 40011), Endpoint("192.0.2.1", 873))
-ZOOM = Origin(7, "/opt/zoom/zoom", "", "zoom")
-
-
-def rules(**where: str | None) -> tuple[RuleRow, ...]:
-    """Return all rules with their places; the default's last."""
-    by_label = {"call": CALL.subject, "backup": BACKUP.subject, "rest": Subject()}
-    return tuple(RuleRow(Rule(label.replace("rest", ""), by_label[label]), place) for label, place in where.items())
+from tests.control.policies import BACKUP, CALL, REST, SYNC, VOICE, both, decide_with, labelled, pass_by, places, rules
 
 
 def test_the_first_network_carries_everything_and_the_rules_are_told_with_it() -> None:
@@ -57,17 +46,6 @@ def test_each_policy_goes_where_it_may_and_one_that_may_not_waits() -> None:
     (better,) = decide.tick(3.2)
     assert better.plan == (PlanRow(Everything(), "home"),) or {row.network for row in better.plan} == {"home"}
     assert places(decide) == {"call": "home", "backup": "home", "": "home"}
-
-
-def both(*policies: Policy) -> tuple[Decide, Meter, Meter]:
-    """Return a decision whose two networks work since long, with a call and a backup on the Wi-Fi."""
-    decide = decide_with(*(policies or (CALL, BACKUP, REST)))
-    works(decide, WIFI, PHONE)
-    for flow, label in ((VOICE, "call"), (SYNC, "backup")):
-        decide.flows.seen(flow, "home", label)
-    wifi = Meter("home")
-    assert pass_by(decide, wifi, 70.0, 2.0)[1] == []
-    return decide, wifi, Meter("phone", 0.05)
 
 
 # Degradation.
@@ -350,84 +328,6 @@ def test_what_networks_are_said_to_be_counts() -> None:
     (moved,) = decide.tick(100.0)
     assert moved.plan == (labelled("backup", "phone"),)
     assert moved.reason == "home: it is metered"
-
-
-# Orders of the user.
-
-
-def test_an_application_that_the_user_puts_on_a_network_is_there_with_its_flows_to_come() -> None:
-    decide, _, _ = both()
-    decide.flows.seen(SSH, "home", "", ZOOM)
-    (order,) = decide.handle(HandoverWanted("phone", application="zoom"), 100.0)
-    assert order.plan == (labelled("user:zoom", "phone"),)
-    assert order.reason == "ordered by the user"
-    assert order.rules is not None
-    assert order.rules[0] == RuleRow(Rule("user:zoom", Subject(applications=("zoom",))), "phone")
-    known = decide.flows.get(SSH)
-    assert known is not None
-    assert (known.label, known.network) == ("user:zoom", "phone")
-    assert decide.tick(1000.0) == []
-    away = decide.handle(silent("phone"), 1000.0)
-    assert [row for handover in away for row in handover.plan] == [labelled("user:zoom", "home")]
-    (back,) = decide.handle(PathRecovered("phone"), 1001.0)
-    assert (back.plan, back.reason) == ((labelled("user:zoom", "phone"),), "phone works again")
-    (released,) = decide.handle(HandoverWanted(None, application="zoom"), 1002.0)
-    assert released.plan == (labelled("", "home"),)
-    assert released.rules == rules(call="home", backup="home", rest="home")
-    assert decide.handle(HandoverWanted(None, application="zoom"), 1003.0) == []
-
-
-def test_an_order_for_an_application_ends_when_its_network_has_been_away_for_an_hour() -> None:
-    decide, _, _ = both()
-    decide.handle(HandoverWanted("phone", application="zoom"), 100.0)
-    decide.handle(PathGone("phone", "unplugged"), 200.0)
-    assert places(decide)["user:zoom"] == "home"
-    due = decide.deadline()
-    assert due == pytest.approx(3800.0)
-    decide.tick(3800.0)
-    assert "user:zoom" not in decide.lanes
-
-
-def test_an_application_follows_the_policy_that_speaks_of_it_while_its_network_is_down() -> None:
-    zoom = Policy("calls", Subject(applications=("zoom",)), ("ethernet", "cellular"))
-    decide, _, _ = both(zoom, REST)
-    works(decide, WIRE, at=100.0)
-    assert places(decide)["calls"] == "wire"
-    decide.handle(HandoverWanted("home", application="zoom"), 200.0)
-    decide.handle(silent("home"), 201.0)
-    assert places(decide)["user:zoom"] == "wire"
-
-
-def test_an_order_for_everything_holds_over_all_policies_and_ends_orders_for_applications() -> None:
-    decide, _, _ = both()
-    decide.handle(HandoverWanted("home", application="zoom"), 100.0)
-    (order,) = decide.handle(HandoverWanted("phone"), 101.0)
-    assert order.plan == (PlanRow(Everything(), "phone"),)
-    assert places(decide) == {"call": "phone", "backup": "phone", "": "phone"}
-    assert decide.tick(900.0) == []
-    decide.handle(HandoverWanted(None), 901.0)
-    decide.tick(1000.0)
-    assert places(decide) == {"call": "home", "backup": "home", "": "home"}
-
-
-def test_pinned_flows_and_matches_are_released_to_where_the_others_are() -> None:
-    decide, _, _ = both()
-    decide.handle(HandoverWanted("phone", (VOICE,)), 100.0)
-    assert decide.handle(HandoverWanted(None, (VOICE,)), 101.0) == [
-        Handover((flows("home", VOICE),), "released by the user", None)
-    ]
-    assert decide.pinned == {}
-
-
-def test_a_pinned_flow_follows_its_own_policy_while_its_network_does_not_work() -> None:
-    decide, wifi, _ = both()
-    works(decide, WIRE, at=100.0)
-    pass_by(decide, wifi, 190.0, 5.0)
-    now, _ = pass_by(decide, wifi, 200.0, 1.0, loss=0.1)
-    assert places(decide)["call"] == "wire"
-    decide.handle(HandoverWanted("phone", (VOICE,)), now)
-    (away,) = decide.handle(silent("phone"), now + 1)
-    assert away.plan == (flows("wire", VOICE),)
 
 
 # Other policies.

@@ -39,7 +39,7 @@ def test_two_packets_prove_a_loss_on_a_clean_path_only() -> None:
     for path in (clean, other):
         path.pass_by(1, 1, 0)
     assert (clean.loss.certain(clean.now) or 0.0) > 0.02
-    assert other.loss.certain(other.now) == 0.0
+    assert (other.loss.certain(other.now) or 0.0) < 0.005
     assert clean.counts[0] - 5000 > CLEAN
 
 
