@@ -20,7 +20,7 @@ from tests.net.conftest import MakeLab
 
 pytestmark = pytest.mark.net
 
-CALL, BACKUP, SECONDS = 3000, 3001, 120
+CALL, BACKUP, LATER, SECONDS = 3000, 3001, 3002, 120
 TABLES = """
 [[policy]]
 name = "call"
@@ -49,17 +49,19 @@ def started(make_lab: MakeLab, prefix: str) -> Daemons:
     daemons.append(topology.MOBILE_HOST, TABLES)
     daemons.start()
     for port in (CALL, BACKUP):
-        voice = [sys.executable, "-m", "sojourn.lab.voice"]
-        there, here = lab.folder / f"ch{port}.jsonl", lab.folder / f"mh{port}.jsonl"
-        server = lab.start(topology.CORRESPONDENT, f"ch{port}", [*voice, "-", str(port), str(SECONDS), str(there)])
-        server.wait_for("ready", 10.0)
-        lab.start(
-            topology.MOBILE_HOST,
-            f"mh{port}",
-            [*voice, lab.topology.correspondent.address, str(port), str(SECONDS), str(here)],
-        )
+        talk(daemons, port, [])
     until(lambda: set(where(daemons)) == {CALL, BACKUP}, "both streams are seen")
     return daemons
+
+
+def talk(daemons: Daemons, port: int, prefix: list[str]) -> None:
+    """Start a stream of 50 packets/s each way; `prefix` stands before the command at the host."""
+    lab, voice = daemons.lab, [sys.executable, "-m", "sojourn.lab.voice"]
+    there, here = lab.folder / f"ch{port}.jsonl", lab.folder / f"mh{port}.jsonl"
+    server = lab.start(topology.CORRESPONDENT, f"ch{port}", [*voice, "-", str(port), str(SECONDS), str(there)])
+    server.wait_for("ready", 10.0)
+    call = [*prefix, *voice, lab.topology.correspondent.address, str(port), str(SECONDS), str(here)]
+    lab.start(topology.MOBILE_HOST, f"mh{port}", call)
 
 
 def where(daemons: Daemons) -> dict[int, str | None]:
@@ -114,3 +116,25 @@ def test_a_call_leaves_a_wifi_whose_loss_climbs_to_ten_percent_and_the_backup_st
     assert (effect["event"], effect["network"], effect["flows"]) == ("moved", "cellular", 1)
     assert effect["gap_ms"] is not None
     assert returned["reason"] == "wifi is preferred to cellular"
+
+
+def test_an_application_goes_where_the_user_puts_it_with_flows_to_come_until_it_is_released(
+    make_lab: MakeLab, prefix: str
+) -> None:
+    lab = make_lab(Topology(prefix=prefix))
+    daemons = Daemons(lab)
+    daemons.set_up()
+    daemons.configure(topology.MOBILE_HOST, order='["wifi", "cellular"]')
+    daemons.start()
+    named = [sys.executable, "-m", "sojourn", "run", "--socket", str(daemons.host_socket), "--app", "meeting", "--"]
+    talk(daemons, CALL, named)
+    talk(daemons, BACKUP, [])
+    until(lambda: where(daemons) == {CALL: "wifi", BACKUP: "wifi"}, "both streams are seen")
+    names = {row["remote"].rpartition(":")[2]: row["application"] for row in daemons.call("flows")}
+    assert names[str(CALL)] == "meeting"
+    assert daemons.call("handover", app="meeting", to="cellular")["moved"] == 1
+    assert where(daemons) == {CALL: "cellular", BACKUP: "wifi"}
+    talk(daemons, LATER, named)
+    until(lambda: where(daemons).get(LATER) == "cellular", "a flow that came later")
+    assert daemons.call("handover", app="meeting", to="policy")["moved"] == 2
+    assert set(where(daemons).values()) == {"wifi"}
