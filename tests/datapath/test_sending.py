@@ -3,11 +3,12 @@
 import pytest
 
 from sojourn.datapath.sending import REFUSALS_BURST
-from sojourn.model import ICMP, TCP, AssociationId, Endpoint, TunnelId
+from sojourn.model import ICMP, TCP, UDP, AssociationId, Endpoint, Flow, TunnelId
 from sojourn.packet.ip import parse, udp_packet
 from sojourn.policy.match import parse as match
 from sojourn.policy.rules import Rule, Subject
-from sojourn.upmt.commands import Everything, Labelled, Move, MoveFlows, Placed, SetRules
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Move, MoveFlows, Placed, SetRules
+from sojourn.upmt.events import FlowSeen
 from tests.harness.fakenet import VIPA, Pair, Wire
 from tests.harness.voice import CORRESPONDENT, Voice
 from tests.packet.build import tcp_packet
@@ -63,6 +64,18 @@ def test_a_running_flow_that_comes_to_be_blocked_is_told_with_its_next_packet_an
     voice.say()
     pair.run(1)
     assert voice.heard_up() == [0, 2]
+
+
+def test_a_flow_that_is_blocked_by_name_before_it_begins_never_begins() -> None:
+    pair = blocking("-p tcp")
+    voice = Voice(pair)
+    flow = Flow(UDP, voice.local, CORRESPONDENT)
+    pair.host.submit([MoveFlows(HOST, 1, (Move(Exactly((flow,)), None, block=True),))])
+    assert [seen.blocked for seen in pair.host_told(FlowSeen)] == [True]
+    voice.say()
+    pair.run(1)
+    assert voice.heard_up() == []
+    assert parse(pair.to_host[-1][1]).protocol == ICMP
 
 
 def test_no_more_answers_are_given_than_a_router_would_give() -> None:

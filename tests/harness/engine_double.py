@@ -197,7 +197,8 @@ class EngineDouble:
         def add(flow: Flow, move: commands.Move) -> Row:
             self._add(blank(order.association, flow, move.tunnel))
             row = self.paft.rows[key_of(flow)]
-            self.paft.place(row, move.tunnel, row.created, move.copies)
+            self.paft.place(row, move.tunnel, row.created, move.copies, move.block)
+            row.label = move.label or ""
             return row
 
         tunnels = frozenset(self.books.associations[order.association].tunnels)

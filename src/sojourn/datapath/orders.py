@@ -242,7 +242,7 @@ class Orders(Registry):
             if self.is_anchor and not self.may_begin(association, now):
                 self.refused["flow-rate"] += 1
                 return None
-            return self.new_row(key, association, move.tunnel, now, move.copies, move.label or "")
+            return self.new_row(key, association, move.tunnel, now, move.copies, move.block, move.label or "")
 
         mover, done = Mover(self.paft, command, association.tunnels, add), False
         effects: list[GapMeasured] = []

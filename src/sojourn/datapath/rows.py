@@ -88,12 +88,13 @@ class Rows(ABC):
         tunnel: TunnelId | None,
         now: float,
         copies: tuple[TunnelId, ...] = (),
+        blocked: bool = False,
         label: str = "",
     ) -> Row:
         """Give a flow its first row, in a place that is settled, and tell so."""
         row = Row(association.id, tunnel, now)
         row.label = label
-        self.paft.place(row, tunnel, now, copies)
+        self.paft.place(row, tunnel, now, copies, blocked)
         self._enter(key, row)
         return row
 
