@@ -1,0 +1,79 @@
+"""What a node does with a packet: follow triggers from the head of its stack until there are addresses (i3 §3).
+
+    match           the trigger's target takes the head's place: identifiers go on the stack, an address gets the packet
+    several match   each gets a copy, and the copies share what is left of the budget
+    none matches    the next identifier of the stack is tried; with an empty stack the packet is dropped
+
+Who gets a packet sees the identifier that led to him first in its stack. Each trigger passed takes one of the packet's
+hops, so that nothing circles for long, whatever stacks lead to; and no packet looks at more than `MAX_LOOKS` triggers.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from sojourn.i3.challenge import Address
+from sojourn.i3.identifier import Identifier
+from sojourn.i3.packet import MAX_STACK, Data
+from sojourn.i3.table import TriggerTable
+
+MAX_LOOKS: Final = 128
+
+Send = tuple[bytes, Address]
+"""A datagram and where it goes."""
+
+
+class Outcome(Struct):
+    """What became of one packet."""
+
+    sends: list[Send]
+    refused: list[str]
+    """Why it, or copies of it, went nowhere: reasons as in docs/wire.md."""
+    found: bool = False
+    """The first identifier of the stack leads somewhere."""
+
+
+class _Copy(Struct):
+    stack: tuple[Identifier, ...]
+    hops: int
+    copies: int
+
+
+def forward(table: TriggerTable, packet: Data, now: float) -> Outcome:
+    """Return the packets that one packet becomes."""
+    outcome = Outcome([], [])
+    outcome.found = bool(table.match(packet.stack[0], now))
+    waiting = [_Copy(packet.stack, packet.hops, packet.copies)]
+    looks = 0
+    while waiting:
+        copy = waiting.pop()
+        looks += len(copy.stack)
+        if looks > MAX_LOOKS:
+            outcome.refused.append("work")
+            break
+        looks += _step(table, copy, packet.payload, now, waiting, outcome)
+    return outcome
+
+
+def _step(table: TriggerTable, copy: _Copy, payload: bytes, now: float, waiting: list[_Copy], outcome: Outcome) -> int:
+    """Let one copy pass one trigger, or several; return how many."""
+    stack, triggers = copy.stack, table.match(copy.stack[0], now)
+    while not triggers and len(stack) > 1:
+        stack = stack[1:]
+        triggers = table.match(stack[0], now)
+    if not triggers or not copy.hops:
+        outcome.refused.append("no-trigger" if not triggers else "hops")
+        return 0
+    if len(triggers) > copy.copies:
+        outcome.refused.append("copies")
+        triggers = triggers[: copy.copies]
+    share, extra = divmod(copy.copies, len(triggers))
+    for place, trigger in enumerate(triggers):
+        copies = share + (place < extra)
+        if trigger.address is not None:
+            outcome.sends.append((bytes(Data(stack, payload, copy.hops - 1, copies)), trigger.address))
+        elif len(trigger.stack) + len(stack) - 1 > MAX_STACK:
+            outcome.refused.append("stack")
+        else:
+            waiting.append(_Copy(trigger.stack + stack[1:], copy.hops - 1, copies))
+    return len(triggers)
