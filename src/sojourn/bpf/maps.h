@@ -85,7 +85,7 @@ struct { /* twice the rule's place in the order, and 1 if it says direct: of sev
 	__type(value, u32);
 } verdicts SEC(".maps");
 
-struct { /* while there are such rules: every `user` that is new, for control to decide about */
+struct { /* while there are such rules: every `user` that is new or undecided, for control */
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 262144);
 } seen SEC(".maps");

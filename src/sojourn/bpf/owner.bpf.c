@@ -239,6 +239,8 @@ static __noinline int is_direct(struct held *held)
 	struct user *user = &held->user;
 	u32 verdict = by_number(BY_OWNER, user->owner);
 
+	if (verdict == UNDECIDED)
+		bpf_ringbuf_output(&seen, user, sizeof(*user), 0);
 	if (verdict == UNDECIDED && user->pin)
 		verdict = by_number(BY_PIN, user->pin);
 	if (verdict == UNDECIDED) {
@@ -276,7 +278,7 @@ static __always_inline int on_address(struct bpf_sock_addr *address)
 {
 	struct settings *ours = our_settings();
 	struct held *held;
-	u32 mark;
+	u32 mark, wanted, direct;
 
 	if (!ours || !address->sk || bpf_get_netns_cookie(address) != ours->netns)
 		return 1;
@@ -285,17 +287,12 @@ static __always_inline int on_address(struct bpf_sock_addr *address)
 		return 1;
 	held->certain = 0; /* it may become another flow */
 	use(held, ours);
-	if (!ours->direct && !held->marked)
+	direct = ours->direct && is_direct(held);
+	if ((!direct && !held->marked) || bpf_getsockopt(address, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)))
 		return 1;
-	if (ours->direct && is_direct(held)) {
-		if (!held->marked && !bpf_getsockopt(address, SOL_SOCKET, SO_MARK, &mark, sizeof(mark))) {
-			mark = (mark & ~ours->mask) | ours->mark;
-			held->marked = !bpf_setsockopt(address, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-		}
-	} else if (held->marked && !bpf_getsockopt(address, SOL_SOCKET, SO_MARK, &mark, sizeof(mark))) {
-		mark &= ~ours->mask;
-		held->marked = !!bpf_setsockopt(address, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-	}
+	wanted = (mark & ~ours->mask) | (direct ? ours->mark : 0);
+	if (mark == wanted || !bpf_setsockopt(address, SOL_SOCKET, SO_MARK, &wanted, sizeof(wanted)))
+		held->marked = direct;
 	return 1;
 }
 

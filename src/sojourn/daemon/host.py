@@ -21,7 +21,6 @@ from sojourn.control.config import Credentials, HostConfig
 from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.entries import DECISIONS
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
-from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portals import Portals, ProbePortal
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
@@ -55,7 +54,7 @@ from sojourn.upmt.association import (
     SendSip,
     SipReceived,
 )
-from sojourn.upmt.commands import AnyCommand, CloseTunnel, Report, Resumed, Role, Setup
+from sojourn.upmt.commands import AnyCommand, CloseTunnel, Report, Resumed, Role, SetRules, Setup
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease, Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
@@ -120,7 +119,7 @@ class HostDaemon:
                 sys.stderr.write("sojourn host: ready\n")
                 self.networks.start()
                 self.policies.start(
-                    self._tasks, self.config, self.networks.book, self.control, self._policies_fed, self._note
+                    self._tasks, self.config, self.networks.book, self.control, self.driver.feed, self._note
                 )
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
@@ -145,7 +144,7 @@ class HostDaemon:
             on_superseded=self._superseded,
         )
         await self.owners.start(self.data_path)
-        self.owners.policies(self.policies.book.policies)
+        self._tell_owners()
 
     def _superseded(self) -> None:
         """Another control has adopted our data path: end, and touch nothing that is now its own."""
@@ -181,10 +180,11 @@ class HostDaemon:
             await asyncio.sleep(REPORT_EVERY)
             self._submit(Report())
 
-    def _policies_fed(self, event: ControlEvent) -> None:
-        if isinstance(event, PoliciesChanged):
-            self.owners.policies(event.policies)
-        self.driver.feed(event)
+    def _tell_owners(self) -> None:
+        """Tell which rules are direct now: their flows are let by at connect, before a source address is chosen."""
+        direct = self.control.decide.direct_rules()
+        rules = tuple(row.rule for row in self.control.decide.rules) or direct
+        self.owners.rules(rules, (rule.label for rule in direct))
 
     def _woke(self, slept: float) -> None:
         _log.info("woke up", slept_s=round(slept, 1))
@@ -246,6 +246,8 @@ class HostDaemon:
             case _:
                 if isinstance(command, CloseTunnel):
                     self.networks.closed(command.tunnel)
+                elif isinstance(command, SetRules):
+                    self._tell_owners()
                 self._submit(command)
 
     def _note(self, entry: Entry) -> None:

@@ -4,7 +4,7 @@
     device_up   the programs learn which device is ours
     unknown     the data path asks: which flatpak is that, or (without BPF) whose socket
     pin         `sojourn run --app NAME` names the process that asks
-    policies    rules with via = "direct"
+    rules       by which flows go direct
 
 Where the kernel does not allow the programs, `why` says so, and what is told of flows is not exact.
 """
@@ -12,6 +12,7 @@ Where the kernel does not allow the programs, `why` says so, and what is told of
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 
 import structlog
 from msgspec.structs import replace
@@ -34,7 +35,7 @@ from sojourn.linux.owner_programs import (
 )
 from sojourn.linux.owners import PIN_BYTES, OwnerMaps, number, pack_process, process_of, user_of
 from sojourn.model import Origin
-from sojourn.policy.rules import Policy
+from sojourn.policy.rules import Rule
 from sojourn.upmt.commands import DescribeOrigin
 
 MOST_PINS = 4096
@@ -68,6 +69,7 @@ class HostOwners:
         self._direct: DirectRules | None = None
         self._ring: BpfRing | None = None
         self._root: int | None = None
+        self._told: tuple[tuple[Rule, ...], frozenset[str]] = (), frozenset()
         self._pins: dict[processes.Pinned, str] = {}
         """Without programs: what was pinned."""
         self._numbers = processes.numbers_are_the_kernels()
@@ -111,14 +113,16 @@ class HostOwners:
         """Tell the programs which device is ours: it is there now."""
         self._tell_settings()
 
-    def policies(self, policies: tuple[Policy, ...]) -> None:
-        """Take over the rules by which flows go direct."""
-        if self._direct is None:
+    def rules(self, rules: Iterable[Rule], direct: Iterable[str]) -> None:
+        """Take over all rules, in their order, and the labels of those by which flows go direct now."""
+        now = tuple(rules), frozenset(direct)
+        if self._direct is None or now == self._told:
             return
+        self._told = now
         try:
-            self._direct.set(policies)
+            self._direct.set(*now)
         except OSError as error:
-            _log.warning("rules with via = direct are not all in force", why=str(error))
+            _log.warning("rules by which flows go direct are not all in force", why=str(error))
         self._tell_settings()
 
     def _tell_settings(self) -> None:
@@ -126,7 +130,7 @@ class HostOwners:
             settings = settings_for(self._device, self._root)
             self._programs.tell(replace(settings, direct=int(self._direct.wanted)))
 
-    # -- programs that use the network, while there are rules with via = "direct"
+    # -- programs that use the network, while there are rules by which flows go direct
 
     def _read_seen(self) -> None:
         if self._ring is None or self._maps is None or self._direct is None:

@@ -1,10 +1,11 @@
-"""Rules with `via = "direct"`, in the form in which the kernel's programs ask them at connect (DESIGN §4).
+"""Rules by which flows go direct, in the form in which the kernel's programs ask them at connect (DESIGN §4).
 
 What one kind of value says alone (a whole path, a command name, a user, a cgroup, a pinned name) is exact from a
 program's first connection on. Patterns, several kinds at once, and names that are no command's are decided by
 control when it first sees the program use a socket: its first flows may be on their way by then.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from sojourn.linux.owners import (
     verdict_key,
 )
 from sojourn.model import Origin
-from sojourn.policy.rules import Policy, Subject, Via
+from sojourn.policy.rules import Rule, Subject
 from sojourn.policy.subject import covers_owner
 
 MOST_CGROUPS: Final = 1024
@@ -44,47 +45,54 @@ class DirectRules:
         self._paths: BpfMap = programs.map("paths")
         self._names: BpfMap = programs.map("names")
         self._root = Path(path_of(root))
-        self._policies: tuple[Policy, ...] = ()
+        self._rules: tuple[Rule, ...] = ()
+        self._labels: frozenset[str] = frozenset()
 
     @property
     def wanted(self) -> bool:
         """There is a rule by which flows go direct."""
-        return any(_is_direct(policy) for policy in self._policies)
+        return any(self._is_direct(rule) for rule in self._rules)
 
-    def set(self, policies: Iterable[Policy]) -> None:
-        """Take over the policies, in their order.
+    def set(self, rules: Iterable[Rule], direct: Iterable[str]) -> None:
+        """Take over the rules, in their order, and the labels of those whose flows go direct.
 
         Which port or destination a flow has is not asked here. A rule that asks for it as well as for a program keeps
         that program's flows from going direct by a later rule; one that asks for nothing else is passed over.
         """
-        self._policies = tuple(
-            policy for policy in policies if _kinds(policy.subject) or not _asks_of_flow(policy.subject)
-        )
+        self._rules = tuple(rule for rule in rules if _kinds(rule.subject) or not _asks_of_flow(rule.subject))
+        self._labels = frozenset(direct)
         for held in (self._verdicts, self._paths):
             for key in list(held.keys()):
                 held.delete(key)
         if not self.wanted:
             return
-        for rank, policy in enumerate(self._policies):
-            value = verdict(rank, _is_direct(policy))
-            for held, key in self._keys(policy.subject):
+        for rank, rule in enumerate(self._rules):
+            value = verdict(rank, self._is_direct(rule))
+            for held, key in self._keys(rule.subject):
                 if held.look_up(key) is None:  # an earlier rule goes before
                     held.update(key, value)
 
     def see(self, origin: Origin) -> None:
         """Decide about a program that uses a socket, for its next flows."""
-        for rank, policy in enumerate(self._policies):
-            if covers_owner(policy.subject, origin):
-                self._verdicts.update(verdict_key(BY_OWNER, origin.owner), verdict(rank, _is_direct(policy)))
-                return
+        covering = (rule for rule in self._rules if covers_owner(rule.subject, origin))
+        rule = next(covering, None)
+        self._decide(verdict_key(BY_OWNER, origin.owner), rule is not None and self._is_direct(rule))
 
     def pinned(self, pin: int, name: str) -> None:
         """Decide about a name that was just given."""
         origin = Origin(0, name=name)
-        for rank, policy in enumerate(self._policies):
-            if _kinds(policy.subject) == ["applications"] and covers_owner(policy.subject, origin):
-                self._verdicts.update(verdict_key(BY_PIN, pin), verdict(rank, _is_direct(policy)))
+        for rule in self._rules:
+            if _kinds(rule.subject) == ["applications"] and covers_owner(rule.subject, origin):
+                self._decide(verdict_key(BY_PIN, pin), self._is_direct(rule))
                 return
+
+    def _decide(self, key: bytes, direct: bool) -> None:
+        """Write a verdict that needs no rank: it goes before all others. One that finds no room is made again."""
+        with contextlib.suppress(OSError):
+            self._verdicts.update(key, verdict(0, direct))
+
+    def _is_direct(self, rule: Rule) -> bool:
+        return rule.label in self._labels and not _asks_of_flow(rule.subject)
 
     def _keys(self, subject: Subject) -> Iterator[tuple[BpfMap, bytes]]:
         if len(_kinds(subject)) > 1:
@@ -115,10 +123,6 @@ class DirectRules:
             if count >= MOST_CGROUPS:
                 return
             yield os.stat(directory).st_ino
-
-
-def _is_direct(policy: Policy) -> bool:
-    return policy.via is Via.DIRECT and not _asks_of_flow(policy.subject)
 
 
 def _asks_of_flow(subject: Subject) -> bool:
