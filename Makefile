@@ -49,9 +49,13 @@ unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real
 # Real time on a machine that others use: a test that fails is tried twice more, and -rR names it at the end.
 NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 
+# Most tests meet the C core; these meet the Python engine, too.
+NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py
+
 net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit one by one
 	$(NET) -n 3 --dist loadfile -m "not timed"
 	$(NET) -m timed
+	SOJOURN_ENGINE=python $(NET_AGAIN)
 
 FUZZ_SECONDS := 60
 

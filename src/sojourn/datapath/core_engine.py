@@ -30,7 +30,7 @@ from sojourn.packet import gso, vnet
 from sojourn.packet.ip import flow_of, packed, text
 from sojourn.packet.seal import SEALED, TAG_BYTES, VERSION, Hint, Opened
 from sojourn.paft import LEARN_HOLD
-from sojourn.upmt.commands import AnyCommand, Report, Role, Setup
+from sojourn.upmt.commands import AnyCommand, MoveFlows, Report, Role, Setup, Snapshot
 from sojourn.upmt.events import AnyEvent, FlowMoved
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
@@ -120,7 +120,7 @@ class CoreEngine(Engine):
         for command in commands:
             if isinstance(command, Setup):
                 self._core.configure(command.role is Role.ANCHOR)
-            elif isinstance(command, Report):
+            elif isinstance(command, MoveFlows | Report | Snapshot):
                 self._catch_up(self._clock())
                 self._take_counts()
             super().submit((command,))
