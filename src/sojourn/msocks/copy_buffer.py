@@ -19,14 +19,14 @@ MARGIN: Final = 65536
 class CopyBuffer:
     """One direction of one session."""
 
-    __slots__ = ("_memory", "_room", "_size", "first", "head", "kept", "sent")
+    __slots__ = ("_memory", "_size", "first", "head", "kept", "room", "sent")
 
     def __init__(self, memory: memoryview, *, first: int = 0, margin: int = MARGIN) -> None:
         """`first` is the position that the memory has known the stream from."""
         self._memory = memory
         self._size = len(memory)
-        self._room = self._size - margin
-        if self._room <= 0:
+        self.room = self._size - margin
+        if self.room <= 0:
             raise LocalProtocolError("a copy buffer has to be larger than its margin")
         self.first = first
         self.head = self.sent = self.kept = first
@@ -34,7 +34,7 @@ class CopyBuffer:
     @property
     def free(self) -> int:
         """How many bytes can be taken in now."""
-        return self._room - (self.head - self.kept)
+        return self.room - (self.head - self.kept)
 
     def space(self) -> memoryview:
         """Return where the next bytes go: the longest piece in one, empty when there is no room."""
