@@ -170,7 +170,9 @@ class EngineDouble:
             self.paft.leave(association, tunnel, time.monotonic())
 
     def _set_rules(self, order: commands.SetRules) -> None:
-        self.books.rules[order.association] = order
+        before, self.books.rules[order.association] = self.books.rules.get(order.association), order
+        if [placed.rule for placed in order.rules] == [placed.rule for placed in (before.rules if before else ())]:
+            return
         label_of = compile_rules(placed.rule for placed in order.rules)
         for key, row in self.paft.of(order.association).items():
             row.label = label_of(flow_of(key), row.origin)
