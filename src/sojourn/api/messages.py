@@ -35,6 +35,7 @@ from sojourn.errors import RemoteProtocolError, SojournError
 
 HOST_SOCKET: Final = "/run/sojourn/host.sock"
 ANCHOR_SOCKET: Final = "/run/sojourn/anchor.sock"
+RENDEZVOUS_SOCKET: Final = "/run/sojourn/rendezvous.sock"
 SOCKET_GROUP: Final = "sojourn"
 """Members of this system group may use the sockets, where the group exists."""
 MAX_REQUEST_BYTES: Final = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sojourn.api.client import Client
-from sojourn.api.messages import ANCHOR_SOCKET, HOST_SOCKET
+from sojourn.api.messages import ANCHOR_SOCKET, HOST_SOCKET, RENDEZVOUS_SOCKET
 from sojourn.store.config_dir import DEFAULT
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -46,14 +46,15 @@ def user_name(context: click.Context, parameter: click.Parameter, value: str) ->
 def socket_path(given: str | None, default: str | None = None) -> str:
     """Return the socket to use: the command's, the group's, the environment's, or the daemon that is there.
 
-    `default` is the role's own; without it a machine's host daemon goes before its anchor.
+    `default` is the role's own; without it a machine's host daemon goes before its anchor, and that before its node.
     """
     context = click.get_current_context(silent=True)
     shared = (context.find_root().obj or {}).get("socket") if context is not None else None
     chosen = given or shared or os.environ.get("SOJOURN_SOCKET") or default
     if chosen:
         return str(chosen)
-    return ANCHOR_SOCKET if not Path(HOST_SOCKET).exists() and Path(ANCHOR_SOCKET).exists() else HOST_SOCKET
+    there = (path for path in (HOST_SOCKET, ANCHOR_SOCKET, RENDEZVOUS_SOCKET) if Path(path).exists())
+    return next(there, HOST_SOCKET)
 
 
 def client(given: str | None, default: str | None = None) -> Client:

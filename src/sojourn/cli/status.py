@@ -21,9 +21,11 @@ def status(socket: str | None, as_json: bool, check: bool) -> None:
         output.emit_json(result)
     elif "hosts" in result:
         _print_anchor(result)
+    elif "triggers" in result:
+        _print_rendezvous(result)
     else:
         _print_host(result)
-    if check and "hosts" not in result and result.get("state") != "associated":
+    if check and result.get("state") not in ("associated", "running"):
         remedy = "`sojourn log` says what was tried; `sojourn doctor` what is missing."
         raise ApiError(f"not associated: {result.get('state')}", remedy, ErrorKind.NOT_ASSOCIATED)
 
@@ -100,3 +102,13 @@ def _print_anchor(result: dict[str, Any]) -> None:
             for host in hosts
         ],
     )
+
+
+def _print_rendezvous(result: dict[str, Any]) -> None:
+    totals, where = result.get("totals", {}), ", ".join(result.get("listen", []))
+    triggers, most = result.get("triggers", 0), result.get("triggers_max", 0)
+    output.line(f"{result.get('state')}: rendezvous node at {where}, {triggers} of {most} triggers")
+    output.line()
+    rows = [[name, count] for name, count in totals.items()]
+    rows += [[f"refused: {reason}", count] for reason, count in result.get("refused", {}).items()]
+    output.table(("WHAT", ">COUNT"), rows)

@@ -1,0 +1,145 @@
+"""`sojourn rendezvous`: a rendezvous node wired to UDP sockets, one timer and a control socket.
+
+One process, one thread. Sockets are read up to `BATCH` datagrams a wake-up, so that the control socket and expiring
+triggers have their turn under any load. Whatever the node returns is sent at once: by the socket that the datagram came
+on where the family fits, because that is the address by which hosts, and the NATs before them, know this node.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+
+from sojourn.api.server import Arguments, Peer, Server
+from sojourn.control.rendezvous_config import RendezvousConfig, written
+from sojourn.daemon.driver import now
+from sojourn.daemon.ending import Ending
+from sojourn.errors import ConfigError
+from sojourn.i3.node import RendezvousNode
+from sojourn.i3.shares import Rates
+from sojourn.linux.datagrams import Address, DatagramSocket
+
+BATCH = 64
+TICK_AT_MOST = 0.002
+"""Seconds between two slices of triggers to be looked at, when more are due."""
+
+
+class RendezvousDaemon:
+    """One node. `run` returns the exit code."""
+
+    def __init__(self, config: RendezvousConfig, socket_path: str) -> None:
+        self.config = config
+        rates = Rates(config.packets_per_sender, config.requests_per_sender)
+        self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
+        self.ending = Ending()
+        self._server = Server(socket_path, {"role": "rendezvous"})
+        self._sockets: list[DatagramSocket] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._started = now()
+
+    async def run(self) -> int:
+        """Work until told to end."""
+        self.ending.listen()
+        self._server.register("status", self._status)
+        await self._server.start()
+        try:
+            self._listen()
+            sys.stderr.write("sojourn rendezvous: ready\n")
+            await self.ending.wait()
+        finally:
+            await self._close()
+        if self.ending.failed is not None:
+            raise self.ending.failed
+        return 0
+
+    def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for place in self.config.listening:
+            try:
+                opened = DatagramSocket(place)
+            except OSError as error:
+                why = f"{written(place)} cannot be bound ({error.strerror})"
+                fix = "`ss -lnup` shows who has the port."
+                if error.errno == errno.EADDRNOTAVAIL:
+                    fix = "Name an address of this machine, and with `address` the one that hosts send to."
+                raise ConfigError("listen", why, fix) from error
+            self._sockets.append(opened)
+            loop.add_reader(opened.socket, self._readable, opened)
+
+    async def _close(self) -> None:
+        for opened in self._sockets:
+            asyncio.get_running_loop().remove_reader(opened.socket)
+            opened.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._server.close()
+
+    # -- datagrams
+
+    def _readable(self, opened: DatagramSocket) -> None:
+        node, at = self.node, now()
+        for _ in range(BATCH):
+            received = opened.receive()
+            if received is None:
+                break
+            data, source = received
+            if data is None:
+                node.refused["long"] += 1
+                continue
+            for datagram, destination in node.handle(data, source, at):
+                self._send(opened, datagram, destination)
+        if self._timer is None:
+            self._arm()
+
+    def _send(self, came: DatagramSocket, datagram: bytes, destination: Address) -> None:
+        six = ":" in destination[0]
+        by = came if came.six is six else next((one for one in self._sockets if one.six is six), None)
+        why = "no-socket" if by is None else by.send(datagram, destination)
+        if why is not None:
+            self.node.refused[f"not-sent-{why}"] += 1
+
+    # -- time
+
+    def _arm(self) -> None:
+        due = self.node.deadline()
+        if due is not None:
+            wait = max(due - now(), TICK_AT_MOST)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.node.tick(now())
+        self._arm()
+
+    # -- the control socket
+
+    async def _status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        node = self.node
+        return {
+            "version": 1,
+            "state": "running",
+            "role": "rendezvous",
+            "listen": [written(opened.local) for opened in self._sockets],
+            "address": sorted(map(written, self.config.known_as)),
+            "uptime_s": round(now() - self._started, 1),
+            "triggers": len(node.table),
+            "triggers_max": self.config.triggers,
+            "senders": len(node.shares),
+            "totals": dict(sorted(node.done.items())),
+            "refused": dict(sorted(node.refused.items())),
+        }
+
+
+def run(config: RendezvousConfig, socket_path: str) -> int:
+    """Run a node in the foreground until it is told to end; return the exit code."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    async def main() -> int:
+        return await RendezvousDaemon(config, socket_path).run()
+
+    return asyncio.run(main())
