@@ -300,7 +300,7 @@ class CoreEngine(Engine):
         """Do with one datagram what `_on_udp` does with a batch."""
         *_, ecn, fd, _, _, address, port, scope, via, _ = notice
         sock = self._sockets.get(fd)
-        if sock is None or not datagram:
+        if sock is None or not datagram or not address:
             return
         host = text(address)
         where = (host, port, 0, scope) if sock.six else (host, port)

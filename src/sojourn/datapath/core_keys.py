@@ -87,7 +87,6 @@ class CoreEpoch(ReceiveEpoch):
         self.aead = secret.aead
         self.key, self.iv = derive(secret, tunnel, direction, epoch)
 
-
     @property
     def window(self) -> Window:
         """What the core has seen: a copy, for whoever wants to look at it."""

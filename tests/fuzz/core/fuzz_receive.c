@@ -26,30 +26,21 @@ static void look_at_write(struct receiver *receiver, const struct iovec *parts, 
     written += size;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* One batch: how, the bytes of each datagram, how many of them, and then the datagrams' texts. */
+static void take_batch(struct core *core, struct receiver *receiver, struct send_key *key, uint8_t *buffer, unsigned bank,
+                       const uint8_t **from, size_t *left)
 {
-    static struct core *core;
-    static struct receiver receiver;
     static uint32_t counter;
-    if (!core) {
-        core = fuzz_core(false);
-        CHECK(receiver_init(&receiver, core, 0, look_at_write, NULL));
-    }
-    struct tunnel *tunnel = tunnel_find(core, TUNNEL);
-    struct send_key *key = atomic_load(&tunnel->send);
-    uint8_t *buffer = malloc(65536);
-    struct batch batch = {.data = buffer, .socket = fuzz_socket, .from_bytes = sizeof batch.from};
+    const uint8_t *data = *from;
+    size_t size = *left;
+    struct batch batch = {.data = buffer, .socket = fuzz_socket, .from_bytes = sizeof batch.from, .bank = bank};
     batch.from.sin6_family = AF_INET6;
-    if (size < 3) {
-        free(buffer);
-        return 0;
-    }
-    /* One batch: how, the bytes of each datagram, and then the datagrams' texts. */
     uint8_t how = data[0];
+    unsigned most = (how >> 4 & 3) == 3 ? 64 : (how >> 4 & 3) + 1;
     batch.ecn = how >> 6;
     batch.segment = read16(data + 1) % 2000 + 1;
     data += 3, size -= 3;
-    while (size && batch.size + batch.segment <= 60000) {
+    for (; size && most && batch.size + batch.segment <= 60000; most--) {
         size_t width = batch.segment, text = width > OVERHEAD_BYTES ? width - OVERHEAD_BYTES : 0;
         uint8_t *at = buffer + batch.size;
         if (how & 1 || !text) { /* as they are */
@@ -73,10 +64,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     ASAN_POISON_MEMORY_REGION(buffer + batch.size, 65536 - batch.size);
     if (batch.size)
-        receiver_take(&receiver, &batch, 1000000000);
+        receiver_take(receiver, &batch, 1000000000);
+    *from = data;
+    *left = size;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct core *core;
+    static struct receiver receiver;
+    if (!core) {
+        core = fuzz_core(false);
+        CHECK(receiver_init(&receiver, core, 0, look_at_write, NULL));
+    }
+    struct send_key *key = atomic_load(&tunnel_find(core, TUNNEL)->send);
+    uint8_t *buffers[BANKS] = {malloc(65536), malloc(65536)};
+    for (unsigned bank = 0; size >= 3; bank = (bank + 1) % BANKS) {
+        receiver_leave_bank(&receiver, bank);
+        ASAN_UNPOISON_MEMORY_REGION(buffers[bank], 65536);
+        take_batch(core, &receiver, key, buffers[bank], bank, &data, &size);
+    }
     receiver_flush(&receiver);
-    ASAN_UNPOISON_MEMORY_REGION(buffer, 65536);
-    free(buffer);
+    for (unsigned bank = 0; bank < BANKS; bank++) {
+        ASAN_UNPOISON_MEMORY_REGION(buffers[bank], 65536);
+        free(buffers[bank]);
+    }
     fuzz_clean(core);
     return 0;
 }

@@ -34,8 +34,8 @@ struct core *core_new(void)
     for (unsigned i = 0; i < RINGS; i++) {
         pthread_mutex_init(&core->rings[i].lock, NULL);
         core->rings[i].last = &core->rings[i].first;
-        core->rings[i].most = i == FROM_STRANGERS ? 1024 : 8192;
-        core->rings[i].most_bytes = i == FROM_STRANGERS ? 1 << 20 : 8 << 20;
+        core->rings[i].most = 8192; /* of strangers, too: plain tunnels' packets are among them */
+        core->rings[i].most_bytes = 8 << 20;
     }
     for (unsigned i = 0; i < MAX_SOCKETS; i++)
         atomic_store(&core->sockets[i].fd, -1);
