@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from sojourn.control.config import parse_anchor
+from sojourn.control.socks_account import secret_of
 from sojourn.control.subscribers import invite, revoke
 from sojourn.control.token import parse
 from sojourn.errors import ConfigError
@@ -23,7 +24,9 @@ def test_the_token_and_the_record_hold_two_forms_of_the_same_secret() -> None:
     assert (token.address, token.port, token.spki, token.socks_key) == ("192.0.2.1", 443, *KEYS)
     ha1 = hashlib.sha256(f"laptop:sojourn:{SECRET.hex()}".encode()).hexdigest()
     assert subscriber.ha1_once == f"SHA-256:{ha1}"
-    assert subscriber == Subscriber("laptop", "laptop", ha1_once=subscriber.ha1_once, created=1000.0)
+    assert subscriber == Subscriber(
+        "laptop", "laptop", ha1_once=subscriber.ha1_once, created=1000.0, socks_secret=secret_of(SECRET)
+    )
 
 
 def test_a_host_that_has_joined_is_not_locked_out_by_a_second_token() -> None:

@@ -11,6 +11,7 @@ import click
 from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.cli import output
 from sojourn.cli.options import config_option, json_option
+from sojourn.control import socks_account
 from sojourn.control.config import Credentials, parse_host
 from sojourn.control.token import MAX_TOKEN_CHARACTERS, JoinToken, parse
 from sojourn.errors import ConfigError, RemoteProtocolError
@@ -56,7 +57,14 @@ def join(token: str, config_dir: str, name: str | None, force: bool, as_json: bo
         parse_host(text, "--name")
     except ConfigError as error:
         raise click.BadParameter(f"{name!r}: {error.why}", param_hint="--name") from error
-    directory.write_credentials(Credentials(joined.password, socks_key=joined.socks_key.hex()))
+    directory.write_credentials(
+        Credentials(
+            joined.password,
+            socks_key=joined.socks_key.hex(),
+            socks_secret=socks_account.secret_of(joined.secret).hex(),
+            socks_static=secrets.token_bytes(32).hex(),
+        )
+    )
     write(directory.host_toml, text)
     if as_json:
         output.emit_json({"version": 1, "config_dir": config_dir, "anchor": joined.address, "user": joined.user})

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 
 from sojourn.control.capture import Capture, CaptureEntry, captures_of
 from sojourn.control.decode import decode
+from sojourn.control.socks_config import SocksConfig
 from sojourn.errors import ConfigError
 from sojourn.model import TCP, UDP
 from sojourn.policy.language import Context
@@ -132,6 +133,10 @@ class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
     """True until the first association has exchanged it for the host's own."""
     socks_key: str = ""
     """The anchor's SOCKS static public key, hexadecimal."""
+    socks_secret: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Proves us to the anchor's SOCKS proxy; empty where this computer joined before there was one."""
+    socks_static: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Our own X25519 key for it."""
 
     def __repr__(self) -> str:
         return f"Credentials(one_time={self.one_time})"
@@ -198,6 +203,7 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     expires: Expires = Expires()
     expose: tuple[Expose, ...] = ()
     push: PushConfig = PushConfig()
+    socks: SocksConfig = SocksConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn-a0"
 
     @property
@@ -214,7 +220,8 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     def own_ports(self) -> frozenset[tuple[int, int]]:
         """Protocol and number of the ports that hosts reach this anchor at, and that cannot lead elsewhere."""
         plain = {(TCP, self.sip_plain_port), (UDP, self.sip_plain_port)} if self.sip_plain else set()
-        return frozenset({(TCP, self.sip_port), (UDP, self.tunnel_port), *plain})
+        socks = {(TCP, self.socks.port)} if self.socks.port is not None else set()
+        return frozenset({(TCP, self.sip_port), (UDP, self.tunnel_port), *plain, *socks})
 
 
 def _forward(entry: Expose) -> PortForward:
@@ -280,6 +287,8 @@ def parse_anchor(text: str | bytes, file: str = "anchor.toml") -> AnchorConfig:
     for key in ("allow", "refuse"):
         for network in getattr(config, key):
             _network(network, f"{file}: {key}")
+    for where, network in config.socks.networks():
+        _network(network, f"{file}: socks.{where}")
     limits = config.expires
     if not limits.minimum <= limits.default <= limits.maximum:
         raise ConfigError(f"{file}: expires", "minimum, default and maximum are out of order", "Sort the three.")

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from sojourn.control import socks_account
 from sojourn.control.config import REALM, AnchorConfig
 from sojourn.control.token import JoinToken
 from sojourn.errors import ConfigError
@@ -41,7 +42,7 @@ def invite(
         fix = "Letters, digits, '.', '_' and '-', at most 63, the first a letter or a digit."
         raise ConfigError(f"name {name!r}", "cannot be a user's name", fix) from error
     once = stored(make_verifier(name, REALM, token.password, algorithms(config)))
-    return Subscriber(user=name, name=name, ha1_once=once, created=time), token
+    return Subscriber(name, name, once, created=time, socks_secret=socks_account.secret_of(secret)), token
 
 
 def algorithms(config: AnchorConfig) -> tuple[Algorithm, ...]:
@@ -55,4 +56,4 @@ def revoke(known: Mapping[str, Subscriber], name: str) -> Subscriber:
     if before is None:
         names = ", ".join(sorted(known)[:20]) or "none"
         raise ConfigError(f"name {name!r}", "is not known here", f"Known names: {names}.")
-    return msgspec.structs.replace(before, revoked=True, ha1=None, ha1_once=None, secrets=())
+    return msgspec.structs.replace(before, revoked=True, ha1=None, ha1_once=None, secrets=(), socks_secret=b"")

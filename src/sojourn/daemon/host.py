@@ -226,7 +226,7 @@ class HostDaemon:
                 if (client := self._channels.get(channel)) is not None:
                     client.send(data)
             case CredentialIssued(secret):
-                self._credentials = Credentials(secret, False, self._credentials.socks_key)
+                self._credentials = msgspec.structs.replace(self._credentials, secret=secret, one_time=False)
                 self._write_credentials()
             case LeaseGranted(lease, changed):
                 if changed:

@@ -32,6 +32,8 @@ class ConfigDir:
         self.anchor_certificate = self.path / "anchor.crt"
         self.rendezvous_toml = self.path / "rendezvous.toml"
         self.socks_key = self.path / "socks.key"
+        self.socks_holder = self.path / "socks.holder"
+        """The socket of the process that holds the proxy's connections while it is restarted."""
         self.database = self.path / "anchor.db"
         self.anchor_epochs = self.path / "anchor.epochs"
         self.anchor_log = self.path / "anchor.log"
@@ -63,6 +65,8 @@ def credentials_toml(credentials: Credentials) -> str:
         f'secret = "{credentials.secret}"\n'
         f"one_time = {str(credentials.one_time).lower()}\n"
         f'socks_key = "{credentials.socks_key}"\n'
+        f'socks_secret = "{credentials.socks_secret}"\n'
+        f'socks_static = "{credentials.socks_static}"\n'
     )
 
 

@@ -35,6 +35,10 @@ class Subscriber(Struct, frozen=True):
     """When the lease ends unless it is refreshed; None without one."""
     revoked: bool = False
     created: float = 0.0
+    socks_secret: bytes = b""
+    """What proves this user to the SOCKS proxy; empty for those who were invited before there was one."""
+    socks_static: bytes = b""
+    """The one client key that this user comes with, since its first use."""
 
 
 class PortForward(Struct, frozen=True, order=True):
