@@ -11,9 +11,12 @@ import threading
 import time
 
 import pytest
+from msgspec.structs import replace
 
+from sojourn.api.client import Client
 from sojourn.lab import namespaces
-from sojourn.lab.topology import Lab
+from sojourn.lab.topology import CELLULAR, WIFI, Lab, Topology
+from tests.net.conftest import MakeLab
 from tests.net.kernel_lab import ANCHOR, CORRESPONDENT, HOST, KernelLab, layout
 from tests.net.test_kernel_path import (
     _close_sockets,
@@ -89,3 +92,26 @@ def test_the_kernel_carries_on_while_a_data_path_is_killed_and_replaced(lab: Lab
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 0.15
     flows = daemons.call("flows")
     assert any(flow["protocol"] == "icmp" for flow in flows)
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["both-ends", "the-host-alone"])
+def test_over_ipv6_the_kernel_carries_them_where_both_ends_go_without_checksum(
+    make_lab: MakeLab, prefix: str, both: bool
+) -> None:
+    access = tuple(replace(network, ipv4=False, ipv6=True) for network in (WIFI, CELLULAR))
+    lab = make_lab(Topology(prefix=prefix, access=access, ipv6=True))
+    daemons = configure(lab, address=lab.topology.anchor.address6)
+    daemons.configure("mh", zero_checksum6="true")
+    if both:
+        daemons.configure("an", zero_checksum6="true")
+        daemons.start()
+        assert " 5 received" in lab.run("mh", "ping", "-q", "-c", "5", "-i", "0.05", "-W", "2", CH)
+        status = Client(str(daemons.anchor_socket)).call("status")
+        assert isinstance(status, dict)
+        assert status["data_path"]["kernel"] is True
+        assert min(status["totals"]["kernel-carried-in"], status["totals"]["kernel-carried-out"]) >= 3
+        return
+    daemons.start_anchor()
+    daemons.start_host()
+    time.sleep(5.0)
+    assert "up" not in daemons.network_states().values(), "a wrong configuration is seen at once, not when data is lost"

@@ -96,6 +96,9 @@ class KernelEngine(Engine):
                 kernel.touch(self._concerned(command))
             super().submit([command])
             if isinstance(command, Setup) and command.plain:
+                for sock in self.outlets.listening:
+                    if sock.six:
+                        sock.socket.setsockopt(SOL_UDP, _NO_CHECK6_RX, int(command.zero_checksum6))
                 self._start(command)
                 self.forwarder.served_by["kernel"] = self.why_not
             self.flush()
@@ -160,8 +163,6 @@ class KernelEngine(Engine):
             self._apart = carries
             for sock in self.outlets.listening:
                 self._join_datagrams(sock, not carries)
-                if sock.six and self.forwarder.setup is not None:
-                    sock.socket.setsockopt(SOL_UDP, _NO_CHECK6_RX, int(self.forwarder.setup.zero_checksum6))
 
     def _on_wake(self) -> None:
         if self.kernel is not None:
