@@ -121,6 +121,8 @@ def test_another_hosts_flow_and_a_tunnel_that_is_not_ours_are_unknown() -> None:
 def test_a_flow_whose_addresses_are_none_is_unknown() -> None:
     for broken in (Endpoint("nowhere", 1), Endpoint("10.201.0.2", 70000), Endpoint("10.201.0.2", -1)):
         assert order(table(), Exactly((Flow(TCP, broken, Endpoint("160.80.81.1", 80)),)))[1] == (MoveResult.UNKNOWN,)
+    both = Flow(TCP, Endpoint("10.201.0.2", 1), Endpoint("2001:db8::1", 80))
+    assert order(table(), Exactly((both,)))[1] == (MoveResult.UNKNOWN,)
 
 
 def test_ten_thousand_rows_are_moved_by_match_in_under_50_ms_of_processor_time() -> None:

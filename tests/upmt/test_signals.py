@@ -92,6 +92,27 @@ def test_a_row_that_selects_nothing_or_two_things_is_refused() -> None:
             selector(row)
 
 
+@pytest.mark.parametrize(
+    "flow",
+    [
+        (6, "10.201.0.2", 1, "2001:db8::1", 2),
+        (6, "everything", 1, "192.0.2.1", 2),
+        (6, "10.201.0.2", 65536, "192.0.2.1", 2),
+        (-1, "10.201.0.2", 1, "192.0.2.1", 2),
+        (256, "10.201.0.2", 1, "192.0.2.1", 2),
+        (6, "10.201.0.2", 1, "1" * 1000, 2),
+    ],
+)
+def test_what_is_no_flow_is_refused_before_anybody_looks_for_it(flow: tuple[int, str, int, str, int]) -> None:
+    with pytest.raises(RemoteProtocolError, match="no flow"):
+        selector(WireRow(flows=(flow,)))
+
+
+def test_a_flow_is_the_same_one_however_its_addresses_are_written() -> None:
+    written = WireRow(flows=((6, "FD00:201:0:0::2", 1, "2001:0db8::1", 2),))
+    assert selector(written) == Exactly((Flow(6, Endpoint("fd00:201::2", 1), Endpoint("2001:db8::1", 2)),))
+
+
 def test_results_name_the_places_that_did_not_move() -> None:
     results = (MoveResult.MOVED, MoveResult.STALE, MoveResult.UNKNOWN)
     counts = {MoveResult.MOVED: 1, MoveResult.STALE: 1, MoveResult.UNKNOWN: 1}

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 
+from sojourn.errors import RemoteProtocolError
 from sojourn.model import Flow, TunnelId
 from sojourn.packet.ip import flow_of, key_of
 from sojourn.paft import FlowKey, MoveResult, Paft, Row
@@ -161,11 +162,13 @@ class Mover:
     def _exactly(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> MoveResult:
         try:
             key = key_of(flow)
-        except (ValueError, OverflowError):
+            row = self._paft.get(key)
+            known = flow_of(key) if row is None else flow  # one with addresses of both families is none
+        except (ValueError, OverflowError, RemoteProtocolError):
             return MoveResult.UNKNOWN
-        move, row = self.order.moves[place], self._paft.get(key)
+        move = self.order.moves[place]
         if row is None:
-            row = self._add(flow_of(key), move)
+            row = self._add(known, move)
             if row is None:
                 return MoveResult.UNKNOWN
             row.move = self.order.number

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, Flow, TunnelId
+from sojourn.packet.ip import packed, text
 from sojourn.paft import MoveResult
 from sojourn.policy.match import parse as parse_match
 from sojourn.policy.match import write as write_match
@@ -23,6 +24,8 @@ MAX_LABEL = 64
 """Characters of an application label."""
 MAX_SIGNALS = 64
 MAX_FLOWS = 65536
+MAX_ADDRESS = 45
+"""Characters of an address, at most (INET6_ADDRSTRLEN - 1)."""
 MAX_COPIES = 3
 """Copies of a packet, beside the packet itself."""
 
@@ -197,11 +200,19 @@ def selector(row: WireRow) -> Select:
 
 
 def _flow(wire: WireFlow) -> Flow:
+    """Read a flow; its addresses are written as ours are, whatever form the peer prefers: flows are compared."""
     protocol, local, local_port, remote, remote_port = wire
-    in_range = 0 <= protocol <= 255 and 0 <= local_port <= 65535 and 0 <= remote_port <= 65535
-    if not in_range:
-        raise RemoteProtocolError(f"flow out of range: {wire}", reason="signal")
-    return Flow(protocol, Endpoint(local, local_port), Endpoint(remote, remote_port))
+    try:
+        if not (0 <= protocol <= 255 and 0 <= local_port <= 65535 and 0 <= remote_port <= 65535):
+            raise ValueError("out of range")
+        if len(local) > MAX_ADDRESS or len(remote) > MAX_ADDRESS:
+            raise ValueError("too long")
+        near, far = packed(local), packed(remote)
+        if len(near) != len(far):
+            raise ValueError("addresses of both families")
+    except ValueError as error:
+        raise RemoteProtocolError(f"no flow ({error}): {str(wire)[:100]}", reason="signal") from error
+    return Flow(protocol, Endpoint(text(near), local_port), Endpoint(text(far), remote_port))
 
 
 def row_of(move: Move, here: TunnelId | None = None) -> WireRow:
