@@ -89,13 +89,15 @@ class Service:
         self.answer: tuple[str, list[Any]] | None = None
         """Another answer than the true one: signature and body."""
         self.asked = 0
-        self._address = address
+        self.address = address
+        self.client = ""
+        """The connection that asked last."""
         self._root = root
         self._bus: MessageBus | None = None
 
     async def appear(self) -> None:
         """Take the name."""
-        self._bus = MessageBus(self._address, negotiate_unix_fd=True)
+        self._bus = MessageBus(self.address, negotiate_unix_fd=True)
         await self._bus.connect()
         self._bus.add_message_handler(self._called)
         await self._bus.request_name(self.name)
@@ -131,6 +133,7 @@ class Service:
         if message.message_type is not MessageType.METHOD_CALL:
             return None
         self.asked += 1
+        self.client = message.sender or ""
         return True if self.hangs else self.respond(message)
 
     def respond(self, message: Message) -> Message | None:

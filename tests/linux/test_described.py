@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from dbus_fast import Variant
+from dbus_fast import Message, MessageType, Variant
+from dbus_fast.aio import MessageBus
 
 from sojourn.linux import bus as bus_module
 from sojourn.linux import described
 from sojourn.linux.described import DescriptionWatcher
 from sojourn.upmt.events_network import Description, NetworkDescribed
-from tests.harness.desktop import NM, Desktop, PrivateBus, modem, private_bus, wifi
+from tests.harness.desktop import LOGIND, LOGIND_PATH, NM, Desktop, PrivateBus, modem, private_bus, wifi
 
 ACCESS_POINT, DEVICE = "/org/freedesktop/NetworkManager/AccessPoint/1", "/org/freedesktop/NetworkManager/Devices/1"
 PATIENCE = 5.0
@@ -241,6 +242,47 @@ def test_sleep_is_announced_before_and_after_and_logind_waits_for_the_first(tmp_
         await logind.prepare(False)
         await seen.until(lambda: seen.sleeps == [True, False])
         await seen.until(lambda: len(logind.inhibits) == 2)
+
+    play(tmp_path, scene)
+
+
+def test_anybody_else_is_not_believed_to_be_logind_and_their_descriptors_are_closed(tmp_path: Path) -> None:
+    async def scene(seen: Seen, desktop: Desktop) -> None:
+        logind = desktop.logind
+        await logind.appear()
+        await seen.until(lambda: logind.held is not None)
+        stranger = await MessageBus(logind.address, negotiate_unix_fd=True).connect()
+        for number in range(20):
+            theirs, ours = os.pipe()
+            forged = Message(
+                destination=logind.client, message_type=MessageType.SIGNAL, path=LOGIND_PATH,
+                interface=f"{LOGIND}.Manager", member="PrepareForSleep", signature="bh", body=[number % 2 == 0, 0],
+                unix_fds=[ours],
+            )  # fmt: skip
+            await stranger.send(forged)
+            os.close(ours)
+            await seen.until(lambda end=theirs: closed(end))  # type: ignore[misc]
+            os.close(theirs)
+        assert seen.sleeps == []
+        assert not closed(logind.held)
+        await logind.prepare(True)
+        await seen.until(lambda: seen.sleeps == [True])
+        stranger.disconnect()
+
+    play(tmp_path, scene)
+
+
+def test_a_logind_that_was_started_anew_is_asked_for_an_inhibitor_again(tmp_path: Path) -> None:
+    async def scene(seen: Seen, desktop: Desktop) -> None:
+        logind = desktop.logind
+        await logind.appear()
+        await seen.until(lambda: logind.held is not None)
+        await asyncio.sleep(0.7)
+        await logind.vanish()
+        await logind.appear()
+        await seen.until(lambda: len(logind.inhibits) == 2)
+        await logind.prepare(True)
+        await seen.until(lambda: seen.sleeps == [True])
 
     play(tmp_path, scene)
 

@@ -6,6 +6,7 @@ Nothing is ever started by asking (NO_AUTOSTART).
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -83,6 +84,13 @@ class Bus:
         """Have signals of this kind sent to us. Raises BusError."""
         await self.call(DBUS, "/org/freedesktop/DBus", DBUS, "AddMatch", "s", [rule])
 
+    async def owner(self, service: str) -> str:
+        """Return the unique name of the connection that a service is now. Raises BusError."""
+        answer = await self.call(DBUS, "/org/freedesktop/DBus", DBUS, "GetNameOwner", "s", [service])
+        if answer.signature != "s":
+            raise BusError(f"the bus answers with {answer.signature!r}")
+        return str(answer.body[0])
+
     async def objects(self, service: str, root: str) -> dict[str, Any]:
         """Return all of a service's objects with their properties: path -> interface -> name -> Variant."""
         answer = await self.call(service, root, f"{DBUS}.ObjectManager", "GetManagedObjects")
@@ -92,6 +100,11 @@ class Bus:
         return found
 
     def _received(self, message: Message) -> None:
+        if message.message_type is MessageType.METHOD_RETURN:
+            return
+        # Anybody on the bus may send us signals of any content, with descriptors that are ours to close.
+        for descriptor in message.unix_fds or ():
+            os.close(descriptor)
         if message.message_type is MessageType.SIGNAL and self._on_signal is not None:
             self._on_signal(message)
 

@@ -20,13 +20,20 @@ class SleepNotice:
     def __init__(self, on_sleep: Callable[[bool], None]) -> None:
         self._on_sleep = on_sleep
         self._inhibitor: int | None = None
+        self._logind = ""
+        """The connection that logind is: anybody may send us a signal with its interface."""
 
     def is_one(self, message: Message) -> bool:
         """Say whether a signal is logind's announcement."""
-        return message.interface == MANAGER and message.member == "PrepareForSleep"
+        its = (self._logind, MANAGER, "PrepareForSleep")
+        return (message.sender, message.interface, message.member) == its
 
     async def hold(self, bus: Bus) -> None:
         """Ask for the moment before the next sleep. Raises BusError; without it there is the word after it only."""
+        owner = await bus.owner(SERVICE)
+        if owner != self._logind:  # it was started anew, and knows nothing of what its predecessor gave
+            self.release()
+            self._logind = owner
         if self._inhibitor is not None:
             return
         wanted = ["sleep", "Sojourn", "writes down what its networks carried", "delay"]
