@@ -5,7 +5,8 @@
     none matches    the next identifier of the stack is tried; with an empty stack the packet is dropped
 
 Who gets a packet sees the identifier that led to him first in its stack. Each trigger passed takes one of the packet's
-hops, so that nothing circles for long, whatever stacks lead to; and no packet looks at more than `MAX_LOOKS` triggers.
+hops, so that nothing circles for long, whatever stacks lead to; and hardly more than `MAX_LOOKS` identifiers are looked
+up for a packet.
 """
 
 from typing import Final
@@ -17,7 +18,7 @@ from sojourn.i3.identifier import Identifier
 from sojourn.i3.packet import MAX_STACK, Data
 from sojourn.i3.table import TriggerTable
 
-MAX_LOOKS: Final = 128
+MAX_LOOKS: Final = 64
 
 Send = tuple[bytes, Address]
 """A datagram and where it goes."""
@@ -30,7 +31,9 @@ class Outcome(Struct):
     refused: list[str]
     """Why it, or copies of it, went nowhere: reasons as in docs/wire.md."""
     found: bool = False
-    """The first identifier of the stack leads somewhere."""
+    """The first identifier of the stack leads somewhere; looked up only for a packet that asks."""
+    looks: int = 0
+    """Identifiers that were looked up."""
 
 
 class _Copy(Struct):
@@ -42,28 +45,27 @@ class _Copy(Struct):
 def forward(table: TriggerTable, packet: Data, now: float) -> Outcome:
     """Return the packets that one packet becomes."""
     outcome = Outcome([], [])
-    outcome.found = bool(table.match(packet.stack[0], now))
+    outcome.found = packet.nonce is not None and bool(table.match(packet.stack[0], now))
     waiting = [_Copy(packet.stack, packet.hops, packet.copies)]
-    looks = 0
     while waiting:
-        copy = waiting.pop()
-        looks += len(copy.stack)
-        if looks > MAX_LOOKS:
+        if outcome.looks >= MAX_LOOKS:
             outcome.refused.append("work")
             break
-        looks += _step(table, copy, packet.payload, now, waiting, outcome)
+        _step(table, waiting.pop(), packet.payload, now, waiting, outcome)
     return outcome
 
 
-def _step(table: TriggerTable, copy: _Copy, payload: bytes, now: float, waiting: list[_Copy], outcome: Outcome) -> int:
-    """Let one copy pass one trigger, or several; return how many."""
+def _step(table: TriggerTable, copy: _Copy, payload: bytes, now: float, waiting: list[_Copy], outcome: Outcome) -> None:
+    """Let one copy pass one trigger, or several."""
     stack, triggers = copy.stack, table.match(copy.stack[0], now)
+    outcome.looks += 1
     while not triggers and len(stack) > 1:
         stack = stack[1:]
         triggers = table.match(stack[0], now)
+        outcome.looks += 1
     if not triggers or not copy.hops:
         outcome.refused.append("no-trigger" if not triggers else "hops")
-        return 0
+        return
     if len(triggers) > copy.copies:
         outcome.refused.append("copies")
         triggers = triggers[: copy.copies]
@@ -76,4 +78,3 @@ def _step(table: TriggerTable, copy: _Copy, payload: bytes, now: float, waiting:
             outcome.refused.append("stack")
         else:
             waiting.append(_Copy(trigger.stack + stack[1:], copy.hops - 1, copies))
-    return len(triggers)

@@ -126,6 +126,7 @@ class RendezvousNode:
         self.refused.update(outcome.refused)
         self.done["forwarded"] += bool(outcome.sends)
         self.done["copied"] += max(len(outcome.sends) - 1, 0)
+        self.shares.spend(source[0], outcome.looks - 1)
         if packet.nonce is None or not self.shares.request(source[0], now):
             return outcome.sends
         nonce = self._challenger.nonce(source, now)
@@ -154,7 +155,7 @@ class RendezvousNode:
         return Status.INSERTED
 
     def _add(self, request: Request, target: Target, source: Address, now: float) -> Status:
-        if request.number <= self.table.removed(request.identifier, target, now):
+        if request.number <= self.table.removed(request.identifier, target, source, now):
             return Status.STALE
         if self._loops(request, now):
             return Status.LOOP
@@ -180,7 +181,7 @@ class RendezvousNode:
         elif old != source and request.right is Right.HOME4:  # a right that proves nothing removes nobody else's
             return Status.WRONG
         if known is None:
-            self.table.forbid(request.identifier, target, request.number, now)
+            self.table.forbid(request.identifier, target, source if request.target else old, request.number, now)
             return Status.REMOVED
         if request.number <= known.number:
             return Status.STALE

@@ -178,13 +178,13 @@ def parse(datagram: bytes) -> Message:
     if kind in (INSERT, REMOVE):
         return _request(datagram)
     if kind == CHALLENGE:
-        _, number, nonce = _whole(_CHALLENGE, datagram)
+        _, number, nonce = _whole(_CHALLENGE, datagram, 1, 4)
         return Challenge(number, nonce)
     if kind == ANSWER:
-        _, status, life, number, nonce, seen = _whole(_ANSWER, datagram)
+        _, status, life, number, nonce, seen = _whole(_ANSWER, datagram, 2, 3)
         return _answer(status, life, number, nonce, seen)
     if kind == LOCATION:
-        _, found, life, of, nonce, node = _whole(_LOCATION, datagram)
+        _, found, life, of, nonce, node = _whole(_LOCATION, datagram, 2, 3)
         if found > 1:
             raise RemoteProtocolError(f"neither found nor not: {found}", reason="status")
         return Location(bool(found), life, Identifier(of), nonce, parse_endpoint(node))
@@ -238,9 +238,12 @@ def _answer(status: int, life: int, number: int, nonce: bytes, seen: bytes) -> A
     return Answer(known, life, number, nonce, endpoint)
 
 
-def _whole(form: struct.Struct, datagram: bytes) -> tuple[Any, ...]:
+def _whole(form: struct.Struct, datagram: bytes, reserved: int, end: int) -> tuple[Any, ...]:
+    """Unpack a message of fixed size; the bytes from `reserved` to `end` are zero."""
     if len(datagram) != form.size:
         raise RemoteProtocolError(f"{len(datagram)} bytes instead of {form.size}", reason="length")
+    if any(datagram[reserved:end]):
+        raise RemoteProtocolError("reserved bytes are not zero", reason="flags")
     return form.unpack(datagram)
 
 

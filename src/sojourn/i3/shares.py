@@ -62,6 +62,12 @@ class Shares:
             return False
         return True
 
+    def spend(self, host: str, packets: int) -> None:
+        """Count a packet that has just passed as so many more: it was that much work."""
+        sender = self._senders.get(neighbourhood(host))
+        if sender is not None:
+            sender.packets = max(sender.packets - packets, 0.0)
+
     def request(self, host: str, now: float) -> bool:
         """Count a request of this sender's; say whether it is looked at."""
         sender = self._at(host, now)

@@ -62,21 +62,22 @@ class Trigger:
 
 
 class Crowd:
-    """Several triggers in one place."""
+    """Several triggers in one place. Identifiers are numbers here: prefixes are then shifts."""
 
     __slots__ = ("identifiers", "triggers")
 
     def __init__(self) -> None:
-        self.identifiers: list[Identifier] = []
+        self.identifiers: list[int] = []
         """In order."""
-        self.triggers: dict[Identifier, list[Trigger]] = {}
+        self.triggers: dict[int, list[Trigger]] = {}
 
     def add(self, trigger: Trigger) -> None:
         """Put a trigger in: those to addresses stand first."""
-        own = self.triggers.get(trigger.identifier)
+        number = int.from_bytes(trigger.identifier)
+        own = self.triggers.get(number)
         if own is None:
-            own = self.triggers[trigger.identifier] = []
-            insort(self.identifiers, trigger.identifier)
+            own = self.triggers[number] = []
+            insort(self.identifiers, number)
         if trigger.address is None:
             own.append(trigger)
         else:
@@ -84,30 +85,28 @@ class Crowd:
 
     def remove(self, trigger: Trigger) -> None:
         """Take a trigger out."""
-        own = self.triggers[trigger.identifier]
+        number = int.from_bytes(trigger.identifier)
+        own = self.triggers[number]
         own.remove(trigger)
         if not own:
-            del self.triggers[trigger.identifier]
-            del self.identifiers[bisect_left(self.identifiers, trigger.identifier)]
+            del self.triggers[number]
+            del self.identifiers[bisect_left(self.identifiers, number)]
 
-    def nearest(self, to: Identifier) -> Identifier:
-        """Return the identifier with the longest common prefix; among equals, by the bits of `to` that follow.
+    def nearest(self, wanted: int) -> int:
+        """Return the identifier with the longest common prefix.
 
-        That is the one whose exclusive-or with `to` is smallest. All that share their first bits stand side by side.
+        Several may have it in common. They stand side by side, and the bits of `wanted` that follow pick one: the same
+        for the same bits, and each as often as any other where those are random.
         """
-        low, high = 0, len(self.identifiers)
-        while high - low > 1:
-            first, last = self.identifiers[low], self.identifiers[high - 1]
-            differ = int.from_bytes(first) ^ int.from_bytes(last)
-            bit = differ.bit_length() - 1
-            # The first identifier of the upper half: it begins like the last one, up to this bit.
-            upper = Identifier((int.from_bytes(last) >> bit << bit).to_bytes(len(last)))
-            middle = bisect_left(self.identifiers, upper, low, high)
-            if int.from_bytes(to) >> bit & 1:
-                low = middle
-            else:
-                high = middle
-        return self.identifiers[low]
+        order = self.identifiers
+        after = bisect_left(order, wanted)
+        differ = min(order[place] ^ wanted for place in (after - 1, after) if 0 <= place < len(order))
+        if not differ:
+            return wanted
+        bit = differ.bit_length() - 1
+        first = (wanted >> bit ^ 1) << bit
+        low, high = bisect_left(order, first), bisect_left(order, first + (1 << bit))
+        return order[low + ((wanted & (1 << bit) - 1) * (high - low) >> bit)]
 
 
 class TriggerTable:
@@ -117,7 +116,7 @@ class TriggerTable:
         self._places: dict[bytes, Trigger | Crowd] = {}
         self._wheel: dict[int, list[Trigger]] = {}
         self._removed: OrderedDict[Hashable, tuple[int, float]] = OrderedDict()
-        """(identifier, target) -> number of the removal, and until when it is kept; the oldest first."""
+        """(identifier, target, owner) -> number of the removal, and until when it is kept; the oldest first."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -130,13 +129,16 @@ class TriggerTable:
             return []
         if type(found) is Trigger:
             return [found] if found.expires > now else []
-        assert isinstance(found, Crowd)
-        best = found.nearest(wanted)
-        living = [trigger for trigger in found.triggers[best] if trigger.expires > now]
-        if len(living) < len(found.triggers[best]):
-            for trigger in [trigger for trigger in found.triggers[best] if trigger.expires <= now]:
-                self._take_out(trigger)  # `tick` is late; the next best is asked
-        return living or self.match(wanted, now)
+        while isinstance(found, Crowd):
+            own = found.triggers[found.nearest(int.from_bytes(wanted))]
+            living = [trigger for trigger in own if trigger.expires > now]
+            if len(living) < len(own):  # `expire` is late
+                for trigger in [trigger for trigger in own if trigger.expires <= now]:
+                    self._take_out(trigger)
+            if living:
+                return living
+            found = self._places.get(wanted[:PLACE_BYTES])
+        return [found] if found is not None and found.expires > now else []
 
     def sole(self, place: bytes) -> Trigger | None:
         """Return the only trigger of a place, or None if it has none or several."""
@@ -147,7 +149,7 @@ class TriggerTable:
         """Return the triggers of exactly this identifier, also those that are about to be forgotten."""
         found = self._places.get(identifier[:PLACE_BYTES])
         if isinstance(found, Crowd):
-            return found.triggers.get(identifier, [])
+            return found.triggers.get(int.from_bytes(identifier), [])
         return [found] if found is not None and found.identifier == identifier else []
 
     def get(self, identifier: Identifier, target: Target) -> Trigger | None:
@@ -187,24 +189,24 @@ class TriggerTable:
     def remove(self, trigger: Trigger, number: int, now: float) -> None:
         """Take a trigger out because its owner says so, and remember that."""
         self._take_out(trigger)
-        self.forbid(trigger.identifier, trigger.target, number, now)
+        self.forbid(trigger.identifier, trigger.target, trigger.owner, number, now)
 
-    def forbid(self, identifier: Identifier, target: Target, number: int, now: float) -> None:
-        """Let no request up to `number` make this trigger any more."""
-        key = (identifier, target)
+    def forbid(self, identifier: Identifier, target: Target, owner: Address, number: int, now: float) -> None:
+        """Let no request up to `number` of this owner's make this trigger any more."""
+        key = (identifier, target, owner)
         self._removed.pop(key, None)
         self._removed[key] = (number, now + NONCE_LIFE)
         if len(self._removed) > MAX_REMOVED:
             self._removed.popitem(last=False)
 
-    def removed(self, identifier: Identifier, target: Target, now: float) -> int:
-        """Return the number under which this trigger was removed, -1 if it was not."""
+    def removed(self, identifier: Identifier, target: Target, owner: Address, now: float) -> int:
+        """Return the number under which this owner's trigger was removed, -1 if it was not."""
         while self._removed:
             key, (_, until) = next(iter(self._removed.items()))
             if until > now:
                 break
             del self._removed[key]
-        return self._removed.get((identifier, target), (-1, 0.0))[0]
+        return self._removed.get((identifier, target, owner), (-1, 0.0))[0]
 
     def deadline(self) -> float | None:
         """When `expire` wants to be called next."""
