@@ -21,6 +21,9 @@ LOOK_EVERY = 1.0
 """Seconds after which policies that want names are noticed."""
 TOGETHER = 0.02
 """Seconds for which news are gathered: A and AAAA come one after the other."""
+SHARE = 10
+"""Telling takes at most one part in so many of the time, however many names an application asks for."""
+EXPIRE_EVERY = 60.0
 
 
 class HostNames:
@@ -32,6 +35,8 @@ class HostNames:
         self._control = control
         self._on_news = on_news
         self._soon: asyncio.TimerHandle | None = None
+        self._quiet_until = 0.0
+        self._expire_at = 0.0
 
     async def run(self, policies: Callable[[], Sequence[Policy]]) -> None:
         """Read answers for as long as any policy wants names."""
@@ -61,13 +66,19 @@ class HostNames:
             return
         if answer is None:
             return
-        self.known.expire(now(), self._control.decide.flows.remotes())
+        at = now()
+        if at >= self._expire_at:
+            self._expire_at = at + EXPIRE_EVERY
+            self.known.expire(at, self._control.decide.flows.remotes())
         wanted = any(
             fnmatchcase(name, glob) for policy in policies for glob in policy.subject.names for name in answer.names
         )
-        if self.known.learn(answer, now()) and wanted and self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(TOGETHER, self._tell)
+        if self.known.learn(answer, at) and wanted and self._soon is None:
+            wait = max(TOGETHER, self._quiet_until - at)
+            self._soon = asyncio.get_running_loop().call_later(wait, self._tell)
 
     def _tell(self) -> None:
         self._soon = None
+        began = now()
         self._on_news()
+        self._quiet_until = now() + SHARE * (now() - began)

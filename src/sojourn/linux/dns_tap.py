@@ -6,6 +6,7 @@ and the data path knows nothing of it. (An answer may be read here a moment afte
 
 import asyncio
 import ctypes
+import itertools
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -19,6 +20,8 @@ SO_ATTACH_FILTER = 26
 PACKET_HOST = 0
 MAX_BYTES = 4096
 DNS = 53
+PER_PAUSE, PAUSE = 32, 0.02
+"""So many packets are read, then nothing for so long: a socket that is never empty must not keep us from all else."""
 
 # Classic BPF (Linux, networking/filter.rst): code, jump if true, jump if false, operand. Byte 0 is the IP header's.
 _FILTER = (
@@ -45,7 +48,9 @@ async def answers(interface: str) -> AsyncIterator[tuple[str, bytes]]:
     """Yield (server's address, DNS message) of each answer that arrives. OSError when the interface is gone."""
     loop = asyncio.get_running_loop()
     with _tap(interface) as tap:
-        while True:
+        for count in itertools.count(1):
+            if count % PER_PAUSE == 0:
+                await asyncio.sleep(PAUSE)
             packet, address = await loop.sock_recvfrom(tap, MAX_BYTES)
             if address[2] != PACKET_HOST:
                 continue

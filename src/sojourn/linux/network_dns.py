@@ -24,6 +24,8 @@ from sojourn.packet import dns
 PORT = 53
 ANSWER_SECONDS = 1.0
 ROUNDS = 2
+MAX_ANSWERS = 64
+"""Answers to one question that are looked at: reading more without a pause would keep everything else from running."""
 MAX_SERVERS = 2
 RESOLVED = Path("/run/systemd/resolve")
 RESOLVECTL_SECONDS = 3
@@ -73,11 +75,12 @@ async def _ask(name: str, kind: int, network: Network, server: str) -> dns.Answe
     try:
         await loop.sock_connect(sock, (server, PORT))
         await loop.sock_sendall(sock, question)
-        while True:
+        for _ in range(MAX_ANSWERS):
             with contextlib.suppress(RemoteProtocolError):
                 answer = dns.parse(await loop.sock_recv(sock, 4096))
                 if (answer.identifier, answer.question, answer.kind) == (identifier, asked, kind):
                     return answer
+        raise OSError(f"{server} answers what nobody asked")
     finally:
         sock.close()
 
