@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from sojourn.linux import direct
 from sojourn.linux.bpf_ring import BpfRing
 from sojourn.linux.direct import DirectRules
 from sojourn.linux.numbers import MARK, MARK_MASK
 from sojourn.linux.owner_programs import SEEN_BYTES
-from sojourn.linux.owners import User, number, pack_process, process_of, user_of
+from sojourn.linux.owners import BY_OWNER, User, number, pack_process, process_of, user_of, verdict_key
+from sojourn.model import Origin
 from sojourn.policy.match import parse
 from sojourn.policy.rules import Rule, Subject
 from tests.harness.watched import REMOTE, Watched, program_at, script_at, watched
@@ -163,6 +165,19 @@ open("{tmp_path}/marks", "w").write("%d %d" % (first, socket.socket(2, 2).getsoc
     os.waitpid(pid, 0)
     assert (tmp_path / "marks").read_text() == f"0 {MARK}"
     ring.close()
+
+
+def test_verdicts_about_programs_that_are_long_gone_make_room(
+    ground: Watched, rules: DirectRules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "MOST_SEEN", 3)
+    in_force(ground, rules, Rule("direct", Subject(commands=("b?re",))))
+    for owner in (1, 2, 3, 1, 4):
+        rules.see(Origin(owner, command="bare"))
+    verdicts = ground.programs.map("verdicts")
+    assert [verdicts.look_up(verdict_key(BY_OWNER, owner)) is not None for owner in (1, 2, 3, 4)] == [
+        True, False, True, True,
+    ]  # fmt: skip
 
 
 def test_a_name_that_was_pinned_is_direct(ground: Watched, rules: DirectRules, tmp_path: Path) -> None:

@@ -12,8 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.linux import processes
-from sojourn.linux.processes import Pinned, describe, flatpak_name, holder_of, name_in_flatpak_info, name_of, start_of
+from sojourn.linux.processes import (
+    Pinned,
+    describe,
+    flatpak_name,
+    holder_of,
+    name_in_flatpak_info,
+    name_of,
+    start_of,
+    user_of,
+)
 from sojourn.model import Origin
+
+
+def test_a_process_has_the_user_as_whom_it_runs() -> None:
+    code = "import os, sys; os.geteuid() or os.setresuid(0, 65534, 0); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert user_of(child.pid) == (65534 if os.geteuid() == 0 else os.geteuid())
+        child.communicate()
+    assert user_of(child.pid) is None
+    assert user_of(os.getpid()) == os.geteuid()
 
 
 def test_a_flatpak_info_has_a_name() -> None:

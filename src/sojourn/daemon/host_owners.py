@@ -39,6 +39,9 @@ from sojourn.policy.rules import Rule
 from sojourn.upmt.commands import DescribeOrigin
 
 MOST_PINS = 4096
+MOST_LOOKS = 16
+"""Owners that are looked at, or wait for it; a flow that is not looked at goes by what is known of it."""
+SEEN_PER_TURN = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +51,7 @@ def register(server: Server, owners: "HostOwners") -> None:
 
     async def pin(arguments: Arguments, peer: Peer) -> dict[str, object]:
         name = str(arguments.get("name", ""))
-        exact = owners.pin(peer.pid, name)
+        exact = owners.pin(peer, name)
         return {"version": 1, "name": name, "pid": peer.pid, "exact": exact, "why": owners.why}
 
     server.register("pin", pin)
@@ -72,6 +75,9 @@ class HostOwners:
         self._told: tuple[tuple[Rule, ...], frozenset[str]] = (), frozenset()
         self._pins: dict[processes.Pinned, str] = {}
         """Without programs: what was pinned."""
+        self._looking = 0
+        self._numbered: dict[str, int] | None = None
+        """The numbers of names given, the one given last at the end; None: not read from the programs' map yet."""
         self._numbers = processes.numbers_are_the_kernels()
 
     async def start(self, data_path: DataPathClient) -> None:
@@ -135,7 +141,7 @@ class HostOwners:
     def _read_seen(self) -> None:
         if self._ring is None or self._maps is None or self._direct is None:
             return
-        for record in self._ring.read():
+        for record in self._ring.read(SEEN_PER_TURN):
             try:
                 self._direct.see(self._maps.origin(user_of(record)))
             except (OSError, RemoteProtocolError) as error:
@@ -144,11 +150,16 @@ class HostOwners:
     # -- questions of the data path
 
     def unknown(self, origin: Origin) -> None:
-        """Find out what the data path may not, and tell it."""
-        self._tasks.start(self._look(origin), f"look at owner {origin.owner}")
+        """Find out what the data path may not, and tell it. A look may take long: all of /proc is read, at worst."""
+        if self._looking < MOST_LOOKS:
+            self._looking += 1
+            self._tasks.start(self._look(origin), f"look at owner {origin.owner}")
 
     async def _look(self, origin: Origin) -> None:
-        found = await asyncio.to_thread(self._looked_at, origin)
+        try:
+            found = await asyncio.to_thread(self._looked_at, origin)
+        finally:
+            self._looking -= 1
         if self._data_path is not None:
             self._data_path.submit([DescribeOrigin(found)])
 
@@ -174,14 +185,14 @@ class HostOwners:
 
     # -- names given
 
-    def pin(self, pid: int, name: str) -> bool:
-        """Call a process, and all that it will start, by a name; say whether that is certain."""
+    def pin(self, peer: Peer, name: str) -> bool:
+        """Call the process that asks, and all that it will start, by a name; say whether that is certain."""
         if not name or len(name.encode()) >= PIN_BYTES or not name.isprintable():
             raise ApiError(f"{name[:80]!r} can't be a name", f"1 to {PIN_BYTES - 1} bytes of text.", ErrorKind.USAGE)
         if self._programs is None or self._processes is None:
-            self._pin_here(pid, name)
+            self._pin_here(peer, name)
             return False
-        key = pid.to_bytes(4, "little")
+        key = peer.pid.to_bytes(4, "little")
         record = self._processes.look_up(key) if self._numbers else None
         if record is None:
             raise ApiError(
@@ -189,25 +200,44 @@ class HostOwners:
                 "Run `sojourn run` where the daemon runs, not in a container of its own.",
             )
         owner, start, _ = process_of(record)
-        pin = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        names = self._programs.map("names")
-        self._make_room(names)
-        names.update(number(pin), name.encode())
+        _make_sure_of(peer)  # what is written is of the process that was there before: `start` tells
+        pin = self._number_of(self._programs.map("names"), name)
         if self._direct is not None:
             self._direct.pinned(pin, name)
         self._processes.update(key, pack_process(owner, start, pin))
         return True
 
-    @staticmethod
-    def _make_room(names: BpfMap) -> None:
-        """Forget the oldest names when there are too many: numbers grow with time."""
-        known = sorted(int.from_bytes(key, "little") for key in list(names.keys()))
-        for pin in known[: max(0, len(known) - MOST_PINS + 1)]:
-            names.delete(number(pin))
+    def _number_of(self, names: BpfMap, name: str) -> int:
+        """Return a name's number, a new one where it has none; the name that was given longest ago makes room."""
+        if self._numbered is None:
+            known = sorted((int.from_bytes(key, "little"), names.look_up(key)) for key in list(names.keys()))
+            self._numbered = {held.rstrip(b"\0").decode(): pin for pin, held in known if held is not None}
+        pin = self._numbered.pop(name, None)
+        if pin is None:
+            while len(self._numbered) >= MOST_PINS:
+                names.delete(number(self._numbered.pop(next(iter(self._numbered)))))
+            pin = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            names.update(number(pin), name.encode())
+        self._numbered[name] = pin
+        return pin
 
-    def _pin_here(self, pid: int, name: str) -> None:
-        start = processes.start_of(pid)
-        if start is not None:
-            while len(self._pins) >= MOST_PINS:
-                del self._pins[next(iter(self._pins))]
-            self._pins[processes.Pinned(pid, start)] = name
+    def _pin_here(self, peer: Peer, name: str) -> None:
+        start = processes.start_of(peer.pid)
+        _make_sure_of(peer)
+        if start is None:
+            return
+        if len(self._pins) >= MOST_PINS:
+            self._pins = {one: kept for one, kept in self._pins.items() if processes.start_of(one.pid) == one.start}
+        while len(self._pins) >= MOST_PINS:
+            del self._pins[next(iter(self._pins))]
+        self._pins[processes.Pinned(peer.pid, start)] = name
+
+
+def _make_sure_of(peer: Peer) -> None:
+    """Refuse unless the process that connected is its user's still.
+
+    The connection may have been passed on: then the number may be another one's by now, and nobody gives names to the
+    programs of others.
+    """
+    if processes.user_of(peer.pid) != peer.uid:
+        raise ApiError("the process that connected is gone", "Run `sojourn run` itself.", ErrorKind.NO_PERMISSION)

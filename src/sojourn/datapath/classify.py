@@ -23,6 +23,9 @@ from sojourn.policy.names import names_of
 
 PREFIX: Final = "bpf/"
 MOST_USERS: Final = 4096
+PASSED_PER_TURN: Final = 32
+"""Flows that are named anew between two turns of the packet loop: two programs that send on one socket by turns make
+records as fast as packets."""
 
 
 class Classifier:
@@ -120,7 +123,8 @@ class Classifier:
 
     def _read_passed(self, _: int = 0) -> None:
         """Hand on the flows that have changed hands."""
-        for record in self._ring.read() if self._ring is not None else ():
+        records = self._ring.read(PASSED_PER_TURN) if self._ring is not None else ()
+        for record in dict.fromkeys(records):
             if self.on_passed is not None:
                 self.on_passed(record[: KEY4_BYTES if not any(record[KEY4_BYTES:]) else KEY6_BYTES])
 

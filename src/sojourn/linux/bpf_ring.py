@@ -13,6 +13,7 @@ _POSITION: Final = struct.Struct("=Q")
 _HEADER: Final = struct.Struct("=II")
 _BUSY, _DISCARD = 1 << 31, 1 << 30
 _LENGTH: Final = _DISCARD - 1
+MOST: Final = 4096
 
 
 class BpfRing:
@@ -27,16 +28,20 @@ class BpfRing:
         self._shown = mmap.mmap(fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._page = page
 
-    def read(self) -> Iterator[bytes]:
-        """Yield the records that are there; each is free for the kernel when the next one is asked for."""
+    def read(self, most: int = MOST) -> Iterator[bytes]:
+        """Yield `most` records of those that are there; each is free for the kernel when the next one is asked for.
+
+        Whatever fills the ring may be faster than its reader: reading until it is empty may have no end.
+        """
         at: int = _POSITION.unpack_from(self._consumer)[0]
-        while at < _POSITION.unpack_from(self._shown)[0]:
+        while most and at < _POSITION.unpack_from(self._shown)[0]:
             begin = self._page + (at & self._mask)
             length, _ = _HEADER.unpack_from(self._shown, begin)
             if length & _BUSY:
                 return
             size = length & _LENGTH
             if not length & _DISCARD:
+                most -= 1
                 yield self._shown[begin + _HEADER.size : begin + _HEADER.size + size]
             at += (_HEADER.size + size + 7) & ~7
             _POSITION.pack_into(self._consumer, 0, at)

@@ -32,6 +32,8 @@ from sojourn.policy.rules import Rule, Subject
 from sojourn.policy.subject import covers_owner
 
 MOST_CGROUPS: Final = 1024
+MOST_SEEN: Final = 8192
+"""Programs with a verdict of their own: half of what the map holds (bpf/maps.h)."""
 _GLOB: Final = frozenset("*?[")
 _KINDS: Final = ("applications", "executables", "commands", "units", "cgroups", "containers", "users")
 
@@ -47,6 +49,8 @@ class DirectRules:
         self._root = Path(path_of(root))
         self._rules: tuple[Rule, ...] = ()
         self._labels: frozenset[str] = frozenset()
+        self._seen: dict[int, None] = {}
+        """Programs with a verdict of their own, the one that used a socket last at the end."""
 
     @property
     def wanted(self) -> bool:
@@ -61,6 +65,7 @@ class DirectRules:
         """
         self._rules = tuple(rule for rule in rules if _kinds(rule.subject) or not _asks_of_flow(rule.subject))
         self._labels = frozenset(direct)
+        self._seen.clear()
         for held in (self._verdicts, self._paths):
             for key in list(held.keys()):
                 held.delete(key)
@@ -76,6 +81,12 @@ class DirectRules:
         """Decide about a program that uses a socket, for its next flows."""
         covering = (rule for rule in self._rules if covers_owner(rule.subject, origin))
         rule = next(covering, None)
+        self._seen.pop(origin.owner, None)
+        while len(self._seen) >= MOST_SEEN:  # every execution is a program of its own: most have long ended
+            oldest = next(iter(self._seen))
+            del self._seen[oldest]
+            self._verdicts.delete(verdict_key(BY_OWNER, oldest))
+        self._seen[origin.owner] = None
         self._decide(verdict_key(BY_OWNER, origin.owner), rule is not None and self._is_direct(rule))
 
     def pinned(self, pin: int, name: str) -> None:

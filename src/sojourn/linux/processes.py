@@ -93,6 +93,14 @@ def describe(origin: Origin, pid: int, pins: Mapping[Pinned, str]) -> Origin:
     )  # fmt: skip
 
 
+def user_of(pid: int) -> int | None:
+    """Return as whom a process runs (its effective user), None when there is none."""
+    for line in _read(pid, "status").splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])
+    return None
+
+
 def start_of(pid: int) -> int | None:
     """Return when a process was started, in clock ticks since the machine was (proc(5), field 22)."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
