@@ -260,6 +260,7 @@ class Mirror:
         """
         coming = {command.association for command in self._journal if isinstance(command, AddAssociation)}
         opening = {command.tunnel for command in self._journal if isinstance(command, OpenTunnel)}
+        ruling = {command.association for command in self._journal if isinstance(command, SetRules)}
         there: set[AnyCommand] = {
             *state.associations, *state.secrets, *state.tunnels, *state.defaults, *state.rules}  # fmt: skip
         out: list[AnyCommand] = []
@@ -268,6 +269,9 @@ class Mirror:
                 self._add(added)  # its rows are believed from now on
             elif added.association not in self.associations:
                 out.append(RemoveAssociation(added.association))
+        for rules in state.rules:
+            if rules.association in ruling:
+                self._apply(rules, 0.0)  # so that the same ones, coming again, label nothing anew here either
         kept = self.tunnels.keys() | opening
         out += [CloseTunnel(opened.tunnel) for opened in state.tunnels if opened.tunnel not in kept]
         if self.setup is not None and self.setup != state.setup:
