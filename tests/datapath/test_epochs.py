@@ -87,9 +87,7 @@ def test_the_kernels_boot_id_is_used_when_none_is_given(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_had_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"cannot be written: No such file or directory\. Check the disk"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot be written: No such file or directory\. Check the disk"):
         EpochStore(tmp_path / "nowhere" / "epochs")
 
 
