@@ -14,7 +14,9 @@ from sojourn.api.messages import ANCHOR_SOCKET, ApiError, ErrorKind
 from sojourn.cli import output
 from sojourn.cli.options import config_option, json_option, socket_option, socket_path, user_name
 from sojourn.control import subscribers
+from sojourn.control.socks_account import password_of
 from sojourn.control.token import SECRET_BYTES
+from sojourn.errors import ConfigError
 from sojourn.store import keys
 from sojourn.store.config_dir import DEFAULT, ConfigDir
 from sojourn.store.sqlite import SqliteStore
@@ -24,13 +26,18 @@ from sojourn.store.sqlite import SqliteStore
 @config_option
 @socket_option
 @click.option("--replace", is_flag=True, help="Take over from the anchor that runs here; no flow breaks.")
+@click.option("--only", type=click.Choice(["socks"]), help="Run the SOCKS proxy alone: no tunnels, no root.")
 @click.pass_context
-def anchor(context: click.Context, config_dir: str, socket: str | None, replace: bool) -> int:
+def anchor(context: click.Context, config_dir: str, socket: str | None, replace: bool, only: str | None) -> int:
     """Run the anchor in the foreground, until SIGTERM (SIGUSR2: make way); or do what the subcommand says."""
     context.meta["config_dir"], context.meta["socket"] = config_dir, socket
     if context.invoked_subcommand is not None:
         return 0
     ConfigDir(config_dir).anchor()  # a bad configuration is told before anything is imported or started
+    if only is not None:
+        from sojourn.daemon.socks_anchor import run as run_socks
+
+        return run_socks(config_dir, socket_path(socket, ANCHOR_SOCKET), replace=replace)
     from sojourn.daemon.anchor import run
 
     code: int = run(config_dir, socket_path(socket, ANCHOR_SOCKET), replace=replace)
@@ -72,6 +79,27 @@ def revoke_command(context: click.Context, name: str, config_dir: str, socket: s
         output.emit_json({"version": 1, "name": name, "revoked": True})
     else:
         output.line(f"{name} is revoked: it cannot associate any more.")
+
+
+@anchor.command("password")
+@click.argument("name")
+@config_option
+@json_option
+@click.pass_context
+def password_command(context: click.Context, name: str, config_dir: str, as_json: bool) -> None:
+    """Print the password with which plain SOCKS5 clients of NAME log in to the proxy."""
+    directory, _ = _where(context, config_dir, None)
+    store = _store(directory)
+    known = store.load().subscribers.get(name)
+    store.close()
+    if known is None or known.revoked or not known.socks_secret:
+        fix = f"Make it a token: sojourn anchor token --name {name}."
+        raise ConfigError(f"name {name!r}", "may not use the SOCKS proxy here", fix)
+    word = password_of(known.socks_secret)
+    if as_json:
+        output.emit_json({"version": 1, "name": name, "password": word})
+    else:
+        output.line(word)
 
 
 @anchor.command("hosts")

@@ -19,11 +19,13 @@ from sojourn.api.server import Server
 from sojourn.control.config import REALM, AnchorConfig
 from sojourn.control.roaming_log import RoamingLog
 from sojourn.control.subscribers import algorithms
+from sojourn.daemon import socks_anchor
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.inquiry import Inquiry
+from sojourn.daemon.socks_proxy import SocksProxy
 from sojourn.daemon.tenure import tenure
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError, SojournError
@@ -39,12 +41,22 @@ from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
 from sojourn.store.sqlite import SqliteStore
 from sojourn.upmt import events
-from sojourn.upmt.anchor import Anchor, AnchorCommand, AnchorEvent, Associated, Keep, NotKept, SipArrived, Trust
+from sojourn.upmt.anchor import (
+    Anchor,
+    AnchorCommand,
+    AnchorEvent,
+    Associated,
+    Keep,
+    NotKept,
+    SipArrived,
+    SubscriberChanged,
+    Trust,
+)
 from sojourn.upmt.commands import AnyCommand, Report, Resumed
 from sojourn.upmt.leases import Leases, Terms
 from sojourn.upmt.policy_push import PushSender
 from sojourn.upmt.pushing_anchor import PushingAnchor
-from sojourn.upmt.records import PortForward
+from sojourn.upmt.records import PortForward, Subscriber
 from sojourn.upmt.vipa import VipaPool
 
 REPORT_EVERY = 10.0
@@ -88,6 +100,7 @@ class AnchorDaemon:
         """A predecessor's device was there when we started: flows may depend on it."""
         self._ready = False
         self._sip = SipListener(self._arrived, lambda _origin: None)
+        self.socks: SocksProxy | None = None
 
     # -- life
 
@@ -134,6 +147,17 @@ class AnchorDaemon:
         self._offer()
         self._listen()
         self._tasks.start(self._sip.run(), "SIP")
+        if self.config.socks.port is not None:
+            users = socks_anchor.RecordedUsers(self.machine.subscribers, self.change)
+            self.socks = await socks_anchor.start(self.directory, self.config, users)
+            self._tasks.start(self.socks.run(), "SOCKS")
+
+    def change(self, subscriber: Subscriber) -> None:
+        """Replace a subscriber's record, in the store and in the machine."""
+        self.store.put(subscriber)
+        self.driver.feed(SubscriberChanged(subscriber))
+        if subscriber.revoked and self.socks is not None:
+            self.socks.sessions.end_all(subscriber.user)
 
     def _listen(self) -> None:
         """Bind the SIP ports. A family that this machine lacks is passed over, a port that is taken is not."""
@@ -162,6 +186,8 @@ class AnchorDaemon:
         await self._tasks.close()
         self._sip.close()
         stays = self._stays()
+        if self.socks is not None:
+            self.socks.close(clean=not stays)
         if self.data_path is not None:
             ours = self.data_path.adopted is None and not self._ready
             await self.data_path.close(stop=ours or not stays)

@@ -12,7 +12,6 @@ from sojourn.control.token import SECRET_BYTES
 from sojourn.daemon.flow_rows import flow_row
 from sojourn.daemon.inquiry import copies, data_path
 from sojourn.model import TCP, UDP
-from sojourn.upmt.anchor import SubscriberChanged
 from sojourn.upmt.records import PortForward, Subscriber
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ class AnchorApi:
             "refused": {**dict(daemon.machine.refused), **(counters.refused if counters else {})},
             "copies": copies(counters),
             "data_path": data_path(counters),
+            "socks": daemon.socks.status() if daemon.socks is not None else None,
         }
 
     async def hosts(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
@@ -105,8 +105,7 @@ class AnchorApi:
         return {"version": 1, "public_port": public, "removed": True}
 
     def _change(self, subscriber: Subscriber) -> None:
-        self._daemon.store.put(subscriber)
-        self._daemon.driver.feed(SubscriberChanged(subscriber))
+        self._daemon.change(subscriber)
 
     def _hosts(self) -> list[dict[str, Any]]:
         known = self._daemon.machine.subscribers.values()

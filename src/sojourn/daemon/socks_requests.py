@@ -1,0 +1,168 @@
+"""What a client may ask for, once it is known who it is: CONNECT, BIND, UDP ASSOCIATE, and our CONTROL."""
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.daemon.driver import now
+from sojourn.daemon.socks_open import NotOpened
+from sojourn.daemon.socks_udp import UdpRelay
+from sojourn.errors import RemoteProtocolError
+from sojourn.linux import tcp_state
+from sojourn.linux.sip_transport import endpoint
+from sojourn.msocks.frames import SESSION_BYTES, End, Ping
+from sojourn.msocks.server import Heard, Refused
+from sojourn.msocks.socks5 import Address, Code, Command, Reply, Request
+
+if TYPE_CHECKING:
+    from sojourn.daemon.socks_proxy import SocksProxy, Stranger
+
+BIND_TIMEOUT: Final = 300.0
+"""Seconds that a listener waits for the one call that it is for."""
+CONTROL_IDLE: Final = 150.0
+"""Seconds without a heartbeat after which a control connection is over."""
+PER_USER: Final = 256
+"""Listeners, associations and control connections of one user at a time."""
+
+
+class Requests:
+    """Serves requests of one proxy's clients."""
+
+    def __init__(self, proxy: "SocksProxy") -> None:
+        self._proxy = proxy
+        self._extra: dict[str, int] = {}
+
+    async def serve(self, stranger: "Stranger", request: Request) -> None:
+        """Serve one request; the connection is the session's when it is served."""
+        user = stranger.dialogue.user
+        proxy = self._proxy
+        try:
+            if not proxy.sessions.table.room_for(user) or self._extra.get(user, 0) >= PER_USER:
+                raise NotOpened(Code.NOT_ALLOWED, "limit")
+            if request.command == Command.CONNECT:
+                await self._connect(stranger, request.address)
+                return
+            serve = {
+                Command.BIND: self._bind, Command.UDP_ASSOCIATE: self._associate, Command.CONTROL: self._control,
+            }.get(request.command)  # type: ignore[call-overload]  # fmt: skip
+            if serve is None or (request.command == Command.CONTROL) > stranger.dialogue.ours:
+                raise NotOpened(Code.COMMAND_NOT_SUPPORTED, "command")
+            self._extra[user] = self._extra.get(user, 0) + 1
+            try:
+                await serve(stranger, request.address)
+            finally:
+                self._extra[user] -= 1
+                if not self._extra[user]:
+                    del self._extra[user]
+        except NotOpened as error:
+            proxy.refused[error.reason] += 1
+            await _send(stranger, stranger.dialogue.reply(Reply(error.code)))
+
+    async def _connect(self, stranger: "Stranger", to: Address) -> None:
+        near = await self._proxy.opener.connect(stranger.dialogue.user, to)
+        self._begin(stranger, near, near.getsockname())
+        self._proxy.served["connect"] += 1
+
+    def _begin(self, stranger: "Stranger", near: socket.socket, bound: tuple[str, int]) -> None:
+        """Hand a client and what was opened for it to a session."""
+        dialogue = stranger.dialogue
+        try:
+            session = self._proxy.sessions.make(stranger, near, dialogue.key)
+        except OSError as error:
+            near.close()
+            raise NotOpened(Code.FAILURE, "resources") from error
+        place = endpoint(bound)
+        id = session.entry.id if dialogue.key else bytes(SESSION_BYTES)
+        answer = dialogue.reply(Reply(Code.SUCCEEDED, Address(place.address, place.port)), id)
+        stranger.handed_over = True
+        try:
+            session.begin(stranger.sock, answer, dialogue.rest)
+        except OSError:
+            stranger.sock.close()
+            session.close()
+
+    async def _bind(self, stranger: "Stranger", expected: Address) -> None:
+        """Listen for one call, and carry it; the client hears where we listen, and then who called."""
+        dialogue, loop = stranger.dialogue, asyncio.get_running_loop()
+        local = endpoint(stranger.sock.getsockname()).address
+        listening, callers = await self._proxy.opener.listen(dialogue.user, expected, local)
+        with listening:
+            place = endpoint(listening.getsockname())
+            reply = Reply(Code.SUCCEEDED, Address(place.address, place.port))
+            await _send(stranger, dialogue.reply(reply, last=False))
+            try:
+                async with asyncio.timeout(BIND_TIMEOUT):
+                    near, caller = await _first(loop.sock_accept(listening), _gone(stranger))
+            except TimeoutError as error:
+                raise NotOpened(Code.TTL_EXPIRED, "nobody called") from error
+        source = endpoint(caller)
+        if callers and source.address not in callers:
+            near.close()
+            raise NotOpened(Code.NOT_ALLOWED, "caller")
+        tcp_state.prepare(near, idle_s=300)
+        self._begin(stranger, near, caller)
+        self._proxy.served["bind"] += 1
+
+    async def _associate(self, stranger: "Stranger", _expected: Address) -> None:
+        """Relay datagrams for as long as the connection stands."""
+        local = endpoint(stranger.sock.getsockname()).address
+        try:
+            relay = UdpRelay(self._proxy.opener, stranger.dialogue.user, local, stranger.source)
+        except OSError as error:
+            raise NotOpened(Code.FAILURE, "resources") from error
+        self._proxy.served["udp"] += 1
+        try:
+            await _send(stranger, stranger.dialogue.reply(Reply(Code.SUCCEEDED, relay.address)))
+            await _gone(stranger)
+        finally:
+            self._proxy.refused["datagram"] += relay.refused
+            relay.close()
+
+    async def _control(self, stranger: "Stranger", _address: Address) -> None:
+        """Answer heartbeats, and end sessions that a client is done with."""
+        dialogue, loop = stranger.dialogue, asyncio.get_running_loop()
+        self._proxy.served["control"] += 1
+        await _send(stranger, dialogue.reply(Reply(Code.SUCCEEDED)))
+        events = dialogue.feed(b"")
+        while True:
+            for event in events:
+                match event:
+                    case Heard(Ping(number, b"")):
+                        pong = Ping(number, self._proxy.challenges.make(now()))
+                        await _send(stranger, dialogue.record(pong))
+                    case Heard(End(session)):
+                        self._proxy.sessions.end(session, dialogue.user)
+                    case Refused(reason):
+                        raise RemoteProtocolError("nonsense on a control connection", reason=reason)
+            async with asyncio.timeout(CONTROL_IDLE):
+                data = await loop.sock_recv(stranger.sock, 4096)
+            if not data:
+                return
+            events = dialogue.feed(data)
+
+
+async def _send(stranger: "Stranger", data: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(stranger.sock, data)
+
+
+async def _gone(stranger: "Stranger") -> None:
+    """Return when the client has closed its connection; what it says meanwhile is nothing that we asked for."""
+    while await asyncio.get_running_loop().sock_recv(stranger.sock, 4096):
+        pass
+
+
+async def _first(
+    call: Coroutine[Any, Any, tuple[socket.socket, Any]], gone: Coroutine[Any, Any, None]
+) -> tuple[socket.socket, Any]:
+    """Wait for a call, unless the client goes away first (OSError)."""
+    calling, going = asyncio.ensure_future(call), asyncio.ensure_future(gone)
+    try:
+        await asyncio.wait((calling, going), return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            raise ConnectionError("the client has gone")
+        return calling.result()
+    finally:
+        for task in (calling, going):
+            task.cancel()
+        await asyncio.gather(calling, going, return_exceptions=True)

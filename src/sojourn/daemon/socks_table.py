@@ -1,0 +1,131 @@
+"""The proxy's sessions: made, continued, ended, dropped when their time is over, and left to a successor."""
+
+import os
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sojourn.daemon.driver import now
+from sojourn.daemon.socks_kept import restore
+from sojourn.daemon.socks_session import Notes, ProxySession
+from sojourn.errors import RemoteProtocolError
+from sojourn.linux import keeper
+from sojourn.linux.relay import Over
+from sojourn.linux.stream_file import StreamFile
+from sojourn.msocks.frames import SESSION_BYTES, Challenges, Reconnect, Resumed, Status
+from sojourn.msocks.session import Entry, Limits, SessionTable
+
+if TYPE_CHECKING:
+    from sojourn.daemon.socks_proxy import Stranger
+
+_STATUS = {Over.DONE: Status.ENDED, Over.RESET: Status.RESET, Over.LEG: Status.RESET}
+
+
+class Sessions:
+    """All of one proxy."""
+
+    def __init__(self, limits: Limits, challenges: Challenges, size: int, count: Counter[str]) -> None:
+        """`size`: bytes of each copy buffer; `count`: where failures are counted."""
+        self.table = SessionTable(limits, challenges)
+        self.notes = Notes(None)
+        self.running: dict[bytes, ProxySession] = {}
+        self._size = size
+        self._count = count
+
+    def make(self, stranger: "Stranger", near: socket.socket, key: bytes) -> ProxySession:
+        """Make a session between a client and `near`; `begin` starts it. Raises OSError."""
+        entry = Entry(os.urandom(SESSION_BYTES), stranger.dialogue.user, key)
+        session = self._new(entry, near, StreamFile(self._size))
+        self.table.add(entry)
+        return session
+
+    def resume(self, stranger: "Stranger", asked: Reconnect, key: bytes) -> Status:
+        """Continue a session on another connection. RESUMED: it was answered, and the connection is the session's."""
+        session = self.running[asked.session]
+        if session.crowded:
+            return Status.STALE  # the client tries again, with the next generation
+
+        def answer(position: int) -> bytes:
+            return Resumed(Status.RESUMED, asked.generation, position).encode(key, asked)
+
+        stranger.handed_over = True
+        self.table.resume(asked.session, asked.generation)
+        try:
+            session.resume(stranger.sock, asked.received, asked.generation, answer)
+        except RemoteProtocolError:
+            stranger.handed_over = False
+            session.close()
+            return Status.LOST
+        except OSError:  # the new leg is gone already: wait for the next one
+            stranger.sock.close()
+            self._lost(session)
+        else:
+            stranger.dialogue.resumed()
+        return Status.RESUMED
+
+    def end(self, session: bytes, user: str) -> None:
+        """End a session whose client is done with it."""
+        running = self.running.get(session)
+        if running is not None and running.entry.user == user:
+            running.close()
+
+    def end_all(self, user: str) -> None:
+        """End the sessions of a user who is revoked."""
+        for running in [one for one in self.running.values() if one.entry.user == user]:
+            running.close()
+
+    def sweep(self, time: float) -> None:
+        """Drop the sessions whose time is over."""
+        for session in self.table.expired(time):
+            self._count["held too long"] += 1
+            self.running[session].close()
+
+    def restore(self, line: socket.socket) -> None:
+        """Take over what the keeper holds of a predecessor."""
+        while (received := keeper.receive(line)) is not None:
+            note, fds = received
+            if not note.name:
+                return
+            self._restore(note, fds)
+
+    def close(self, *, clean: bool) -> None:
+        """End all, or leave all to a successor: then nothing is closed that the keeper does not hold, too."""
+        if clean:
+            for session in list(self.running.values()):
+                session.close()
+            self.notes.end()
+
+    def _restore(self, note: keeper.Note, fds: list[int]) -> None:
+        try:
+            found = restore(note.text, fds)
+        except RemoteProtocolError as error:
+            self._count[error.reason] += 1
+            self.notes.drop(note.name)
+            return
+        entry = found.kept.entry
+        waits = found.leg is None
+        if waits and not entry.key:
+            self.notes.drop(note.name)
+            found.near.close()
+            return
+        entry.legless_since = (entry.legless_since or now()) if waits else None
+        session = self._new(entry, found.near, found.file, found.kept.size)
+        self.table.add(entry)
+        session.adopt(found)
+
+    def _new(self, entry: Entry, near: socket.socket, file: StreamFile, size: int | None = None) -> ProxySession:
+        near.setblocking(False)
+        session = ProxySession(
+            entry, near, file, size or self._size, self.notes, leg_lost=self._lost, finished=self._finished
+        )
+        self.running[entry.id] = session
+        return session
+
+    def _lost(self, session: ProxySession) -> None:
+        for surplus in self.table.leg_lost(session.entry.id, now()):
+            self._count["too many wait"] += 1
+            self.running[surplus].close()
+
+    def _finished(self, session: ProxySession, how: Over) -> None:
+        self.running.pop(session.entry.id, None)
+        self.table.remove(session.entry.id, _STATUS[how], now())
