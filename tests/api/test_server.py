@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sojourn.api import server as server_module
 from sojourn.api.messages import MAX_REQUEST_BYTES, ApiError, ErrorKind
-from sojourn.api.server import MAX_CONNECTIONS, Peer, Server
+from sojourn.api.server import MAX_CONNECTIONS, MAX_CONNECTIONS_EACH, Peer, Server
 from sojourn.errors import ConfigError, NotSupported
 from tests.harness.control_socket import answers, serving
 
@@ -171,14 +172,39 @@ def test_a_file_that_is_no_socket_is_left_alone(path: str) -> None:
     assert Path(path).read_text() == "precious"
 
 
+def served(path: str, count: int) -> list[socket.socket]:
+    """Return connections that are known to be in: each was served once."""
+    crowd = [connect(path) for _ in range(count)]
+    for connection in crowd:
+        connection.sendall(b'{"verb": "ok"}\n')
+        assert connection.recv(100) == b'{"id":0,"result":1}\n'
+    return crowd
+
+
 def test_more_clients_than_any_person_opens_are_turned_away(path: str) -> None:
     with serving(path, ABOUT, answers({"ok": 1})):
-        crowd = [connect(path) for _ in range(MAX_CONNECTIONS)]
-        for connection in crowd:  # each is served once, so that all of them are known to be in
-            connection.sendall(b'{"verb": "ok"}\n')
-            assert connection.recv(100)
+        crowd = served(path, MAX_CONNECTIONS_EACH)
         with connect(path) as late:
             assert b"too many clients" in late.recv(1000)
+        for connection in crowd:
+            connection.close()
+
+
+def test_one_user_does_not_lock_the_others_out_and_nobody_locks_root_out(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = 1
+    monkeypatch.setattr(server_module, "_peer", lambda _writer: Peer(1, user, 1))
+    with serving(path, ABOUT, answers({"ok": 1})):
+        crowd = []
+        for number in range(1, MAX_CONNECTIONS // MAX_CONNECTIONS_EACH + 1):
+            user = number
+            crowd += served(path, MAX_CONNECTIONS_EACH)
+        user += 1
+        with connect(path) as late:
+            assert b"too many clients" in late.recv(1000)
+        user = 0
+        crowd += served(path, 1)
         for connection in crowd:
             connection.close()
 

@@ -38,7 +38,9 @@ from sojourn.api.messages import (
 from sojourn.errors import ConfigError, NotSupported, RemoteProtocolError, SojournError
 
 MAX_CONNECTIONS = 64
-"""More than any person opens; keeps a runaway script from eating the daemon's descriptors."""
+"""Keeps a runaway script from eating the daemon's descriptors. Root, who has to mend things, gets in all the same."""
+MAX_CONNECTIONS_EACH = 32
+"""One user's: more than any person opens."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +67,8 @@ class Server:
         self._handlers: dict[str, Handler] = {"about": self._answer_about}
         self._streams: dict[str, StreamHandler] = {}
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], int] = {}
+        """With the user of each."""
         self._inode: tuple[int, int] | None = None
 
     def register(self, verb: str, handler: Handler) -> None:
@@ -105,17 +108,23 @@ class Server:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
         try:
-            if len(self._connections) <= MAX_CONNECTIONS:
-                await self._converse(reader, writer, _peer(writer))
+            peer = _peer(writer)
+            self._connections[task] = peer.uid
+            if self._has_room(peer.uid):
+                await self._converse(reader, writer, peer)
             else:
                 await _send(writer, Answer(0, error=Failure(ErrorKind.FAILED, "too many clients", "Try again.")))
         except (OSError, asyncio.CancelledError):
             pass  # The client has gone, or we are closing: nobody is left to be told.
         finally:
-            self._connections.discard(task)
+            self._connections.pop(task, None)
             writer.close()
+
+    def _has_room(self, user: int) -> bool:
+        """Say whether a user's newest connection, which counts already, may stay."""
+        own = sum(other == user for other in self._connections.values())
+        return own <= MAX_CONNECTIONS_EACH and (user == 0 or len(self._connections) <= MAX_CONNECTIONS)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
         while True:
