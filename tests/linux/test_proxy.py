@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import RemoteProtocolError
+from sojourn.linux import proxy
 from sojourn.linux.proxy import Proxy, Request, parse
 from sojourn.model import Network
 from tests.linux.namespace import in_new_namespace
@@ -114,6 +116,18 @@ def test_what_cannot_be_reached_is_answered_in_words() -> None:
         assert (await ask(proxy.port, b"rubbish\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
     played(scene)
+
+
+def test_whose_a_connection_is_says_the_one_with_both_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same port may have another connection, in TIME_WAIT, which nobody owns."""
+    table = tmp_path / "tcp"
+    line = "   0: 0100007F:9C40 0100007F:{} {} 00000000:00000000 00:00000000 00000000 {:5} 0 1 1 0\n"
+    table.write_text(
+        "  sl  local_address rem_address\n" + line.format("0050", "06", 0) + line.format("2710", "01", 1000)
+    )
+    monkeypatch.setattr(proxy, "SOCKETS", table)
+    assert proxy._user_of(40000, 10000) == 1000
+    assert proxy._user_of(40000, 81) is None
 
 
 def test_another_user_of_this_machine_gets_nothing() -> None:

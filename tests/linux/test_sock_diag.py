@@ -77,6 +77,13 @@ def test_any_body_of_an_answer_is_taken(data: bytes) -> None:
         parse(struct.pack("=IHHII", 16 + len(data), 20, 0, 1, 0) + data)
 
 
+def test_the_answer_to_another_question_is_none_of_this_ones() -> None:
+    none = struct.pack("=IHHIIi", 20, 2, 0, 7, 0, -2)
+    assert parse(none, 7) is None
+    with pytest.raises(RemoteProtocolError):
+        parse(none, 8)
+
+
 @given(st.binary(max_size=40))
 def test_any_key_is_asked_for_or_not(data: bytes) -> None:
     asked = request(data)

@@ -100,7 +100,7 @@ class Proxy:
                 writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if _user_of(writer.get_extra_info("peername")[1]) not in self._users:
+        if _user_of(writer.get_extra_info("peername")[1], self.port) not in self._users:
             return
         async with asyncio.timeout(HEAD_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -157,11 +157,14 @@ async def _refuse(writer: asyncio.StreamWriter, status: str, why: str) -> None:
     await writer.drain()
 
 
-def _user_of(port: int) -> int | None:
-    """Return whose client is at this port of loopback (/proc/net/tcp: number, local, remote, ..., uid)."""
-    wanted = f"0100007F:{port:04X}"
+def _user_of(port: int, ours: int) -> int | None:
+    """Return whose socket connects these two ports of loopback (/proc/net/tcp: number, local, remote, ..., uid).
+
+    One port may have many connections, and those in TIME_WAIT are shown as root's.
+    """
+    wanted = [f"0100007F:{port:04X}", f"0100007F:{ours:04X}"]
     for line in SOCKETS.read_text().splitlines()[1:]:
         words = line.split()
-        if words[1] == wanted and words[7].isdigit():
+        if words[1:3] == wanted and words[7].isdigit():
             return int(words[7])
     return None

@@ -4,7 +4,6 @@ For sockets that no BPF program has seen: those older than the daemon, and all w
 program holds an inode is read from /proc afterwards (linux/socket_holders.py), and that is a guess by nature.
 """
 
-import errno
 import socket
 import struct
 from typing import Final
@@ -35,8 +34,11 @@ class Holder(Struct, frozen=True):
     uid: int
 
 
-def request(key: bytes) -> bytes | None:
-    """Return the question for the socket of a flow key; None for what has none (packet/ip.py has the layout)."""
+def request(key: bytes, number: int = 1) -> bytes | None:
+    """Return the question for the socket of a flow key; None for what has none (packet/ip.py has the layout).
+
+    The answer to it has the same `number`.
+    """
     size = (len(key) - 5) // 2
     protocol = key[0] if key else 0
     if protocol not in (TCP, UDP) or size not in (4, 16) or len(key) != 5 + 2 * size:
@@ -49,14 +51,16 @@ def request(key: bytes) -> bytes | None:
     identity = near + far + local.ljust(16, b"\0") + remote.ljust(16, b"\0") + _NO_COOKIE
     family = socket.AF_INET if size == 4 else socket.AF_INET6
     body = _REQUEST.pack(family, protocol, 0, 0, _ALL_STATES) + identity
-    return _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + body
+    return _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, number, 0) + body
 
 
-def parse(answer: bytes) -> Holder | None:
+def parse(answer: bytes, number: int = 1) -> Holder | None:
     """Read the answer to one `request`; None when there is no such socket, RemoteProtocolError for nonsense."""
     if len(answer) < _HEADER.size:
         raise RemoteProtocolError("a netlink message that is cut off", reason="sock_diag")
-    length, kind, _, _, _ = _HEADER.unpack_from(answer)
+    length, kind, _, answered, _ = _HEADER.unpack_from(answer)
+    if answered != number:
+        raise RemoteProtocolError("the answer to another question", reason="sock_diag")
     body = answer[_HEADER.size : length]
     if kind == _NLMSG_ERROR:
         if len(body) < 4:
@@ -73,10 +77,12 @@ class SocketTable:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._number = 0
 
     def holder(self, key: bytes) -> Holder | None:
         """Return inode and user of the socket that a flow belongs to, None when there is none (any more)."""
-        question = request(key)
+        self._number = self._number % 0xFFFFFFFF + 1
+        question = request(key, self._number)
         if question is None:
             return None
         try:
@@ -86,12 +92,9 @@ class SocketTable:
                 )
                 self._socket.settimeout(_PATIENCE)
             self._socket.send(question)
-            return parse(self._socket.recv(_BUFFER))
-        except OSError as error:
-            if error.errno not in (errno.ENOBUFS, errno.EAGAIN, None):
-                self.close()
-            return None
-        except RemoteProtocolError:
+            return parse(self._socket.recv(_BUFFER), self._number)
+        except (OSError, RemoteProtocolError):
+            self.close()  # an answer that comes late would be taken for the next one's
             return None
 
     def close(self) -> None:
