@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
 
 MAX_EXPLAINED = 50
+MAX_TEXT, MAX_LINE = 128 << 10, 4096
+"""Characters of a text to be tested, and of each of its lines: a key of so many words takes a TOML reader long."""
+MAX_WHAT = 256
 MAX_BEHIND = 100
 """News that wait for a client that does not read."""
 
@@ -59,6 +62,7 @@ class PolicyApi:
 
     def __init__(self, daemon: "HostDaemon") -> None:
         self._daemon = daemon
+        self._testing = asyncio.Lock()
 
     async def policy_list(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the rules in order."""
@@ -116,10 +120,9 @@ class PolicyApi:
     async def policy_test(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Validate a text, and say which flows would move if it held."""
         book, decide = self._daemon.policies.book, self._daemon.control.decide
-        text = arguments.get("text")
-        if not isinstance(text, str):
-            raise ApiError("policy_test: text is the file's text", kind=ErrorKind.USAGE)
-        candidate = book.examine(text, partial=True)
+        text = _text_of(arguments)
+        async with self._testing:  # one after the other, and beside the loop: it may take its time
+            candidate = await asyncio.to_thread(book.examine, text, partial=True)
         reading = candidate.reading
         answer: dict[str, Any] = {
             "version": 1,
@@ -152,7 +155,7 @@ class PolicyApi:
     async def policy_explain(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Explain a flow, the flows of an application, or a policy by its name."""
         what = arguments.get("what")
-        if not isinstance(what, str) or not what:
+        if not isinstance(what, str) or not 0 < len(what) <= MAX_WHAT:
             raise ApiError("policy_explain: what is a flow's ID or an application", kind=ErrorKind.USAGE)
         decide, rows = self._daemon.control.decide, await self._rows()
         at = now()
@@ -233,6 +236,18 @@ class PolicyApi:
 
     def _flow(self, row: RowState) -> dict[str, Any]:
         return {**flow_row(row, self._network(row)), "application": application_name(row.origin)}
+
+
+def _text_of(arguments: Arguments) -> str:
+    text = arguments.get("text")
+    if not isinstance(text, str):
+        raise ApiError("policy_test: text is the file's text", kind=ErrorKind.USAGE)
+    if len(text) > MAX_TEXT:
+        raise ApiError(f"the text is longer than {MAX_TEXT} characters", "Test its policies alone.", ErrorKind.USAGE)
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > MAX_LINE:
+            raise ApiError(f"line {number} is longer than {MAX_LINE} characters", "Break it.", ErrorKind.USAGE)
+    return text
 
 
 def _names(row: RowState) -> tuple[str, ...]:
