@@ -81,16 +81,13 @@ class RendezvousDaemon:
     # -- datagrams
 
     def _readable(self, opened: DatagramSocket) -> None:
-        node, at = self.node, now()
+        handle, at = self.node.handle, now()
         for _ in range(BATCH):
             received = opened.receive()
             if received is None:
                 break
             data, source = received
-            if data is None:
-                node.refused["long"] += 1
-                continue
-            for datagram, destination in node.handle(data, source, at):
+            for datagram, destination in handle(data, source, at):
                 self._send(opened, datagram, destination)
         if self._timer is None:
             self._arm()
@@ -129,7 +126,7 @@ class RendezvousDaemon:
             "triggers": len(node.table),
             "triggers_max": self.config.triggers,
             "senders": len(node.shares),
-            "totals": dict(sorted(node.done.items())),
+            "totals": node.totals,
             "refused": dict(sorted(node.refused.items())),
         }
 

@@ -42,7 +42,8 @@ MAX_LOOP_LOOKS: Final = 64
 _PLAIN: Final = bytes((DATA, 1))
 """Data with one identifier that asks for nothing: nearly every packet."""
 _PLAIN_BYTES: Final = 36
-_NEXT_HOP: Final = [bytes((hops - 1,)) for hops in range(1, MAX_HOPS + 1)]
+_HEADS: Final = [_PLAIN + bytes((max(hops - 1, 0),)) for hops in range(MAX_HOPS + 1)]
+"""By the hops that a packet has still: its first three bytes after one more."""
 
 
 class RendezvousNode:
@@ -60,34 +61,40 @@ class RendezvousNode:
         self.shares = Shares(rates or Rates(), max_triggers)
         self.refused: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
-        """received, forwarded, copied, inserted, refreshed, removed, ended, challenged."""
+        """copied, inserted, refreshed, removed, ended, challenged."""
+        self.received = self.forwarded = 0
+        """Datagrams in; packets that found somebody."""
         self._challenger = Challenger(key)
         self._here = here
 
     # The loop of a busy node: plain style yields to speed in this one function. `forward` is what it must equal.
     def handle(self, datagram: bytes, source: Address, now: float) -> list[Send]:
         """Take in one datagram."""
-        self.done["received"] += 1
+        self.received += 1
         if not self.shares.packet(source[0], now):
             self.refused["rate"] += 1
             return []
-        if datagram[:2] == _PLAIN and len(datagram) >= _PLAIN_BYTES:
+        if datagram.startswith(_PLAIN) and len(datagram) >= _PLAIN_BYTES:
             trigger = self.table.sole(datagram[4:20])
-            hops = datagram[2]
             if (
                 trigger is not None
                 and trigger.address is not None
                 and trigger.expires > now
-                and 1 <= hops <= MAX_HOPS
+                and 1 <= (hops := datagram[2]) <= MAX_HOPS
                 and 1 <= datagram[3] <= MAX_COPIES
             ):
-                self.done["forwarded"] += 1
-                return [(_PLAIN + _NEXT_HOP[hops - 1] + datagram[3:], trigger.address)]
+                self.forwarded += 1
+                return [(_HEADS[hops] + datagram[3:], trigger.address)]
         try:
             return self._slow(datagram, source, now)
         except RemoteProtocolError as error:
             self.refused[error.reason] += 1
             return []
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """All that was done, by name."""
+        return {"received": self.received, "forwarded": self.forwarded, **self.done}
 
     def deadline(self) -> float | None:
         """When the next triggers may have to be forgotten."""
@@ -124,7 +131,7 @@ class RendezvousNode:
     def _data(self, packet: Data, source: Address, now: float) -> list[Send]:
         outcome = forward(self.table, packet, now)
         self.refused.update(outcome.refused)
-        self.done["forwarded"] += bool(outcome.sends)
+        self.forwarded += bool(outcome.sends)
         self.done["copied"] += max(len(outcome.sends) - 1, 0)
         self.shares.spend(source[0], outcome.looks - 1)
         if packet.nonce is None or not self.shares.request(source[0], now):

@@ -55,7 +55,9 @@ class Shares:
 
     def packet(self, host: str, now: float) -> bool:
         """Count a packet of this sender's; say whether it may pass."""
-        sender = self._at(host, now)
+        sender = self._senders.get(host)  # an IPv4 address is its own key, and most packets come in bursts
+        if sender is None or now > sender.at:
+            sender = self._at(host, now)
         sender.packets -= 1.0
         if sender.packets < 0.0:
             sender.packets = 0.0

@@ -1,7 +1,7 @@
 """UDP sockets of a server that answers one datagram at a time, many a wake-up: rendezvous nodes.
 
 Nothing is read from a socket but what its node is to see: no control messages, no batches. A datagram of more than
-`MAX_DATAGRAM` bytes comes as None.
+`MAX_DATAGRAM` bytes comes as an empty one: it is of no use, and is counted as such.
 """
 
 import contextlib
@@ -39,21 +39,24 @@ class DatagramSocket:
         except BaseException:
             self.socket.close()
             raise
+        self._receive, self._send = self.socket.recvfrom, self.socket.sendto
         bound = self.socket.getsockname()
         self.local = Endpoint(bound[0], bound[1])
 
-    def receive(self) -> tuple[bytes | None, Address] | None:
+    def receive(self) -> tuple[bytes, Address] | None:
         """Return the next datagram and its source, or None when none waits."""
         try:
-            data, source = self.socket.recvfrom(MAX_DATAGRAM + 1)
+            data, source = self._receive(MAX_DATAGRAM + 1)
         except (BlockingIOError, ConnectionError):
             return None
-        return (data if len(data) <= MAX_DATAGRAM else None), (source[0], source[1])
+        if len(data) > MAX_DATAGRAM:
+            data = b""
+        return data, source[:2] if self.six else source
 
     def send(self, data: bytes, destination: Address) -> str | None:
         """Send a datagram; return why it could not be sent, as the system's word for it, or None."""
         try:
-            self.socket.sendto(data, destination)
+            self._send(data, destination)
         except OSError as error:
             return errno.errorcode.get(error.errno or 0, "OSError")
         return None
