@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sojourn.packet.ip import clamp_mss, complete_checksum
+from sojourn.packet.ip import clamp_mss, complete_checksum, udp_packet
 from sojourn.packet.vnet import VnetHeader
 from tests.datapath import test_engine_send as same
-from tests.datapath.engine_pair import ACK, CWR, FIN, MTU, SYN, from_kernel, ready_pair
+from tests.datapath.engine_pair import ACK, CWR, FIN, MTU, SYN, TUNNEL, from_kernel, ready_pair
 from tests.datapath.test_engine_send import *  # noqa: F403
 from tests.datapath.test_engine_send import Bench
 from tests.harness.core_ends import CoreSender
@@ -55,3 +55,15 @@ def _with_checksum(packet: bytearray) -> bytes:
     packet[36:38] = b"\0\0"
     complete_checksum(packet)
     return bytes(packet)
+
+
+def test_what_no_message_has_room_for_goes_up_whatever_a_path_is_said_to_carry() -> None:
+    pair = ready_pair()
+    pair.host.forwarder.tunnels[TUNNEL].inner_mtu = 65535
+    bench = Bench(pair)
+    bench.take(*from_kernel(udp_packet(*ends(), bytes(65500)), tcp=False))
+    bench.sender.flush(pair.now)
+    assert bench.messages == []
+    bench.take(*from_kernel(udp_packet(*ends(), b"small"), tcp=False))
+    bench.sender.flush(pair.now)
+    assert bench.messages == [1]

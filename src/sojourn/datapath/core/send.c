@@ -93,7 +93,7 @@ static bool send_single(struct sender *sender, const struct vnet *vnet, const st
         return false;
     if (view->flags & SYN && !clamp_mss(packet, view, (uint16_t)(path->inner_mtu - view->at - 20), open))
         return false;
-    if (size > path->inner_mtu || !reserve(sender, tunnel, key, 1, &counter))
+    if (size > path->inner_mtu || size + OVERHEAD_BYTES > MAX_MESSAGE || !reserve(sender, tunnel, key, 1, &counter))
         return false;
     if (open)
         word |= PARTIAL << 24;
