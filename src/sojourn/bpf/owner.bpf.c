@@ -87,15 +87,16 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	struct process *process;
-	u64 start;
+	u64 start, owner;
 	u32 id;
 
 	if (BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
 	process = process_of(task, &id, &start);
 	if (process) {
-		forget_process_of(process->owner);
-		bpf_map_delete_elem(&processes, &id);
+		owner = process->owner;
+		if (!bpf_map_delete_elem(&processes, &id)) /* of two threads that end at once both may see none left */
+			forget_process_of(owner);
 	}
 	return 0;
 }
