@@ -353,3 +353,38 @@ def test_no_bytes_upset_a_client(data: bytes) -> None:
     a.insert(own("a"), "wifi")
     for command in a.client.received("wifi", data, NODE, world.now):
         assert isinstance(command, Arrived | TriggerRefused | TriggerStands)
+
+
+def test_who_listens_on_a_hosts_network_may_have_copies_and_takes_nothing_away() -> None:
+    """The secret of a private identifier goes to the node in the clear (docs/guide/rendezvous.md)."""
+    there = node()
+    bob, mallory = At(there, BOB), At(there, MALLORY)
+    bob.ask(request(BOBS))
+    assert mallory.ask(request(BOBS)) is Status.INSERTED
+    assert {to for _, to in bob.say(Data((BOBS.identifier,), b"sealed"))} == {BOB, MALLORY}
+    there.tick(bob.now + TRIGGER_LIFE + 2)
+    assert len(there.table) == 0
+
+
+def test_who_listens_and_challenges_in_a_nodes_name_may_have_copies_for_a_public_identifier_too() -> None:
+    there, alice = node(), identity("alice")
+    mallory = At(there, MALLORY)
+    [(challenge, _)] = mallory.say(replace(request(own("m")), number=1))
+    assert isinstance(challenge, Challenge)
+    misled = sign(replace(request(public_trigger(alice)), nonce=challenge.nonce, number=2), alice, NODE)
+    assert [type(message) for message, _ in At(there, BOB).say(misled)] == [Challenge], "it isn't the host's nonce"
+    [(answer, _)] = mallory.say(misled)
+    assert isinstance(answer, Answer)
+    assert answer.status is Status.INSERTED
+
+
+def test_what_a_node_makes_of_a_packet_comes_as_it_is() -> None:
+    """A node may drop, copy and rewrite: only what peers seal tells them. No state of the client changes."""
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    forged = bytes(Data((own("a").identifier,), b"not what was sent"))
+    for _ in range(3):
+        a.do(a.client.received("wifi", forged, NODE, world.now))
+    assert a.got() == [b"not what was sent"] * 3
+    assert a.client.stands(own("a").identifier) == ["wifi"]

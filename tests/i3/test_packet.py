@@ -1,13 +1,17 @@
 """Rendezvous messages, byte for byte."""
 
 import contextlib
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.i3.identifier import Identifier
+from sojourn.i3.home import HomeIdentity
+from sojourn.i3.identifier import Identifier, private, public
 from sojourn.i3.packet import (
     INSERT,
     MAX_COPIES,
@@ -26,6 +30,7 @@ from sojourn.i3.packet import (
     Status,
     parse,
 )
+from sojourn.i3.proof import sign, wrong
 from sojourn.model import Endpoint
 
 IDENTIFIERS = st.binary(min_size=32, max_size=32).map(Identifier)
@@ -109,3 +114,45 @@ def test_what_a_stranger_is_answered_is_shorter_than_what_it_sent(
     assert len(bytes(Challenge(number, nonce))) < len(bytes(request))
     assert len(bytes(Answer(Status.FULL, 30, number, nonce, seen))) < len(bytes(request))
     assert len(bytes(Challenge(0, nonce))) < len(bytes(Data((request.identifier,), b"", nonce=nonce)))
+
+
+def documented(kind: str) -> dict[str, str]:
+    """Return the values of a block of docs/wire.md."""
+    text = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
+    (block,) = re.findall(rf"^```toml {kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    values: dict[str, str] = tomllib.loads(block)
+    return values
+
+
+def test_the_identifiers_of_the_wire_document_are_what_the_program_makes() -> None:
+    given_ = documented("identifiers")
+    secret, prefix = bytes.fromhex(given_["secret"]), bytes.fromhex(given_["prefix"])
+    host = HomeIdentity(bytes(range(32)), bytes(range(32, 64)))
+    assert private(secret, prefix).hex() == given_["private"]
+    assert (host.keys.signing.hex(), host.keys.exchange.hex()) == (given_["ed25519"], given_["x25519"])
+    assert (host.address, public(host.address).hex()) == (given_["home"], given_["public"])
+
+
+def test_the_messages_of_the_wire_document_are_what_the_program_writes_reads_and_accepts() -> None:
+    written, known = documented("rendezvous"), documented("identifiers")
+    one, home = (Identifier(bytes.fromhex(known[name])) for name in ("private", "public"))
+    nonce, number, host = bytes(range(0xA0, 0xB0)), 0x0102030405060708, Endpoint("198.51.100.1", 4000)
+    node, secret = Endpoint("203.0.113.9", 1801), bytes.fromhex(known["secret"])
+    identity = HomeIdentity(bytes(range(32)), bytes(range(32, 64)))
+    signed = sign(Request(INSERT, Right.SIGNED, number + 1, home, b"", nonce), identity, node)
+    expected: dict[str, Message] = {
+        "data": Data((one,), b"hello"),
+        "asks": Data((one, home), b"hello", nonce=nonce),
+        "insert": Request(INSERT, Right.KEY, number, one, secret),
+        "signed": signed,
+        "remove": Request(REMOVE, Right.KEY, number + 2, one, secret, nonce, (), host),
+        "challenge": Challenge(number, nonce),
+        "answer": Answer(Status.INSERTED, 30, number + 1, nonce, host),
+        "location": Location(True, 30, one, nonce, None),
+    }
+    assert {name: bytes(message).hex() for name, message in expected.items()} == written
+    assert {name: parse(bytes.fromhex(text)) for name, text in written.items()} == expected
+    for name in ("insert", "signed", "remove"):
+        request = parse(bytes.fromhex(written[name]))
+        assert isinstance(request, Request)
+        assert wrong(request, {node}) is None
