@@ -102,8 +102,8 @@ class HostPolicies:
         offer = f"{len(push.policies)} policies, {len(push.costs)} costs, {'an' if push.order else 'no'} order"
         uses = f"used are {', '.join(accepted)}" if accepted else "nothing is used: `accept` in host.toml is empty"
         self._say("push", f"the anchor offers {offer}; {uses}")
-        for problem in self.book.push_errors:
-            _log.warning("push", problem=str(problem))
+        if self.book.push_errors:  # there may be thousands, and another push a moment later: one line
+            _log.warning("push", problem=str(self.book.push_errors[0])[:500], problems=len(self.book.push_errors))
         if changed:
             self._changed("the anchor has pushed policies")
 
