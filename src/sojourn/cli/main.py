@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "anchor": ("sojourn.cli.anchor", "Run the anchor; make and revoke join tokens."),
     "host": ("sojourn.cli.host", "Run the mobile host."),
     "rendezvous": ("sojourn.cli.rendezvous", "Run a rendezvous node: hosts find each other there."),
+    "socks": ("sojourn.cli.socks", "Run a local proxy whose connections move; no root needed."),
     "up": ("sojourn.cli.host", "Carry this machine's traffic through the anchor (again)."),
     "down": ("sojourn.cli.host", "Give the traffic back to the ordinary routes; the daemon stays."),
     "status": ("sojourn.cli.status", "Show the association, the networks and their tunnels."),

@@ -1,0 +1,197 @@
+"""A proxy at the anchor's place, a client at the mobile host's, and a correspondent that checks every byte."""
+
+import hashlib
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from sojourn.api.client import Client
+from sojourn.lab import namespaces
+from sojourn.lab.processes import Child
+from sojourn.lab.topology import Lab
+from sojourn.msocks import socks5
+from sojourn.msocks.socks5 import Address, Code, Command, Request
+from tests.net.standing import PATIENCE, eventually, sojourn_at
+
+PROXY_PORT, LOCAL_PORT, PEER_PORT = 1080, 1081, 9000
+USER = "host"
+
+
+class SocksLab:
+    """All of it. Nothing is started by making it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.anchor_folder, self.host_folder = lab.folder / "an", lab.folder / "mh"
+        self.proxy_socket, self.client_socket = lab.folder / "an.sock", lab.folder / "mh.sock"
+        self.proxy: Child | None = None
+        self.client: Child | None = None
+        self.peer: Peer | None = None
+
+    def set_up(self, settings: str = "") -> None:
+        """Write both configurations."""
+        site = self.lab.topology.anchor
+        token = sojourn_at(self.lab, "an", "init", "--config-dir", str(self.anchor_folder), "--address", site.address)
+        assert token.returncode == 0, token.stderr
+        with (self.anchor_folder / "anchor.toml").open("a") as file:
+            file.write(f"\n[socks]\nport = {PROXY_PORT}\n{settings}\n")
+        joined = sojourn_at(self.lab, "mh", "join", token.stdout.split()[-1], "--config-dir", str(self.host_folder))
+        assert joined.returncode == 0, joined.stderr
+
+    def start_proxy(self) -> None:
+        """Start `sojourn anchor --only socks`."""
+        self.proxy = self.lab.start("an", "proxy", [
+            sys.executable, "-m", "sojourn", "anchor", "--only", "socks", "--config-dir", str(self.anchor_folder),
+            "--socket", str(self.proxy_socket),
+        ])  # fmt: skip
+        self.proxy.wait_for("ready", PATIENCE)
+
+    def start_client(self) -> None:
+        """Start `sojourn socks`, and wait until both networks work."""
+        self.client = self.lab.start("mh", "client", [
+            sys.executable, "-m", "sojourn", "socks", "--config-dir", str(self.host_folder),
+            "--socket", str(self.client_socket), "--listen", f"127.0.0.1:{LOCAL_PORT}",
+        ])  # fmt: skip
+        self.client.wait_for("ready", PATIENCE)
+        eventually("all networks are up", lambda: len(self.up()) == len(self.lab.links))
+
+    def up(self) -> set[str]:
+        """Return the networks over which the proxy answers."""
+        return {network["name"] for network in self.status()["networks"] if network["state"] == "up"}
+
+    def status(self) -> dict[str, Any]:
+        """Return what the client says."""
+        answer = Client(str(self.client_socket)).call("status")
+        assert isinstance(answer, dict)
+        return answer
+
+    def proxy_status(self) -> dict[str, Any]:
+        """Return what the proxy says."""
+        answer = Client(str(self.proxy_socket)).call("status")["socks"]
+        assert isinstance(answer, dict)
+        return answer
+
+    def move(self, network: str) -> None:
+        """Move all sessions."""
+        Client(str(self.client_socket)).call("handover", to=network)
+
+    def kill_proxy(self) -> None:
+        """Kill -9."""
+        assert self.proxy is not None
+        os.kill(self.proxy.pid, signal.SIGKILL)
+        self.proxy.kill()
+
+    def connect(
+        self, to: Address, *, role: str = "mh", proxy: tuple[str, int] = ("127.0.0.1", LOCAL_PORT)
+    ) -> "Dialled":
+        """Connect through a SOCKS proxy as an application does."""
+        sock = namespaces.inside(self.lab.namespace(role), lambda: socket.create_connection(proxy, PATIENCE))
+        sock.sendall(socks5.greeting(socks5.NO_LOGIN))
+        assert exactly(sock, 2) == b"\5\0"
+        sock.sendall(socks5.request(Request(Command.CONNECT, to)))
+        head = exactly(sock, 4)
+        exactly(sock, 6 if head[3] == socks5.IPV4 else 18)
+        return Dialled(sock, head[1])
+
+
+class Dialled:
+    """An application's connection, and the code that came with it."""
+
+    def __init__(self, sock: socket.socket, code: int) -> None:
+        self.sock, self.code = sock, code
+        self.error: BaseException | None = None
+        self.done = threading.Event()
+        if code != Code.SUCCEEDED:
+            sock.close()
+
+    def exchange(self, seed: int, size: int, pace: float = 0.0) -> threading.Thread:
+        """Send and receive random data in both directions at once, checked at both ends; a thread."""
+        assert self.code == Code.SUCCEEDED
+
+        def work() -> None:
+            try:
+                self.sock.settimeout(120.0)
+                self.sock.sendall(f"{seed} {size} {pace}\n".encode())
+                both_ways(self.sock, seed + 1, seed, size, pace)
+                assert exactly(self.sock, 2) == b"ok"
+                assert self.sock.recv(1) == b""
+            except BaseException as error:
+                self.error = error
+            finally:
+                self.sock.close()
+                self.done.set()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+
+class Peer:
+    """The correspondent: plays the other side of `exchange` with whoever connects."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.listening = namespaces.inside(
+            lab.namespace("ch"), lambda: socket.create_server(("0.0.0.0", PEER_PORT), backlog=256)
+        )
+        self.errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                sock, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            try:
+                sock.settimeout(120.0)
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += exactly(sock, 1)
+                seed, size, pace = line.split()
+                both_ways(sock, int(seed), int(seed) + 1, int(size), float(pace))
+                sock.sendall(b"ok")
+            except BaseException as error:
+                self.errors.append(error)
+
+    def close(self) -> None:
+        """Stop taking connections."""
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+        self._thread.join(5.0)
+
+
+def both_ways(sock: socket.socket, sends: int, hears: int, size: int, pace: float) -> None:
+    """Send one random stream while checking another."""
+
+    def send() -> None:
+        data = memoryview(random.Random(sends).randbytes(size))
+        for at in range(0, size, 65536):
+            sock.sendall(data[at : at + 65536])
+            time.sleep(pace)
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    seen = hashlib.sha256(exactly(sock, size)).digest()
+    assert seen == hashlib.sha256(random.Random(hears).randbytes(size)).digest(), "bytes are wrong"
+    sending.join(120.0)
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    """Read so many bytes."""
+    data = bytearray()
+    while len(data) < count:
+        piece = sock.recv(min(count - len(data), 1 << 20))
+        if not piece:
+            raise EOFError(f"the stream ended after {len(data)} of {count} bytes")
+        data += piece
+    return bytes(data)
