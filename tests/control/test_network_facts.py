@@ -1,5 +1,6 @@
 """What policies are told of a network: the owner's word first, then NetworkManager's, then the kernel's."""
 
+import pytest
 from msgspec.structs import replace
 
 from sojourn.control.config import NetworkConfig
@@ -32,6 +33,17 @@ def test_the_owners_word_goes_before_network_managers() -> None:
     book.describe("wlan0", HOTEL)
     facts = book.facts(WIFI)
     assert (facts.metered, facts.cost, facts.kind, facts.security) == (False, "free", "ethernet", ("trusted", "open"))
+
+
+@pytest.mark.parametrize("ssid", ["ethernet", "wifi", "*", "sim"])
+def test_a_stranger_does_not_take_a_word_of_policies_by_naming_a_wifi_so(ssid: str) -> None:
+    book = NetworkBook({"sim": NetworkConfig(cost="free")})
+    book.pushed = {"ethernet": "free", "sim": "free", "*": "free"}
+    book.describe("wlan0", replace(HOTEL, label=ssid))
+    facts = book.facts(WIFI)
+    assert facts.label is None
+    assert facts.metered
+    assert book.named(ssid, [WIFI]) is None
 
 
 def test_a_description_that_ends_leaves_nothing() -> None:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from sojourn.control.config import NetworkConfig
 from sojourn.model import Network
+from sojourn.policy.language import KINDS
 from sojourn.upmt.events_network import Description
 
 UNKNOWN = Description()
@@ -84,16 +85,17 @@ class NetworkBook:
         name = network.name.removesuffix("-6")
         said = self.configured.get(name) or NetworkConfig()
         told = self.description(network.interface)
+        label = self._label(network.interface)
         kind = said.kind or told.kind or network.kind
         cost: str | None = said.cost
-        cost = cost or next((c for n in (network.name, told.label, kind) if n and (c := self.pushed.get(n))), None)
+        cost = cost or next((c for n in (network.name, label, kind) if n and (c := self.pushed.get(n))), None)
         metered = cost == "metered" if cost is not None else bool(told.metered)
         trusted = ("trusted",) if said.trusted else ()
         return NetworkFacts(
             name=network.name,
             interface=network.interface,
             kind=kind,
-            label=told.label,
+            label=label,
             metered=metered,
             cost="metered" if metered else "free",
             signal=told.signal,
@@ -111,5 +113,14 @@ class NetworkBook:
         present = list(networks)
         if any(network.name == word for network in present):
             return word
-        found = [network.name for network in present if self.description(network.interface).label == word]
+        found = [network.name for network in present if self._label(network.interface) == word]
         return found[0] if len(found) == 1 else None
+
+    def _label(self, interface: str) -> str | None:
+        """Return the name that people know, unless it is a word that means something else where policies are read.
+
+        Strangers choose the names of Wi-Fis: one that is called "ethernet" is none.
+        """
+        label = self.description(interface).label
+        taken = label in KINDS or label == "*" or label in self.configured
+        return None if taken else label

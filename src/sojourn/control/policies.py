@@ -84,8 +84,9 @@ class PolicyBook:
 
     @property
     def costs(self) -> Mapping[str, str]:
-        """Return what the anchor says of the costs of networks, if the owner accepts that."""
-        return self.push.costs if "costs" in self._held.accept else {}
+        """Return what the anchor says of networks' costs, if the owner accepts that. Other words count as none."""
+        accepted = self.push.costs if "costs" in self._held.accept else {}
+        return {name: cost for name, cost in accepted.items() if cost in COSTS}
 
     @property
     def accept(self) -> frozenset[str]:
