@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from sojourn.api.client import Client
-from sojourn.i3.client import Arrived, Command, RendezvousClient, Transmit, TriggerStands, public_trigger
+from sojourn.i3.client import Arrived, Command, RendezvousClient, Transmit, TriggerStands, Wanted, public_trigger
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.identifier import Identifier, public
 from sojourn.lab import namespaces
@@ -123,20 +123,39 @@ def node(internet: None, tmp_path: Path) -> Iterator[Node]:
 
 
 class Host:
-    """A client on a real socket, whose path is its namespace."""
+    """A client on real sockets, one in each namespace that it is in; a path is called after its namespace."""
 
     def __init__(self, role: str, node: Endpoint = NODE4) -> None:
-        family = socket.AF_INET6 if ":" in node.address else socket.AF_INET
-        self.socket = namespaces.inside(name(role), lambda: socket.socket(family, socket.SOCK_DGRAM))
-        self.socket.setblocking(False)
+        self.node = node
+        self.sockets: dict[str, socket.socket] = {}
+        self.path = role
+        self.appear(role)
         self.identity = HomeIdentity(os.urandom(32), os.urandom(32))
         self.client = RendezvousClient([node], os.urandom, self.identity)
         self.told: list[Command] = []
 
+    def appear(self, role: str) -> None:
+        """Have a network more, and prefer it."""
+        family = socket.AF_INET6 if ":" in self.node.address else socket.AF_INET
+        made = namespaces.inside(name(role), lambda: socket.socket(family, socket.SOCK_DGRAM))
+        made.setblocking(False)
+        self.sockets[role] = made
+        self.path = role
+
+    def vanish(self, role: str) -> None:
+        """Lose a network."""
+        self.sockets.pop(role).close()
+
+    def close(self) -> None:
+        for role in list(self.sockets):
+            self.vanish(role)
+
     def do(self, commands: list[Command]) -> None:
         for command in commands:
             if isinstance(command, Transmit):
-                self.socket.sendto(command.data, (command.node.address, command.node.port))
+                if command.path in self.sockets:
+                    to = (command.node.address, command.node.port)
+                    self.sockets[command.path].sendto(command.data, to)
             else:
                 self.told.append(command)
 
@@ -153,16 +172,21 @@ class Host:
         raise AssertionError(f"no {kind.__name__} within {seconds} s: {self.told}")
 
     def work(self) -> None:
+        ready = select.select(list(self.sockets.values()), [], [], 0.001)[0]
         now = time.monotonic()
-        if select.select([self.socket], [], [], 0.01)[0]:
-            data, source = self.socket.recvfrom(9000)
-            self.do(self.client.received("net", data, Endpoint(source[0], source[1]), now))
+        for path, one in list(self.sockets.items()):
+            if one in ready:
+                data, source = one.recvfrom(9000)
+                self.do(self.client.received(path, data, Endpoint(source[0], source[1]), now))
         due = self.client.deadline()
         if due is not None and due <= now:
             self.do(self.client.tick(now))
 
+    def insert(self, wanted: Wanted) -> None:
+        self.do(self.client.insert(wanted, self.path, time.monotonic()))
+
     def send(self, to: Identifier, payload: bytes) -> None:
-        self.do(self.client.send((to,), payload, "net", time.monotonic()))
+        self.do(self.client.send((to,), payload, self.path, time.monotonic()))
 
 
 MakeHost = Callable[..., Host]
@@ -174,7 +198,7 @@ def make_host() -> Iterator[MakeHost]:
 
         def make(role: str, node: Endpoint = NODE4) -> Host:
             host = Host(role, node)
-            stack.enter_context(host.socket)
+            stack.callback(host.close)
             return host
 
         yield make
@@ -190,15 +214,14 @@ def test_two_hosts_behind_nats_talk_by_their_home_addresses_and_then_by_private_
     node: Node, make_host: MakeHost
 ) -> None:
     a, b = make_host("a"), make_host("b")
-    now = time.monotonic()
     for host, outside in ((a, OUTSIDE["a"]), (b, OUTSIDE["b"])):
-        host.do(host.client.insert(public_trigger(host.identity), "net", now))
+        host.insert(public_trigger(host.identity))
         stands = host.until(TriggerStands)
         assert isinstance(stands, TriggerStands)
         assert stands.seen.address == outside
     a.send(public(b.identity.address), b"hello b")
     assert arrival(b) == b"hello b"
-    b.do(b.client.insert(own("b for a"), "net", time.monotonic()))
+    b.insert(own("b for a"))
     b.until(TriggerStands)
     b.send(public(a.identity.address), own("b for a").identifier)
     private = Identifier(arrival(a))
@@ -212,7 +235,7 @@ def test_two_hosts_behind_nats_talk_by_their_home_addresses_and_then_by_private_
 def test_a_host_on_ipv6_reaches_one_behind_an_ipv4_nat_and_is_reached(node: Node, make_host: MakeHost) -> None:
     a, c = make_host("a"), make_host("c", NODE6)
     for host in (a, c):
-        host.do(host.client.insert(public_trigger(host.identity), "net", time.monotonic()))
+        host.insert(public_trigger(host.identity))
         host.until(TriggerStands)
     c.send(public(a.identity.address), b"from six")
     assert arrival(a) == b"from six"
@@ -223,11 +246,43 @@ def test_a_host_on_ipv6_reaches_one_behind_an_ipv4_nat_and_is_reached(node: Node
 def test_a_nodes_refusals_are_counted_by_reason_and_rubbish_is_never_answered(node: Node, make_host: MakeHost) -> None:
     c = make_host("c")
     for rubbish in (b"", b"\0", b"\x10\x01", b"\xff" * 100, bytes(8000)):
-        c.socket.sendto(rubbish, (NODE4.address, NODE4.port))
-    c.socket.sendto(b"\x10\x01\x10\x40" + bytes(32), (NODE4.address, NODE4.port))
+        c.sockets["c"].sendto(rubbish, (NODE4.address, NODE4.port))
+    c.sockets["c"].sendto(b"\x10\x01\x10\x40" + bytes(32), (NODE4.address, NODE4.port))
     until = time.monotonic() + 5
     while sum(json.loads(json.dumps(node.status()["refused"])).values()) < 6:
         assert time.monotonic() < until, node.status()
         time.sleep(0.05)
     assert node.status()["refused"] == {"kind": 3, "no-trigger": 1, "short": 2}
-    assert not select.select([c.socket], [], [], 0.2)[0]
+    assert not select.select([c.sockets["c"]], [], [], 0.2)[0]
+
+
+def test_both_move_at_once_and_talk_again_after_two_round_trips(node: Node, make_host: MakeHost) -> None:
+    """a: from behind its NAT to b's, b: from behind its NAT to none; the old networks are gone at once."""
+    a, b = make_host("a"), make_host("b")
+    a_own, b_own = own("a for b"), own("b for a")
+    for host, wanted in ((a, a_own), (b, b_own)):
+        host.insert(wanted)
+        host.until(TriggerStands)
+    a.send(b_own.identifier, b"before")
+    assert arrival(b) == b"before"
+    for host, old, new, wanted in ((a, "a", "b", a_own), (b, "b", "c", b_own)):
+        host.vanish(old)
+        host.appear(new)
+        host.insert(wanted)
+        host.do(host.client.remove(wanted, old, time.monotonic(), via=new))
+    begin, sent = time.monotonic(), 0
+    while not any(isinstance(one, Arrived) for one in b.told) and time.monotonic() < begin + 5:
+        a.send(b_own.identifier, b"after %d" % sent)
+        sent += 1
+        a.work()
+        b.work()
+    gap = time.monotonic() - begin
+    assert arrival(b).startswith(b"after")
+    assert gap < 0.5, f"{gap * 1000:.0f} ms; a round trip takes less than one"
+    b.send(a_own.identifier, b"and back")
+    assert a.until(Arrived, b) == Arrived("b", (a_own.identifier,), b"and back")
+    until = time.monotonic() + 5
+    while node.status()["triggers"] != 2:
+        assert time.monotonic() < until, node.status()
+        a.work()
+        b.work()
