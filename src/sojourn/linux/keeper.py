@@ -2,13 +2,14 @@
 
 One process on a private Unix socket (SEQPACKET, 0600). Whoever connects is told all that is held, and
 from then on says what to hold and what to let go; the newest to connect is the one that counts. It
-ends when it is told to, when it holds nothing and nobody is connected, or ORPHANED seconds after its
-user has died without a successor: then every connection closes.
+ends when it is told to, or ORPHANED seconds after its user has died without a successor (EMPTY, when it
+holds nothing): then every connection closes.
 """
 
 import array
 import contextlib
 import os
+import select
 import selectors
 import signal
 import socket
@@ -25,6 +26,8 @@ from msgspec import Struct
 from sojourn.errors import SojournError
 
 ORPHANED: Final = 60.0
+EMPTY: Final = 5.0
+"""The same when there is nothing to hold."""
 MAX_MESSAGE_BYTES: Final = 65536
 MAX_DESCRIPTORS: Final = 32
 """Of one note."""
@@ -87,17 +90,23 @@ class Keeper:
     def run(self) -> None:
         """Serve until it is time to end."""
         while True:
-            left = None if self._alone_since is None else self._alone_since + ORPHANED - time.monotonic()
+            wait = ORPHANED if self._held else EMPTY
+            left = None if self._alone_since is None else self._alone_since + wait - time.monotonic()
             if left is not None and left <= 0:
                 return
             for key, _ in self._selector.select(left):
                 if key.fileobj is self._listening:
-                    self._welcome(self._listening.accept()[0])
-                elif not self._listen():
+                    goes_on = self._welcome(self._listening.accept()[0])
+                else:
+                    goes_on = self._listen()
+                if not goes_on:
                     return
 
-    def _welcome(self, sock: socket.socket) -> None:
-        self._part()
+    def _welcome(self, sock: socket.socket) -> bool:
+        """Let a user take over, once all that its predecessor has said is heard; False: end."""
+        if not self._hear_out():
+            sock.close()
+            return False
         sock.settimeout(SEND_TIMEOUT)
         self._user, self._alone_since = sock, None
         self._selector.register(sock, selectors.EVENT_READ)
@@ -105,8 +114,17 @@ class Keeper:
             for name, (text, fds) in self._held.items():
                 send(sock, Note(name, text), fds)
             send(sock, Note(b""))
-        except OSError:
-            self._part()
+        except OSError:  # gone already; what it said before counts
+            return self._hear_out()
+        return True
+
+    def _hear_out(self) -> bool:
+        """Take every note that has come, then part; False: end."""
+        while self._user is not None and select.select([self._user], [], [], 0)[0]:
+            if not self._listen():
+                return False
+        self._part()
+        return True
 
     def _part(self) -> None:
         if self._user is not None:
@@ -125,7 +143,7 @@ class Keeper:
             received = None
         if received is None:
             self._part()
-            return bool(self._held)
+            return True
         note, fds = received
         if not note.name:
             return False
