@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from sojourn.datapath.core_engine import FROM_PEERS
 from sojourn.packet import vnet
-from sojourn.packet.ip import complete_checksum
+from sojourn.packet.ip import complete_checksum, packed
 from tests.datapath import test_engine_receive as same
+from tests.datapath.engine_pair import TUNNEL, ready_pair
 from tests.datapath.test_engine_receive import *  # noqa: F403
 from tests.harness.core_ends import CoreReceiver
 
@@ -47,3 +49,36 @@ def test_packets_that_nobody_marked_are_joined_too_if_their_checksums_are_right(
     bench.take(bench.seal([*segments[:3], bytes(spoilt), *segments[4:]], hints=False))
     assert len(bench.writes) == 4
     bench.compare()
+
+
+def test_one_host_takes_a_quarter_of_what_an_anchor_has_room_for() -> None:
+    """What the core leaves to Python waits in one queue; the control frames of others have to find room there."""
+    pair = ready_pair()
+    at, sealer = pair.anchor.forwarder.tunnels[TUNNEL], pair.host.forwarder.tunnels[TUNNEL].sealer
+    receiver = CoreReceiver(pair.anchor.forwarder, lambda _parts: None, inbound=False)
+    core, source = receiver.core, at.outer
+    assert sealer is not None
+    assert source is not None
+
+    def arrive(count: int) -> int:
+        """Say how many of so many packets, none of them ordinary, are dropped."""
+        for _ in range(count):
+            datagram = sealer.seal(bytes(40))
+            core.drive_udp(receiver.fd, datagram, len(datagram), packed(source.address), source.port, b"", 0, pair.now)
+        return core.counts().get("slow-path-full", 0)
+
+    def belong_to(association: int) -> None:
+        core.set_path(
+            TUNNEL, association, receiver.fd, packed(source.address), source.port, 0, b"", at.inner_mtu, True
+        )  # fmt: skip
+
+    assert arrive(3000) == 3000 - 2048
+    belong_to(2)
+    assert arrive(10) == 0
+    core.clear_path(TUNNEL)
+    assert arrive(10) == 0
+    belong_to(1)
+    assert arrive(10) == 10
+    assert len(core.take(FROM_PEERS, 1000)) == 1000
+    core.done()
+    assert arrive(1010) == 10

@@ -213,6 +213,9 @@ struct retired {
     uint64_t turns[MAX_THREADS];
 };
 
+/* What one host's packets may take of an anchor's queue: others' control frames have to find room in it. */
+enum { SHARES = 256, NO_PATH_SHARE = SHARES - 1, NO_SHARE = SHARES, PART_OF_ONE = 4 };
+
 enum ring { FROM_TUN, FROM_PEERS, FROM_STRANGERS, RINGS };
 
 enum notice_kind { READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP };
@@ -221,6 +224,7 @@ struct notice {
     struct notice *next;
     enum notice_kind kind;
     uint16_t place; /* of its flow in `pending`, or NO_PLACE */
+    uint16_t share; /* its association's, of tunnels without a path all have one, or NO_SHARE */
     int64_t tunnel;
     uint32_t epoch, counter;
     uint8_t hint, ecn;
@@ -240,6 +244,10 @@ struct queue {
     struct notice *first, **last;
     size_t bytes, most_bytes;
     unsigned count, most;
+    struct {
+        size_t bytes;
+        unsigned count;
+    } shares[SHARES + 1];
 };
 
 /* Names in module.c, in this order. */

@@ -25,6 +25,7 @@ struct notice *notice_new(struct core *core, enum notice_kind kind, int64_t tunn
     notice->tunnel = tunnel;
     notice->fd = -1;
     notice->place = NO_PLACE;
+    notice->share = NO_SHARE;
     notice->size = (uint32_t)size;
     if (size)
         memcpy(notice->data, data, size);
@@ -34,6 +35,15 @@ struct notice *notice_new(struct core *core, enum notice_kind kind, int64_t tunn
 static _Atomic uint32_t *pending_of(struct core *core, const struct notice *notice)
 {
     return notice->place == NO_PLACE ? NULL : &core->pending[notice->kind == READ ? OUTWARD : INWARD][notice->place];
+}
+
+/* Say whether there is room for a notice of `size` bytes. The caller has the lock. */
+static bool has_room(const struct core *core, const struct queue *queue, uint16_t share, size_t size)
+{
+    const unsigned part = core->inbound_reads && share != NO_SHARE ? PART_OF_ONE : 1;
+    return queue->count < queue->most && queue->bytes + size <= queue->most_bytes &&
+           queue->shares[share].count < queue->most / part &&
+           queue->shares[share].bytes + size <= queue->most_bytes / part;
 }
 
 /* Hand a notice over; what there is no room for is dropped and counted, as by a router. */
@@ -47,12 +57,12 @@ void notice_put(struct core *core, enum ring ring, struct notice *notice)
     if (pending)
         atomic_fetch_add(pending, 1);
     pthread_mutex_lock(&queue->lock);
-    bool room = queue->count < queue->most && queue->bytes + size <= queue->most_bytes;
+    bool room = has_room(core, queue, notice->share, size);
     if (room) {
         *queue->last = notice;
         queue->last = &notice->next;
-        queue->count++;
-        queue->bytes += size;
+        queue->count++, queue->shares[notice->share].count++;
+        queue->bytes += size, queue->shares[notice->share].bytes += size;
     }
     pthread_mutex_unlock(&queue->lock);
     if (room) {
@@ -87,8 +97,9 @@ struct notice *notice_take(struct core *core, enum ring ring)
         queue->first = notice->next;
         if (!queue->first)
             queue->last = &queue->first;
-        queue->count--;
-        queue->bytes -= sizeof *notice + notice->size;
+        const size_t size = sizeof *notice + notice->size;
+        queue->count--, queue->shares[notice->share].count--;
+        queue->bytes -= size, queue->shares[notice->share].bytes -= size;
     }
     pthread_mutex_unlock(&queue->lock);
     if (notice) {

@@ -193,7 +193,8 @@ static struct notice *note_of(struct receiver *receiver, enum notice_kind kind, 
 }
 
 static void up_opened(struct receiver *receiver, const struct batch *batch, struct tunnel *tunnel,
-                      const struct opened *opened, const uint8_t *text, size_t size, int64_t now)
+                      const struct path *path, const struct opened *opened, const uint8_t *text, size_t size,
+                      int64_t now)
 {
     struct notice *notice = note_of(receiver, OPENED, batch, text, size, size + OVERHEAD_BYTES, now);
     receiver_flush(receiver);
@@ -202,6 +203,7 @@ static void up_opened(struct receiver *receiver, const struct batch *batch, stru
         sent_up(receiver->row, INWARD, now);
     if (notice) {
         notice->place = receiver->place;
+        notice->share = path ? (uint16_t)((uint64_t)path->association % NO_PATH_SHARE) : NO_PATH_SHARE;
         notice->tunnel = tunnel->id;
         notice->epoch = opened->epoch;
         notice->counter = opened->counter;
@@ -308,7 +310,7 @@ static void take_one(struct receiver *receiver, const struct batch *batch, uint8
         heard[0]++;
         heard[1] += size;
     } else {
-        up_opened(receiver, batch, tunnel, &opened, text, length, now);
+        up_opened(receiver, batch, tunnel, path, &opened, text, length, now);
     }
 }
 
