@@ -27,7 +27,8 @@ def test_a_node_on_a_wildcard_must_say_how_hosts_reach_it() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "listen = []", 'listen = ["here"]', 'listen = ["1.2.3.4:0"]', 'listen = ["1.2.3.4", "1.2.3.4"]',
+    ["", "listen = []", 'listen = ["1.2.3.4", "1.2.3.5"]',
+     'listen = ["here"]', 'listen = ["1.2.3.4:0"]', 'listen = ["1.2.3.4", "1.2.3.4"]',
      'listen = ["1.2.3.4"]\naddress = ["::"]', 'listen = ["1.2.3.4"]\ntriggers = 1', 'listen = ["fe80::1%eth0"]'],
 )  # fmt: skip
 def test_what_cannot_be_used_is_told_with_its_remedy(text: str) -> None:

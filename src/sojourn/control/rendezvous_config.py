@@ -12,7 +12,7 @@ from sojourn.errors import ConfigError
 from sojourn.model import Endpoint
 
 RENDEZVOUS_PORT: Final = 1801
-MAX_PLACES: Final = 16
+MAX_PLACES: Final = 2
 
 Places = Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_PLACES)]
 
@@ -21,7 +21,8 @@ class RendezvousConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A node's configuration. Addresses are written ADDR:PORT or [ADDR]:PORT; the port may be left out."""
 
     listen: Places
-    """UDP addresses. Wildcards (0.0.0.0, ::) need `address`, and a machine with one address of that family."""
+    """UDP addresses, one of each family at most: NATs let in only what comes from where their host has sent to.
+    Wildcards (0.0.0.0, ::) need `address`, and a machine with one address of that family."""
     address: tuple[str, ...] = ()
     """The addresses that hosts know this node by, where those are others: behind a 1:1 NAT, or with a wildcard.
     Hosts sign which node they speak to, and one that is not named here is refused ("elsewhere")."""
@@ -64,8 +65,9 @@ def check(config: RendezvousConfig, where: str) -> RendezvousConfig:
         if _wildcard(place) and not any(_six(place) is _six(other) for other in named):
             fix = f"Name the addresses to listen on; or say with {where}address how hosts reach this node."
             raise ConfigError(f"{where}listen", f"{place.address} says not who this node is", fix)
-    if len(set(listening)) < len(listening):
-        raise ConfigError(f"{where}listen", "names an address twice", "Remove one.")
+    if len({_six(place) for place in listening}) < len(listening):
+        why = "names two addresses of one family: what came to one would be sent on from the other"
+        raise ConfigError(f"{where}listen", why, "Run a second node there.")
     return config
 
 

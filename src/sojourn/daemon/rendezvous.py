@@ -1,8 +1,8 @@
 """`sojourn rendezvous`: a rendezvous node wired to UDP sockets, one timer and a control socket.
 
 One process, one thread. Sockets are read up to `BATCH` datagrams a wake-up, so that the control socket and expiring
-triggers have their turn under any load. Whatever the node returns is sent at once: by the socket that the datagram came
-on where the family fits, because that is the address by which hosts, and the NATs before them, know this node.
+triggers have their turn under any load. Whatever the node returns is sent at once, by the one socket of its family:
+that is the address by which hosts, and the NATs before them, know this node.
 """
 
 import asyncio
@@ -37,7 +37,8 @@ class RendezvousDaemon:
         self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
         self.ending = Ending()
         self._server = Server(socket_path, {"role": "rendezvous"})
-        self._sockets: list[DatagramSocket] = []
+        self._sockets: dict[bool, DatagramSocket] = {}
+        """One of each family: True = IPv6."""
         self._timer: asyncio.TimerHandle | None = None
         self._started = now()
 
@@ -67,11 +68,11 @@ class RendezvousDaemon:
                 if error.errno == errno.EADDRNOTAVAIL:
                     fix = "Name an address of this machine, and with `address` the one that hosts send to."
                 raise ConfigError("listen", why, fix) from error
-            self._sockets.append(opened)
+            self._sockets[opened.six] = opened
             loop.add_reader(opened.socket, self._readable, opened)
 
     async def _close(self) -> None:
-        for opened in self._sockets:
+        for opened in self._sockets.values():
             asyncio.get_running_loop().remove_reader(opened.socket)
             opened.close()
         if self._timer is not None:
@@ -88,13 +89,12 @@ class RendezvousDaemon:
                 break
             data, source = received
             for datagram, destination in handle(data, source, at):
-                self._send(opened, datagram, destination)
+                self._send(datagram, destination)
         if self._timer is None:
             self._arm()
 
-    def _send(self, came: DatagramSocket, datagram: bytes, destination: Address) -> None:
-        six = ":" in destination[0]
-        by = came if came.six is six else next((one for one in self._sockets if one.six is six), None)
+    def _send(self, datagram: bytes, destination: Address) -> None:
+        by = self._sockets.get(":" in destination[0])
         why = "no-socket" if by is None else by.send(datagram, destination)
         if why is not None:
             self.node.refused[f"not-sent-{why}"] += 1
@@ -120,7 +120,7 @@ class RendezvousDaemon:
             "version": 1,
             "state": "running",
             "role": "rendezvous",
-            "listen": [written(opened.local) for opened in self._sockets],
+            "listen": [written(opened.local) for opened in self._sockets.values()],
             "address": sorted(map(written, self.config.known_as)),
             "uptime_s": round(now() - self._started, 1),
             "triggers": len(node.table),

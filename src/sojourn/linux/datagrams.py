@@ -9,7 +9,13 @@ import errno
 import socket
 from typing import Final
 
-from sojourn.linux.udp import SO_RCVBUFFORCE, SO_SNDBUFFORCE
+from sojourn.linux.udp import (
+    IP_MTU_DISCOVER,
+    IPV6_MTU_DISCOVER,
+    PMTUDISC_PROBE,
+    SO_RCVBUFFORCE,
+    SO_SNDBUFFORCE,
+)
 from sojourn.model import Endpoint
 
 MAX_DATAGRAM: Final = 9000
@@ -34,6 +40,11 @@ class DatagramSocket:
                 with contextlib.suppress(PermissionError):
                     self.socket.setsockopt(socket.SOL_SOCKET, modest, BUFFER_BYTES)
                     self.socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER_BYTES)
+            # As for tunnels: peers measure their path, and what a router claims is not authenticated (RFC 8899).
+            if self.six:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+            else:
+                self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
             self.socket.setblocking(False)
             self.socket.bind((local.address, local.port))
         except BaseException:
