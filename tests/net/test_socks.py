@@ -5,6 +5,7 @@ mh (sojourn socks) --- nat0 --- core --- an (sojourn anchor --only socks)
 """
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +192,35 @@ def test_curl_uses_the_entrance_by_socks_and_by_http(place: SocksLab, peer: Addr
             assert got.read_bytes() == (tmp_path / "file").read_bytes()
     finally:
         web.stop()
+
+
+def test_ssh_goes_through_by_nc_and_moves(place: SocksLab, peer: Address, tmp_path: Path) -> None:
+    key, hostkey = tmp_path / "id", tmp_path / "host"
+    for file in (key, hostkey):
+        subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(file)], check=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    (tmp_path / "sshd_config").write_text(
+        f"Port 2222\nHostKey {hostkey}\nAuthorizedKeysFile {key}.pub\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin yes\nPidFile none\n"
+    )
+    server = place.lab.start("ch", "sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", str(tmp_path / "sshd_config")])
+    server.wait_for("listening", 10.0)
+    command = [
+        "ssh", "-F", "none", "-i", str(key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+        "-o", f"ProxyCommand=nc -X 5 -x 127.0.0.1:{LOCAL_PORT} %h %p", "-p", "2222", peer.host,
+        "for i in 1 2 3 4 5 6 7 8 9 10; do echo line $i; sleep 0.2; done",
+    ]  # fmt: skip
+    try:
+        with subprocess.Popen(
+            namespaces.entering(place.lab.namespace("mh"), command), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as ssh:
+            for number in range(4):
+                time.sleep(0.5)
+                place.move(names(place)[number % 2])
+            out, err = ssh.communicate(timeout=30.0)
+        assert out == b"".join(b"line %d\n" % number for number in range(1, 11)), err
+    finally:
+        server.stop()
 
 
 def link_of(place: SocksLab, network: str) -> AccessLink:
