@@ -139,6 +139,8 @@ def test_rules_place_flows_and_are_read_again_explained_and_tested(bench: MakeBe
         ("7001", "wifi", "cellular")
     ]
     assert here.places() == {"7001": "wifi", "7002": "wifi"}
+    (warning,) = here.daemons.call("policy_test", text=RULES.replace('"wifi"', '"wify"', 1))["warnings"]
+    assert "no network is called 'wify' now" in warning["text"]
 
     here.write(swapped)
     here.until("the call on cellular", lambda: here.places() == {"7001": "cellular", "7002": "wifi"})

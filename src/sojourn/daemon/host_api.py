@@ -212,7 +212,7 @@ class HostApi:
 
     def _order_application(self, target: str | None, name: str) -> HandoverWanted:
         orders = self._daemon.control.decide.orders.applications
-        if not name or len(name) > MAX_APPLICATION:
+        if not name or len(name) > MAX_APPLICATION or not name.isprintable():
             raise ApiError("that is no application's name", "`sojourn apps` lists them.", ErrorKind.USAGE)
         if target is None and name not in orders:
             ordered = ", ".join(orders) or "none"

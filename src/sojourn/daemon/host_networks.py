@@ -153,6 +153,12 @@ class HostNetworks:
         """Return the name of the network that a user means: its name, or a label that only one has."""
         return self.book.named(str(word), self.present.values())
 
+    def known(self) -> frozenset[str]:
+        """Return the words that mean a network: configured ones, those that are up, and their labels."""
+        facts = [self.book.facts(network) for network in list(self.present.values())]
+        words = {word for one in facts for word in (one.name, one.interface, one.label) if word}
+        return frozenset(words | set(self.config.networks))
+
     def _described(self, fact: NetworkDescribed) -> None:
         if self.book.describe(fact.interface, fact.description):
             self._feed(fact)

@@ -50,6 +50,7 @@ MAX_BEHIND = 100
 def register(server: Server, daemon: "HostDaemon") -> None:
     """Let the server answer for this daemon's policies."""
     api = PolicyApi(daemon)
+    daemon.policies.book.known = daemon.networks.known
     for verb in ("policy_list", "policy_show", "policy_test", "policy_explain", "policy_reload"):
         server.register(verb, getattr(api, verb))
     for verb in ("questions", "answer", "forget_answers"):
