@@ -19,7 +19,8 @@ from sojourn.msocks.socks5 import Address, Code, Command, Request
 from tests.net.standing import PATIENCE, eventually, sojourn_at
 
 PROXY_PORT, LOCAL_PORT, PEER_PORT = 1080, 1081, 9000
-USER = "host"
+NOBODY = 65534
+"""The user whom the client runs as: it has no rights at all."""
 
 
 class SocksLab:
@@ -28,7 +29,7 @@ class SocksLab:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.anchor_folder, self.host_folder = lab.folder / "an", lab.folder / "mh"
-        self.proxy_socket, self.client_socket = lab.folder / "an.sock", lab.folder / "mh.sock"
+        self.proxy_socket, self.client_socket = lab.folder / "an.sock", self.host_folder / "mh.sock"
         self.proxy: Child | None = None
         self.client: Child | None = None
         self.peer: Peer | None = None
@@ -43,17 +44,20 @@ class SocksLab:
         joined = sojourn_at(self.lab, "mh", "join", token.stdout.split()[-1], "--config-dir", str(self.host_folder))
         assert joined.returncode == 0, joined.stderr
 
-    def start_proxy(self) -> None:
-        """Start `sojourn anchor --only socks`."""
+    def start_proxy(self, *, only: bool = True) -> None:
+        """Start `sojourn anchor --only socks`, or the whole anchor."""
         self.proxy = self.lab.start("an", "proxy", [
-            sys.executable, "-m", "sojourn", "anchor", "--only", "socks", "--config-dir", str(self.anchor_folder),
-            "--socket", str(self.proxy_socket),
+            sys.executable, "-m", "sojourn", "anchor", *(["--only", "socks"] if only else []),
+            "--config-dir", str(self.anchor_folder), "--socket", str(self.proxy_socket),
         ])  # fmt: skip
         self.proxy.wait_for("ready", PATIENCE)
 
     def start_client(self) -> None:
         """Start `sojourn socks`, and wait until both networks work."""
+        for path in (self.host_folder, *self.host_folder.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
         self.client = self.lab.start("mh", "client", [
+            "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs",
             sys.executable, "-m", "sojourn", "socks", "--config-dir", str(self.host_folder),
             "--socket", str(self.client_socket), "--listen", f"127.0.0.1:{LOCAL_PORT}",
         ])  # fmt: skip

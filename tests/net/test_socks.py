@@ -138,6 +138,7 @@ def test_a_killed_proxy_loses_and_doubles_nothing(place: SocksLab, peer: Address
         time.sleep(0.3)
         place.kill_proxy()
         place.start_proxy()
+    eventually("the networks work again", lambda: len(place.up()) == 2)
     place.move(names(place)[1])
     finished(place, *several)
 
