@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.linux.stream_file import StreamFile
+from sojourn.linux.stream_file import StreamFile, private_session
 
 
 def test_a_successor_finds_the_bytes_where_they_were() -> None:
@@ -18,6 +18,14 @@ def test_a_successor_finds_the_bytes_where_they_were() -> None:
         buffer.head = 5
         assert bytes(buffer.pending()) == text
     other.close()
+
+
+def test_private_memory_is_written_and_read_like_any_other() -> None:
+    session = private_session(131072)
+    session.out.space()[:5] = b"hello"
+    session.out.took(5)
+    assert bytes(session.out.pending()) == b"hello"
+    assert session.into.free == 65536
 
 
 def test_a_file_of_another_size_is_refused_and_nothing_stays_open() -> None:

@@ -14,8 +14,7 @@ from sojourn.daemon.driver import now
 from sojourn.daemon.socks_open import NotOpened, Opener
 from sojourn.errors import SojournError
 from sojourn.linux.relay import Over, Relay
-from sojourn.msocks.copy_buffer import CopyBuffer
-from sojourn.msocks.session import Session
+from sojourn.linux.stream_file import private_session
 from sojourn.msocks.socks5 import Address
 
 LOOK: Final = 5.0
@@ -56,14 +55,14 @@ class Direct:
             await loop.sock_sendall(near, failed(error.code))
             return False
         await loop.sock_sendall(near, opened())
-        out, into = (CopyBuffer(memoryview(bytearray(BUFFER_BYTES))) for _ in range(2))
-        out.space()[: len(first)] = first
-        out.took(len(first))
+        session = private_session(BUFFER_BYTES)
+        session.out.space()[: len(first)] = first
+        session.out.took(len(first))
 
         def over(_how: Over) -> None:
             self._relays.discard(relay)
 
-        relay = Relay(near, Session(out, into), returns=False, on_leg_lost=lambda: None, on_over=over)
+        relay = Relay(near, session, returns=False, on_leg_lost=lambda: None, on_over=over)
         self._relays.add(relay)
         relay.start(far)
         return True

@@ -15,11 +15,10 @@ from sojourn.daemon.socks_line import Line, Opened, dial, set_up
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux import tcp_state
 from sojourn.linux.relay import Over, Relay
+from sojourn.linux.stream_file import private_session
 from sojourn.model import Endpoint, Network
 from sojourn.msocks.client import NO_CHALLENGE, Account, Answered, Return, Say
-from sojourn.msocks.copy_buffer import CopyBuffer
 from sojourn.msocks.frames import CHALLENGE_LIFE, Reconnect, Status
-from sojourn.msocks.session import Session
 from sojourn.msocks.socks5 import Address, Code, Command, Request
 
 BUFFER_BYTES: Final = 1 << 20
@@ -57,8 +56,7 @@ class MobileSession:
         """The user has said where it goes: it stays there while that network works."""
         self.active_at = now()
         self._seen = -1
-        out, into = (CopyBuffer(memoryview(bytearray(BUFFER_BYTES))) for _ in range(2))
-        self.session = Session(out, into)
+        self.session = private_session(BUFFER_BYTES)
         self.relay = Relay(near, self.session, returns=True, on_leg_lost=self._lost, on_over=self._over)
 
     def progress(self) -> int:

@@ -8,6 +8,12 @@ from sojourn.msocks.copy_buffer import CopyBuffer
 from sojourn.msocks.session import Session
 
 
+def private_session(size: int) -> Session:
+    """Return a session whose copies nobody else shall have; pages that were never written take no memory."""
+    out, into = (CopyBuffer(memoryview(mmap.mmap(-1, size))) for _ in range(2))
+    return Session(out, into)
+
+
 class StreamFile:
     """Two rings of `size` bytes. Pages that were never written take no memory."""
 
