@@ -64,6 +64,7 @@ class Entrance:
     def __init__(self, directory: ConfigDir, listen: Endpoint, port: int, socket_path: str | None) -> None:
         config = directory.host()
         self._listen = listen
+        self._anchor = config.anchor
         self._ending = Ending()
         self._tasks = Tasks(self._ending.fail)
         account = account_of(config, directory.read_credentials(), str(directory.credentials))
@@ -196,7 +197,7 @@ class Entrance:
     async def _status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         status = self.mobile.status()
         state = "associated" if any(network["state"] == "up" for network in status["networks"]) else "offline"
-        return {"version": 1, "state": state, **status}
+        return {"version": 1, "state": state, "anchor": self._anchor, "flows": len(status["sessions"]), **status}
 
     async def _handover(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         return {"version": 1, "moved": self.mobile.move_all(str(arguments.get("to", "")))}
