@@ -19,8 +19,8 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
 APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
-APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon
-APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl ethtool
+APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool
+APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl
 
 # A change of any of these compiles anew.
 COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojourn/bpf/*.[ch])

@@ -68,6 +68,11 @@ def test_dig_is_dig_and_its_socket_is_not_connected(ground: Watched, port: int) 
     assert origin(ground, port).command == "dig"
 
 
+def test_iperf3_is_iperf3(ground: Watched, port: int) -> None:
+    ground.run("iperf3", "-c", REMOTE, "-p", str(port), "--connect-timeout", "500", "-t", "1")
+    assert origin(ground, port).command == "iperf3"
+
+
 @pytest.mark.parametrize("shell", ["./backup.sh", "bin/../bin/backup.sh", None])
 def test_a_script_is_itself_and_not_its_shell(ground: Watched, port: int, tmp_path: Path, shell: str | None) -> None:
     folder = tmp_path / "bin"

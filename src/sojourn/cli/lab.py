@@ -14,13 +14,16 @@ from sojourn.cli.options import json_option
 from sojourn.errors import NotSupported
 from sojourn.lab import demo as drawing
 from sojourn.lab import tables, timeline
+from sojourn.lab.copied import copied
 from sojourn.lab.links import AccessNetwork
 from sojourn.lab.report import Result
 from sojourn.lab.runner import Run
-from sojourn.lab.scenarios import LASTING, SCENARIOS, Scenario
+from sojourn.lab.scenarios import LASTING, Scenario
+from sojourn.lab.scenarios import SCENARIOS as PLAIN
 from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology, own_prefix, remove_remains
 
 DEFAULT_PREFIX = "sojourn"
+SCENARIOS = {**PLAIN, "copied": copied}
 
 
 def prefix_option(function: Any) -> Any:  # noqa: ANN401 - a decorator
