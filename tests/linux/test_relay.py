@@ -61,6 +61,11 @@ class Pair:
         received = self.client.relay.cut()
         await asyncio.sleep(pause)  # the proxy may hear of the old leg's end before the client comes back
         answered = self.proxy.relay.cut()
+        if Over.DONE in (self.client.over, self.proxy.over):
+            for end in (self.client, self.proxy):  # as the proxy's answer ENDED orders it
+                if end.over is None:
+                    end.relay.finish()
+            return
         mine, its = tcp()
         self.proxy.relay.attach(its, received)
         self.client.relay.attach(mine, answered)

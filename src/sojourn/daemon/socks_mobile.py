@@ -88,7 +88,7 @@ class MobileSession:
     def _over(self, how: Over) -> None:
         if self.rejoining is not None:
             self.rejoining.cancel()
-        self.owner.finished(self)
+        self.owner.finished(self, how)
 
     def _rejoined(self, task: "asyncio.Task[None]") -> None:
         self.rejoining = None
@@ -137,7 +137,7 @@ class MobileSession:
             return False
         if status != Status.RESUMED:
             sock.close()
-            self.end()
+            self.relay.finish() if status == Status.ENDED else self.end()
             return True
         self.line = line
         self.moves += 1
@@ -271,9 +271,11 @@ class Mobile:
             session.move()
         return session
 
-    def finished(self, session: MobileSession) -> None:
-        """Forget a session that is over, here and at the proxy."""
+    def finished(self, session: MobileSession, how: Over) -> None:
+        """Forget a session that is over; the proxy is told, unless it sees the end by itself."""
         self.sessions.pop(session.id, None)
+        if how is Over.DONE:
+            return  # what it has to pass on it passes on
         line = session.line if session.line.up else self.best()
         if line is not None:
             line.end(session.id)

@@ -64,6 +64,7 @@ class Relay:
         self._near_deaf = False
         """The near connection takes nothing any more: what comes for it is dropped."""
         self._leg_shut = self._near_shut = False
+        self._peer_done = False
         self._timer: asyncio.TimerHandle | None = None
 
     # -- orders
@@ -106,6 +107,15 @@ class Relay:
         self.session.attach(position)
         self._leg_shut = False
         self._take(leg)
+
+    def finish(self) -> None:
+        """End without a further leg: the other end is done, which it is when each has all that the other sent.
+
+        A leg can be cut between the other end's last acknowledgement and our reading of its FIN.
+        """
+        self._peer_done = self.out_finished = self.into_finished = self._leg_shut = True
+        self._watch(self.near, False, None)
+        self._read_leg()
 
     def close(self, *, reset: bool = False) -> None:
         """Let go of all connections; `reset`: by RST, so that nobody takes it for a stream's end."""
@@ -197,24 +207,39 @@ class Relay:
     def _read_leg(self) -> None:
         if self.over:
             return
-        while self.old:
-            room = self.session.room()
-            if not room:
-                break
-            if not self._read(self.old[0], room):
-                return
-        if self.old or self.leg is None or self.into_finished:
-            if self.leg is not None:
-                self._watch(self.leg, False, None)
+        if self.old:
+            self._read_old()
+            return
+        leg = self.leg
+        if leg is None or self.into_finished:
+            if leg is not None:
+                self._watch(leg, False, None)
             self._write_near()
             return
         room = self.session.room()
-        if not room:
-            self._watch(self.leg, False, None)
-            return
-        self._watch(self.leg, False, self._read_leg)
-        self._read(self.leg, room)
+        if room:
+            self._watch(leg, False, self._read_leg)
+            self._read(leg, room)
+        else:
+            self._watch(leg, False, None)
         self._write_near()
+        if not room and not self.over and self.session.room():
+            self._loop.call_soon(self._read_leg)  # the near connection took it all: nobody else would call
+
+    def _read_old(self) -> None:
+        """Read legs that were cut to their ends, before anything of the present one."""
+        if self.leg is not None:
+            self._watch(self.leg, False, None)
+        came = True
+        while came and self.old and (room := self.session.room()):
+            came = self._read(self.old[0], room)
+        self._write_near()
+        if self.over:
+            return
+        if not came:
+            self._watch(self.old[0], False, self._read_leg)
+        elif not self.old or self.session.room():
+            self._loop.call_soon(self._read_leg)
 
     def _read(self, source: socket.socket, room: memoryview) -> bool:
         """Read once; say whether something came."""
@@ -226,6 +251,7 @@ class Relay:
             count = -1
         if count > 0:
             if self.session.took(count):
+                self._unwatch(source)
                 tcp_state.reset(self.old.popleft())
             return True
         if source is not self.leg:  # cannot happen: these bytes were acknowledged
@@ -288,9 +314,9 @@ class Relay:
         """End the session when both streams have come to their ends and nothing is under way."""
         if not (self.out_finished and self._leg_shut and self.into_finished and self._near_shut):
             return
-        if self.over or self.leg is None:
+        if self.over or (self.leg is None and not self._peer_done):
             return
-        if self._returns and tcp_state.unacknowledged(self.leg):
+        if self.leg is not None and self._returns and tcp_state.unacknowledged(self.leg):
             if self._timer is None:
                 self._timer = self._loop.call_later(FAREWELL_POLL, self._look_again)
             return
