@@ -1,4 +1,6 @@
-/* Who made a flow: exact, from its first packet, with no look at /proc (DESIGN §4, Applications).
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+ *
+ * Who made a flow: exact, from its first packet, with no look at /proc (DESIGN §4, Applications).
  *
  *   exec    a number for each execution, with the program's path and the script's, as the kernel has them
  *   fork    children inherit the number; exit: the last process of an execution ends it
