@@ -16,7 +16,7 @@
  */
 #include "execution.h"
 
-char _license[] SEC("license") = "Dual BSD/GPL"; /* the kernel asks for it; the terms of this file are the project's */
+char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define AF_INET6 10
 #define SOL_SOCKET 1
