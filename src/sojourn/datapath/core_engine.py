@@ -129,7 +129,7 @@ class CoreEngine(Engine):
 
     def deadline(self) -> float | None:
         """When `tick` is wanted next."""
-        if self._more:
+        if self._more or self.forwarder.busy:
             return 0.0
         due = self.forwarder.deadline()
         if due is not None:
@@ -137,8 +137,9 @@ class CoreEngine(Engine):
         return self._catch_up_at if due is None else min(due, self._catch_up_at)
 
     def tick(self, now: float) -> None:
-        """Do what is due, once all that had come before is known."""
+        """Do what is due, once all that had come before is known. Orders do not wait for that."""
         self._on_core()
+        self.forwarder.go_on()
         due = self.forwarder.deadline()
         if due is not None and due <= now and self._all_heard(now):
             self.forwarder.tick(now)

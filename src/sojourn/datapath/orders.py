@@ -294,6 +294,15 @@ class Orders(Registry):
         super().tick(now)
         for effect in self._gaps.tick(now):
             self.emit(effect)
+        self.go_on()
+
+    @property
+    def busy(self) -> bool:
+        """Say whether an order is not carried out whole yet."""
+        return bool(self._work)
+
+    def go_on(self) -> None:
+        """Do one slice of the work that is left, if there is any."""
         if self._work:
             self._slice(next(iter(self._work)))
 
