@@ -109,6 +109,15 @@ def hotel(make_lab: MakeLab, prefix: str, request: pytest.FixtureRequest) -> Hot
 def open_by_hand(hotel: Hotel, *options: str, unprivileged: bool = False) -> "subprocess.CompletedProcess[str]":
     """Run `sojourn networks open wifi` at the host."""
     who = ["setpriv", f"--reuid={NOBODY}", "--regid=0", "--clear-groups"] if unprivileged else []
+    if (
+        who
+        and subprocess.run([*who, sys.executable, "-c", "import sojourn"], capture_output=True, check=False).returncode
+    ):
+        who = [
+            "setpriv",
+            "--bounding-set=-all",
+            "--inh-caps=-all",
+        ]  # nobody may not read this Python: root without rights
     argv = [*who, sys.executable, "-m", "sojourn", "networks", "open", "wifi", "--socket",
             str(hotel.daemons.host_socket), *options]  # fmt: skip
     entered = namespaces.entering(hotel.lab.namespace(topology.MOBILE_HOST), argv)
