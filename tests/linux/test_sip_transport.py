@@ -148,7 +148,7 @@ def test_the_end_of_the_connection_is_told(tmp_path: Path) -> None:
             await until(lambda: here.opened)
             here.connection.send(MESSAGE)
             await until(lambda: there.messages)
-            there.listener.close_origin(there.messages[0][0])
+            there.listener.close()
             await here.task
             assert len(here.closed) == 1
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.policy.spans import DAYS, LocalTime, parse, until_change, within
+from sojourn.policy.spans import DAYS, LocalTime, parse, within
 
 
 def at(day: str, clock: str) -> LocalTime:
@@ -44,30 +44,6 @@ def test_any_of_several_spans_will_do() -> None:
 def test_what_is_no_span_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="mon-fri 08:00-18:00"):
         parse(text)
-
-
-def test_the_next_change_is_the_nearest_edge_also_over_the_weekend() -> None:
-    office = ["mon-fri 08:00-18:00"]
-    assert until_change(office, at("mon", "7:00")) == 3600
-    assert until_change(office, at("mon", "8:00")) == 36000
-    assert until_change(office, at("fri", "18:00")) == (2 * 24 + 14) * 3600
-    assert until_change([], at("mon", "7:00")) is None
-
-
-spans = st.builds(
-    "{}-{} {:02}:{:02}-{:02}:{:02}".format, st.sampled_from(DAYS), st.sampled_from(DAYS),
-    st.integers(0, 23), st.integers(0, 59), st.integers(0, 23), st.integers(0, 59),
-)  # fmt: skip
-
-
-@given(st.lists(spans, min_size=1, max_size=3), st.integers(0, 6), st.integers(0, 86399))
-def test_nothing_changes_before_the_next_change(texts: list[str], day: int, second: int) -> None:
-    now = LocalTime(day, second)
-    wait = until_change(texts, now)
-    assert wait is not None
-    assert 0 < wait <= 7 * 86400
-    before = (now.in_week + int(wait) - 1) % (7 * 86400)
-    assert within(texts, LocalTime(before // 86400, before % 86400)) == within(texts, now)
 
 
 @given(st.text(max_size=30))

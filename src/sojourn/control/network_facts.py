@@ -48,11 +48,6 @@ class NetworkFacts(Struct, frozen=True):
         """Say whether the month's allowance is used up."""
         return self.cap is not None and self.used >= self.cap
 
-    @property
-    def used_fraction(self) -> float | None:
-        """Return how much of the allowance is used (above 1 when it is exceeded); None without a cap."""
-        return None if self.cap is None else self.used / self.cap
-
 
 class NetworkBook:
     """What was said of networks, and the facts that follow. Facts of a network are made when asked for."""

@@ -16,12 +16,11 @@ from msgspec.structs import replace
 from sojourn.control.config import HostConfig, parse_host
 from sojourn.control.decode import decode
 from sojourn.errors import ConfigError
-from sojourn.policy.language import DEFAULT_ORDER, Context, Reading, default_policy, read
+from sojourn.policy.language import COSTS, DEFAULT_ORDER, Context, Reading, default_policy, read
 from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy
 from sojourn.upmt.policy_push import PolicyPush
 
-COSTS: Final = ("free", "metered")
 FROM_ANCHOR: Final = "anchor"
 MAX_NAMED: Final = 256
 """Addresses that one policy's names stand for at a time, the newest."""

@@ -33,7 +33,6 @@ _PROCESS: Final = struct.Struct("=QQQ")
 _SETTINGS: Final = struct.Struct("=QQQIIIIIII4x")
 _VERDICT: Final = struct.Struct(f"=II{COMMAND_BYTES}s")
 _NUMBER: Final = struct.Struct("=Q")
-USER_BYTES: Final = _USER.size
 SIZES: Final[Mapping[str, tuple[int, int]]] = {
     # map: bytes of a key, of a value
     "settings": (4, _SETTINGS.size), "counter": (4, 8), "processes": (4, _PROCESS.size),

@@ -250,11 +250,6 @@ class SipListener:
         elif (port := self._udp.get(origin)) is not None:
             port.trust(source.address)
 
-    def close_origin(self, origin: int) -> None:
-        """Cut a connection."""
-        if (connection := self._connections.get(origin)) is not None:
-            connection.abort()
-
     def close(self) -> None:
         """Close every port and connection."""
         for connection in list(self._connections.values()):

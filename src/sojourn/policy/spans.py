@@ -81,10 +81,3 @@ def within(spans: Sequence[str], now: LocalTime) -> bool:
     """Say whether it is any of these times now. Spans were checked when they were read."""
     moment = now.in_week
     return any(begin <= at < end for begin, end in _pieces(spans) for at in (moment, moment + _WEEK * 60))
-
-
-def until_change(spans: Sequence[str], now: LocalTime) -> float | None:
-    """Return the seconds until `within` may answer otherwise; None without spans."""
-    edges = {edge % (_WEEK * 60) for piece in _pieces(spans) for edge in piece}
-    moment = now.in_week
-    return float(min((edge - moment - 1) % (_WEEK * 60) + 1 for edge in edges)) if edges else None
