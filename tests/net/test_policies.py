@@ -259,3 +259,11 @@ def test_what_the_anchor_pushes_is_used_as_far_as_the_host_accepts_it(bench: Mak
     os.kill(here.daemons.anchor.pid, signal.SIGHUP)
     here.until("taken back", lambda: here.places() == {"7001": "wifi", "7002": "wifi"})
     assert here.shown()["push"]["version"] == 0
+
+    toml.write_text(toml.read_text() + PUSHED)
+    os.kill(here.daemons.anchor.pid, signal.SIGHUP)
+    here.until("pushed again", lambda: here.shown()["push"]["version"] > 0)
+    here.daemons.anchor.stop(10.0)
+    toml.write_text(toml.read_text().replace(PUSHED, ""))
+    here.daemons.start_anchor()
+    here.until("what was taken back while nobody could be told", lambda: here.shown()["push"]["version"] == 0, 40.0)

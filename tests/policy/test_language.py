@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sojourn.errors import ConfigError
@@ -299,6 +299,7 @@ tables = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=8), values, ma
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(tables | plain, max_size=3))
+@example([{"name": "wifi"}] * 3)
 def test_any_tables_at_all_are_policies_or_problems(given_tables: list[Any]) -> None:
     found = read(given_tables, Context("x", "[[policy]]\n" * 3, networks=frozenset({"wlan0"})))
     assert found.policies[-1].label == DEFAULT

@@ -77,7 +77,7 @@ def test_an_answer_without_body_lends_an_address_only() -> None:
 
 
 def test_an_offer_is_read_as_it_was_written_and_unknown_ciphers_are_passed_over() -> None:
-    offer = Offer((Aead.CHACHA20_POLY1305, Aead.AES_256_GCM), plain=True)
+    offer = Offer((Aead.CHACHA20_POLY1305, Aead.AES_256_GCM), plain=True, push=7)
     assert decode_offer(encode_offer(offer)) == offer
     assert decode_offer(b'{"aeads": ["rot13", "ChaCha20-Poly1305"]}').aeads == (Aead.CHACHA20_POLY1305,)
     assert decode_offer(b'{"aeads": ["rot13"]}') == decode_offer(b"") == Offer()

@@ -63,21 +63,21 @@ def test_the_version_is_the_content_s() -> None:
 
 def test_a_host_gets_the_push_once_on_each_connection() -> None:
     made = sender()
-    (send,) = made.registered("laptop", 3, HOME, 1.0)
+    (send,) = made.registered("laptop", 3, HOME, 0, 1.0)
     assert (send.origin, send.destination) == (3, HOME)
     data = send.data
-    assert made.registered("laptop", 3, HOME, 2.0) == []
+    assert made.registered("laptop", 3, HOME, 0, 2.0) == []
     request = asked(data)
     assert refusal(request, ("MESSAGE",)) is None
     assert decode(request.body) == PUSH
     assert made.answered(answer_of(data), 3, 3.0) == []
-    assert made.registered("laptop", 3, HOME, 400.0) == []
-    assert len(made.registered("laptop", 4, HOME, 500.0)) == 1
+    assert made.registered("laptop", 3, HOME, 0, 400.0) == []
+    assert len(made.registered("laptop", 4, HOME, 0, 500.0)) == 1
 
 
 def test_a_change_goes_to_all_hosts_and_one_that_comes_meanwhile_after_the_answer() -> None:
     made = sender()
-    (send,) = made.registered("laptop", 3, HOME, 1.0)
+    (send,) = made.registered("laptop", 3, HOME, 0, 1.0)
     first = send.data
     assert made.offer(OTHER, 2.0) == []
     (send,) = made.answered(answer_of(first), 3, 3.0)
@@ -91,25 +91,36 @@ def test_a_change_goes_to_all_hosts_and_one_that_comes_meanwhile_after_the_answe
     assert len(made.offer(PolicyPush(), 8.0)) == 1
 
 
+def test_a_host_that_has_the_push_is_not_told_again_and_one_is_told_what_was_taken_back_while_it_was_away() -> None:
+    made = sender()
+    assert made.registered("laptop", 3, HOME, PUSH.version, 1.0) == []
+    assert made.offer(PUSH, 2.0) == []
+    nothing = PushSender("192.0.2.1", lambda count: bytes(count))
+    (send,) = nothing.registered("laptop", 3, HOME, PUSH.version, 1.0)
+    assert decode(asked(send.data).body) == PolicyPush()
+    nothing.answered(answer_of(send.data), 3, 2.0)
+    assert nothing.registered("laptop", 3, HOME, 0, 3.0) == []
+
+
 def test_nothing_is_said_while_nothing_is_offered() -> None:
     made = PushSender("192.0.2.1", lambda count: bytes(count))
-    assert made.registered("laptop", 3, HOME, 1.0) == []
+    assert made.registered("laptop", 3, HOME, 0, 1.0) == []
 
 
 def test_a_host_that_does_not_answer_gets_it_at_its_next_registration() -> None:
     made = sender()
-    made.registered("laptop", 3, HOME, 1.0)
+    made.registered("laptop", 3, HOME, 0, 1.0)
     assert made.deadline() == 33.0
     made.tick(33.0)
     assert made.deadline() is None
-    assert len(made.registered("laptop", 3, HOME, 40.0)) == 1
+    assert len(made.registered("laptop", 3, HOME, 0, 40.0)) == 1
     made.forget("laptop")
     assert made.offer(OTHER, 41.0) == []
 
 
 def test_an_answer_that_is_nobody_s_or_comes_from_elsewhere_is_ignored() -> None:
     made = sender()
-    (send,) = made.registered("laptop", 3, HOME, 1.0)
+    (send,) = made.registered("laptop", 3, HOME, 0, 1.0)
     data = send.data
     right = answer_of(data)
     assert made.answered(right, 4, 2.0) == []
@@ -120,7 +131,7 @@ def test_an_answer_that_is_nobody_s_or_comes_from_elsewhere_is_ignored() -> None
 
 
 def test_a_host_answers_and_passes_on_what_it_was_given() -> None:
-    (send,) = sender().registered("laptop", 3, HOME, 1.0)
+    (send,) = sender().registered("laptop", 3, HOME, 0, 1.0)
     data = send.data
     answer, passed_on = received(7, asked(data))
     assert passed_on == PushReceived(PUSH)
@@ -142,7 +153,7 @@ def test_a_host_answers_and_passes_on_what_it_was_given() -> None:
 def test_a_host_refuses_what_is_no_push_or_too_much_of_one(body: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         decode(body)
-    (send,) = sender().registered("laptop", 3, HOME, 1.0)
+    (send,) = sender().registered("laptop", 3, HOME, 0, 1.0)
     data = send.data
     request = asked(data)
     request.body = body
@@ -161,7 +172,7 @@ def test_any_bytes_are_a_push_or_a_protocol_error(body: bytes) -> None:
 
 
 def test_the_answer_to_something_else_is_not_taken_for_a_push() -> None:
-    request = asked(sender().registered("laptop", 3, HOME, 1.0)[0].data)
+    request = asked(sender().registered("laptop", 3, HOME, 0, 1.0)[0].data)
     request.method = "OPTIONS"
     assert policy_push.received(7, request) == []
 

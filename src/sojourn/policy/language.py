@@ -249,7 +249,7 @@ class _Reader:
             while label in self._labels:
                 count += 1
                 label = f"{base} ({count})"
-        self._labels[label] = index
+        self._labels.setdefault(label, index)  # a name belongs to the first, also when a second one is refused it
         return label
 
     def _consistent(self, index: int, policy: Policy) -> None:

@@ -210,7 +210,7 @@ class Anchor:
         # The paper's own form has no bodies: headers say it all.
         body = lease.encode(granted, credential) if private or decision.request.body else b""
         answer = decision.answer(granted.vipa, granted.vipa6, body)
-        commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source))
+        commands.append(self._log(renewed, "refreshed" if subscriber.vipa else "associated", event.source, offer.push))
         return [*commands, self.server.answer(incoming, answer)]
 
     def _grant(
@@ -241,8 +241,8 @@ class Anchor:
         self.refused[decision.reason] += 1
         return [self.server.answer(incoming, decision.response, remember=decision.remember)]
 
-    def _log(self, subscriber: Subscriber, what: str, source: Endpoint) -> Associated:
-        return Associated(subscriber.user, subscriber.name, subscriber.vipa, what, source)
+    def _log(self, subscriber: Subscriber, what: str, source: Endpoint, push: int = 0) -> Associated:
+        return Associated(subscriber.user, subscriber.name, subscriber.vipa, what, source, push)
 
     # -- leases and the data path
 

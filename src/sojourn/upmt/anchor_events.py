@@ -61,6 +61,8 @@ class Associated(Struct, frozen=True, tag=True):
     vipa: str | None
     what: str
     source: Endpoint
+    push: int = 0
+    """The version of the PolicyPush that the host says it has; 0 = none."""
 
 
 AnchorEvent = SipArrived | SubscriberChanged | SubscriberRemoved | NotKept | events.AnyEvent

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
+from msgspec.structs import replace
+
 from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.sip import via as via_module
 from sojourn.sip.digest_client import DigestClient
@@ -115,6 +117,8 @@ class AssociationClient:
         if not is_token(settings.tid) or not settings.user:
             raise LocalProtocolError("a TID must be a SIP token, and a user have a name")
         self.settings = settings
+        self.push = 0
+        """The version of the anchor's PolicyPush that came last: the anchor is told at each registration."""
         self.state = State.CONNECTING
         self.lease: Lease | None = None
         self._random = random
@@ -221,7 +225,7 @@ class AssociationClient:
             call_id=self._call_id,
             sequence=self._sequence,
             headers=headers,
-            body=b"" if settings.offer is None else lease_module.encode_offer(settings.offer),
+            body=b"" if settings.offer is None else lease_module.encode_offer(replace(settings.offer, push=self.push)),
             content_type=None if settings.offer is None else lease_module.CONTENT_TYPE,
         )
         self._digest.authorize(made)

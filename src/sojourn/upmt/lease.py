@@ -6,10 +6,10 @@ It travels as the JSON body of REGISTER's 200 OK (docs/wire.md, association); `V
 
 import base64
 import ipaddress
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, TunnelId
@@ -57,12 +57,15 @@ class Offer(Struct, frozen=True):
     """The host is configured for plain tunnels."""
     versions: tuple[int, ...] = (0,)
     """Of the sealed datagram (packet/seal.py)."""
+    push: int = 0
+    """The version of the PolicyPush that it has; 0 = none."""
 
 
 class _OfferBody(Struct):
     aeads: list[str] = []
     plain: bool = False
     versions: tuple[int, ...] = (0,)
+    push: Annotated[int, Meta(ge=0, lt=1 << 53)] | UnsetType = UNSET
 
 
 class _Secret(Struct, omit_defaults=False):
@@ -98,7 +101,9 @@ _AEAD_NUMBERS: Final = {name: number for number, name in _AEADS.items()}
 
 def encode_offer(offer: Offer) -> bytes:
     """Write the body of REGISTER."""
-    return msgspec.json.encode(_OfferBody([_AEADS[aead] for aead in offer.aeads], offer.plain, offer.versions))
+    return msgspec.json.encode(
+        _OfferBody([_AEADS[aead] for aead in offer.aeads], offer.plain, offer.versions, offer.push or UNSET)
+    )
 
 
 def decode_offer(data: bytes) -> Offer:
@@ -110,7 +115,7 @@ def decode_offer(data: bytes) -> Offer:
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"the offer cannot be read: {error}", reason="offer") from error
     aeads = tuple(_AEAD_NUMBERS[name] for name in body.aeads if name in _AEAD_NUMBERS)
-    return Offer(aeads or Offer().aeads, body.plain, body.versions)
+    return Offer(aeads or Offer().aeads, body.plain, body.versions, body.push or 0)
 
 
 def encode(lease: Lease, credential: str | None = None) -> bytes:

@@ -284,7 +284,10 @@ class MobileHost(HostFlows):
                     )
                 case PassedOn(channel, Request() as asked):
                     if self.settings.stream == "TLS":  # where the anchor has proved who it is
-                        out += policy_push.received(channel, asked)
+                        for said in policy_push.received(channel, asked):
+                            if isinstance(said, policy_push.PushReceived):
+                                self.association.push = said.push.version
+                            out.append(said)
                 case PassedOn(_, message):
                     out += self._from_sender(self.sender.received(bytes(message), now))
                 case SendSip() | CredentialIssued() | Left():

@@ -107,10 +107,10 @@ def received(channel: int, asked: message.Request) -> list[SendSip | PushReceive
 class _Host:
     __slots__ = ("had", "origin", "pending", "source", "transaction")
 
-    def __init__(self, origin: int, source: Endpoint) -> None:
+    def __init__(self, origin: int, source: Endpoint, had: int) -> None:
         self.origin, self.source = origin, source
-        self.had: int | None = None
-        """The version that it has confirmed on this connection."""
+        self.had = had
+        """The version that it has confirmed on this connection, or said that it has; 0 = none."""
         self.pending = 0
         self.transaction: ClientTransaction | None = None
 
@@ -132,12 +132,14 @@ class PushSender:
         self.push = push
         return [send for user in self._hosts for send in self._tell(user, now)]
 
-    def registered(self, user: str, origin: int, source: Endpoint, now: float) -> list[Send]:
-        """Take note of a registration over TLS."""
+    def registered(self, user: str, origin: int, source: Endpoint, had: int, now: float) -> list[Send]:
+        """Take note of a registration over TLS by a host that says it `had` this version: what it says holds.
+
+        So a host is told also what was taken back while it was away, and whichever of the two was restarted.
+        """
         host = self._hosts.get(user)
         if host is None or host.origin != origin:
-            # What a host was given once it keeps, but only we know that: over a new connection it is told anew.
-            host = self._hosts[user] = _Host(origin, source)
+            self._hosts[user] = _Host(origin, source, had)
         return self._tell(user, now)
 
     def forget(self, user: str) -> None:
@@ -174,8 +176,7 @@ class PushSender:
 
     def _tell(self, user: str, now: float) -> list[Send]:
         host = self._hosts[user]
-        up_to_date = host.had == self.push.version or (host.had is None and self.push.version == 0)
-        if host.transaction is not None or up_to_date:
+        if host.transaction is not None or host.had == self.push.version:
             return []
         host.pending = self.push.version
         host.transaction = ClientTransaction(self._request(user), reliable=True)

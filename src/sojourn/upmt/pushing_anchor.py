@@ -32,7 +32,7 @@ class PushingAnchor:
         for command in tuple(commands):
             if isinstance(command, Associated):
                 if trusted and command.what != "left":
-                    commands += self.pushes.registered(command.user, event.origin, event.source, now)
+                    commands += self.pushes.registered(command.user, event.origin, event.source, command.push, now)
                 else:
                     self.pushes.forget(command.user)
         return commands
