@@ -2,9 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sojourn.errors import LocalProtocolError
 from sojourn.i3.client import (
     CACHE_REFRESH,
     FIRST_WAIT,
@@ -141,3 +143,37 @@ def test_a_removal_by_way_of_another_path_names_the_address_that_was_seen() -> N
     a.remove(own("a"), "wifi", via="cellular")
     assert {(one.kind, one.old) for one in asked(a)} == {(REMOVE, a.paths["wifi"])}
     assert len(world.node.table) == 0
+
+
+def test_measuring_nodes_tells_the_nearest_and_preferring_one_takes_the_triggers_there() -> None:
+    far, near = Endpoint("203.0.113.1", 1801), Endpoint("203.0.113.2", 1801)
+    world = World(far, near)
+    for node in world.nodes.values():
+        node.group = b"together"
+    a, b = world.host("a", wifi="198.51.100.1"), world.host("b", wifi="192.0.2.1")
+    b.insert(own("b"), "wifi")
+    for command in b.client.measure("wifi", world.now):
+        assert isinstance(command, Transmit)
+        [(echo, _)] = world.nodes[command.node].handle(command.data, ("192.0.2.1", 4000), world.now)
+        b.client.received("wifi", echo, command.node, world.now + (0.01 if command.node == near else 0.05))
+    assert b.client.nearest("wifi", world.now) == near
+    b.do(b.client.prefer(near, world.now))
+    world.settle()
+    assert b.client.node == near
+    assert b.client.stands(own("b").identifier) == ["wifi"]
+    a.do(a.client.prefer(near, world.now))
+    a.send(own("b").identifier, b"by the near one", "wifi")
+    assert b.got() == [b"by the near one"]
+    assert not any(isinstance(one, NodeSilent) for one in b.told)
+
+
+def test_a_node_that_shares_its_triggers_with_nobody_has_no_nearer_one() -> None:
+    alone, near = Endpoint("203.0.113.1", 1801), Endpoint("203.0.113.2", 1801)
+    world = World(alone, near)
+    a = world.host("a", wifi="198.51.100.1")
+    a.do(a.client.measure("wifi", world.now))
+    world.settle()
+    assert a.client.round_trip("wifi", near) is not None
+    assert a.client.nearest("wifi", world.now) == alone
+    with pytest.raises(LocalProtocolError):
+        a.client.prefer(Endpoint("192.0.2.66", 1801), world.now)

@@ -18,8 +18,10 @@ from sojourn.i3.packet import (
     Answer,
     Challenge,
     Data,
+    Echo,
     Location,
     Message,
+    Probe,
     Request,
     Right,
     Status,
@@ -274,13 +276,22 @@ def test_a_sender_is_told_where_to_send_only_with_a_nonce_of_its_own() -> None:
     assert [type(m) for m, _ in At(there, MALLORY).say(Data((BOBS.identifier,), nonce=challenge.nonce))] == [Challenge]
 
 
+def test_a_probe_is_echoed_at_its_own_length_and_within_its_senders_share() -> None:
+    there = RendezvousNode(b"k" * 32, {NODE}, Rates(packets=50, requests=5))
+    mallory = At(there, MALLORY)
+    sent = [mallory.say(Probe(number)) for number in range(40)]
+    assert sent[:10] == [[(Echo(number), MALLORY)] for number in range(10)]
+    assert sent[10:] == [[]] * 30
+    assert len(bytes(Echo(1))) == len(bytes(Probe(1)))
+
+
 def test_what_only_nodes_say_is_never_answered() -> None:
     """So no two nodes can be made to talk to each other for ever."""
     there = At(node(), BOB)
-    said: list[Message] = [Challenge(1, bytes(16)), Location(True, 1, BOBS.identifier, bytes(16), None)]
+    said: list[Message] = [Challenge(1, bytes(16)), Location(True, 1, BOBS.identifier, bytes(16), None), Echo(1)]
     for message in said:
         assert there.say(message) == []
-    assert there.node.refused["kind"] == 2
+    assert there.node.refused["kind"] == 3
 
 
 @given(st.binary(max_size=200) | MESSAGES.map(bytes))
@@ -316,6 +327,7 @@ def test_a_hostile_node_cannot_make_a_host_believe_what_it_did_not_ask(number: i
         Answer(Status.WRONG, 30, number, bytes(16), Endpoint("192.0.2.1", 1)),
         Challenge(number, b"n" * 16),
         Location(True, 30, own("b").identifier, bytes(16), Endpoint("192.0.2.66", 53)),
+        Echo(number, b"mygroup!"),
     ]
     for message in told:
         assert a.client.received("wifi", bytes(message), NODE, world.now) == []

@@ -23,8 +23,10 @@ from sojourn.i3.packet import (
     Answer,
     Challenge,
     Data,
+    Echo,
     Location,
     Message,
+    Probe,
     Request,
     Right,
     Status,
@@ -57,12 +59,14 @@ def requests(draw: st.DrawFn) -> Request:
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         Data, stacks(1, MAX_STACK), st.binary(max_size=100), st.integers(0, MAX_HOPS), st.integers(1, MAX_COPIES),
-        st.none() | NONCES,
+        st.none() | NONCES, st.booleans(),
     ),
     requests(),
     st.builds(Challenge, NUMBERS, NONCES),
     st.builds(Answer, st.sampled_from(Status), st.integers(0, 255), NUMBERS, NONCES, ENDPOINTS),
     st.builds(Location, st.booleans(), st.integers(0, 255), IDENTIFIERS, NONCES, st.none() | ENDPOINTS),
+    st.builds(Probe, NUMBERS),
+    st.builds(Echo, NUMBERS, st.binary(min_size=8, max_size=8)),
 )  # fmt: skip
 
 
@@ -94,7 +98,7 @@ def test_what_is_cut_off_in_its_head_is_refused(message: Message, data: st.DataO
 
 @given(
     st.binary(max_size=300)
-    | st.tuples(st.integers(0x10, 0x16), st.binary(max_size=300)).map(lambda t: bytes(t[:1]) + t[1])
+    | st.tuples(st.integers(0x10, 0x18), st.binary(max_size=300)).map(lambda t: bytes(t[:1]) + t[1])
     | st.tuples(MESSAGES, st.integers(0, 100), st.integers(0, 255)).map(lambda t: _spoilt(bytes(t[0]), *t[1:]))
 )
 def test_any_bytes_are_a_message_or_a_protocol_error(data: bytes) -> None:
@@ -149,6 +153,9 @@ def test_the_messages_of_the_wire_document_are_what_the_program_writes_reads_and
         "challenge": Challenge(number, nonce),
         "answer": Answer(Status.INSERTED, 30, number + 1, nonce, host),
         "location": Location(True, 30, one, nonce, None),
+        "relayed": Data((one,), b"hello", 15, relayed=True),
+        "probe": Probe(number),
+        "echo": Echo(number, b"Seminar1"),
     }
     assert {name: bytes(message).hex() for name, message in expected.items()} == written
     assert {name: parse(bytes.fromhex(text)) for name, text in written.items()} == expected

@@ -1,29 +1,51 @@
 """A host's half of a rendezvous: keeps its triggers standing, over any of its networks, and sends to identifiers.
 
-Each trigger on each *path* (a network of the host, with a socket of its own) is a `_Standing`:
+Each trigger on each *path* (a network of the host, with a socket of its own) is a `Standing`:
 
     ASKING    sent, and sent again after 0.25 s, doubling to 2 s; `TRIES` without an answer: the next node
     STANDS    asked for again REFRESH (20 s) after the last answer
     REMOVING  as ASKING; after `TRIES` it is left to end by itself
 
-A move is `insert` on the new path and then `remove` of the old one, told by way of the new (ROAM §5.2). Where packets
-for an identifier go is cached for as long as the node says and asked for again every `CACHE_REFRESH` seconds of
-sending. Only nodes that were configured are ever sent to, whatever a node says.
+With several nodes a `Pulse` finds a dead one within a second of traffic, and all triggers are asked of the next one at
+once; `prefer` does the same for a nearer one. A move is `insert` on the new path and then `remove` of the old one, told
+by way of the new (ROAM §5.2). Where packets for an identifier go is cached for as long as the node says and asked for
+again every `CACHE_REFRESH` seconds of sending. Only nodes that were configured are ever sent to, whatever a node says.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
 from typing import Final
 
-from msgspec import Struct
-
-from sojourn.errors import RemoteProtocolError
+from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.i3.challenge import NO_NONCE
+from sojourn.i3.commands import Arrived as Arrived
+from sojourn.i3.commands import Command as Command
+from sojourn.i3.commands import NodeSilent as NodeSilent
+from sojourn.i3.commands import NotPresent as NotPresent
+from sojourn.i3.commands import Transmit as Transmit
+from sojourn.i3.commands import TriggerGone as TriggerGone
+from sojourn.i3.commands import TriggerRefused as TriggerRefused
+from sojourn.i3.commands import TriggerStands as TriggerStands
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.identifier import Identifier, place_of, public
-from sojourn.i3.packet import INSERT, REMOVE, Answer, Challenge, Data, Location, Request, Right, Status, parse
+from sojourn.i3.packet import (
+    ALONE,
+    INSERT,
+    REMOVE,
+    Answer,
+    Challenge,
+    Data,
+    Echo,
+    Location,
+    Request,
+    Right,
+    Status,
+    parse,
+)
 from sojourn.i3.proof import sign
+from sojourn.i3.pulse import Pulse, Silent
+from sojourn.i3.standing import Cached, Standing, State
+from sojourn.i3.standing import Wanted as Wanted
 from sojourn.i3.table import REFRESH
 from sojourn.model import Endpoint
 
@@ -36,101 +58,9 @@ FIRST_WAIT: Final = 0.25
 LONGEST_WAIT: Final = 2.0
 MAX_CACHED: Final = 1024
 _NUMBER_NOISE_BYTES: Final = 2
+_LEFT: Final = "\0"
+"""Before the path of a trigger that is being removed because its host changed to another node."""
 _FOR_GOOD: Final = (Status.WRONG, Status.LOOP, Status.ELSEWHERE)
-
-
-class Wanted(Struct, frozen=True):
-    """A trigger that a host wants: from an identifier to itself, or to further identifiers."""
-
-    identifier: Identifier
-    right: Right
-    evidence: bytes = b""
-    """The secret of a KEY, the address of a HOME4; a SIGNED one is signed with the client's identity."""
-    target: tuple[Identifier, ...] = ()
-
-
-class Transmit(Struct, frozen=True):
-    """Order: send a datagram over a path."""
-
-    path: str
-    node: Endpoint
-    data: bytes
-
-
-class TriggerStands(Struct, frozen=True):
-    """Packets to this identifier now come over this path. Told once."""
-
-    identifier: Identifier
-    path: str
-    seen: Endpoint
-    """The path's outer address."""
-
-
-class TriggerRefused(Struct, frozen=True):
-    """The node doesn't want this trigger; asked for again after REFRESH where that may help."""
-
-    identifier: Identifier
-    path: str
-    status: Status
-
-
-class TriggerGone(Struct, frozen=True):
-    """The trigger has been removed, or ends by itself soon."""
-
-    identifier: Identifier
-    path: str
-
-
-class NodeSilent(Struct, frozen=True):
-    """A node did not answer; everything is asked of the next one."""
-
-    node: Endpoint
-
-
-class NotPresent(Struct, frozen=True):
-    """Nobody has a trigger for an identifier that we sent to."""
-
-    identifier: Identifier
-
-
-class Arrived(Struct, frozen=True):
-    """A packet for us. The first of the stack is the identifier that led here."""
-
-    path: str
-    stack: tuple[Identifier, ...]
-    payload: bytes
-
-
-Command = Transmit | TriggerStands | TriggerRefused | TriggerGone | NodeSilent | NotPresent | Arrived
-
-
-class State(Enum):
-    """What a trigger of ours is doing."""
-
-    ASKING = auto()
-    STANDS = auto()
-    REMOVING = auto()
-
-
-class _Standing:
-    def __init__(self, wanted: Wanted, path: str) -> None:
-        self.wanted, self.path = wanted, path
-        self.via = path
-        """Where requests for it go out: another path when its own has gone."""
-        self.state = State.ASKING
-        self.number = 0
-        self.tries = 0
-        self.due: float | None = None
-        self.seen: Endpoint | None = None
-
-    def ask(self, state: State) -> None:
-        self.state, self.tries = state, 0
-
-
-class _Cached(Struct):
-    node: Endpoint
-    until: float
-    asked: float
 
 
 class RendezvousClient:
@@ -146,12 +76,13 @@ class RendezvousClient:
         self.nodes = list(nodes)
         self._random = random
         self._identity = identity
-        self._standing: dict[tuple[Identifier, tuple[Identifier, ...], str], _Standing] = {}
-        self._asked: dict[int, _Standing] = {}
+        self._standing: dict[tuple[Identifier, tuple[Identifier, ...], str], Standing] = {}
+        self._asked: dict[int, Standing] = {}
         """By number of their newest request."""
         self._nonces: dict[tuple[str, Endpoint], bytes] = {}
-        self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
+        self._cache: OrderedDict[bytes, Cached] = OrderedDict()
         self._number = 0
+        self._pulse = Pulse(random, self._keeps)
 
     @property
     def node(self) -> Endpoint:
@@ -165,7 +96,7 @@ class RendezvousClient:
         key = (wanted.identifier, wanted.target, path)
         standing = self._standing.get(key)
         if standing is None:
-            standing = self._standing[key] = _Standing(wanted, path)
+            standing = self._standing[key] = Standing(wanted, path)
         standing.via = path
         standing.ask(State.ASKING)
         return self._ask(standing, now)
@@ -191,10 +122,11 @@ class RendezvousClient:
         place = place_of(stack[0])
         cached = self._cache.get(place)
         if cached is None or cached.until <= now:
-            cached = self._cache[place] = _Cached(self.node, now + CACHE_REFRESH, float("-inf"))
+            cached = self._cache[place] = Cached(self.node, now + CACHE_REFRESH, float("-inf"))
             if len(self._cache) > MAX_CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(place)
+        self._use(path, cached.node, now)
         nonce = None
         if now - cached.asked >= CACHE_REFRESH:
             nonce = self._nonces.get((path, cached.node), NO_NONCE)
@@ -206,12 +138,14 @@ class RendezvousClient:
         """Take in a datagram that came over a path. What is no node's, or makes no sense, is dropped."""
         if source not in self.nodes:
             return []
+        self._pulse.heard(path, source, now)
         try:
             message = parse(datagram)
         except RemoteProtocolError:
             return []
         match message:
             case Data():
+                self._use(path, source, now)
                 return [Arrived(path, message.stack, message.payload)]
             case Challenge():
                 return self._challenged(message, path, source, now)
@@ -219,6 +153,9 @@ class RendezvousClient:
                 return self._answered(message, path, source, now)
             case Location():
                 return self._located(message, path, source, now)
+            case Echo():
+                self._pulse.echoed(path, source, message, now)
+                return []
             case _:
                 return []
 
@@ -226,7 +163,9 @@ class RendezvousClient:
 
     def deadline(self) -> float | None:
         """When `tick` wants to be called next."""
-        return min((one.due for one in self._standing.values() if one.due is not None), default=None)
+        dues = [one.due for one in self._standing.values() if one.due is not None]
+        pulse = self._pulse.deadline()
+        return min(dues if pulse is None else [pulse, *dues], default=None)
 
     def tick(self, now: float) -> list[Command]:
         """Refresh, ask again, and give up what is not answered."""
@@ -242,11 +181,54 @@ class RendezvousClient:
                 commands += self._gone(standing)
             else:
                 commands += self._next_node(now)
+        probes, silent = self._pulse.tick(self.nodes, now)
+        commands += [Transmit(*probe) for probe in probes]
+        for one in silent:
+            commands += self._silent(one, now)
         return commands
+
+    # -- which node
+
+    def measure(self, path: str, now: float, nodes: Sequence[Endpoint] | None = None) -> list[Command]:
+        """Ask nodes how far they are (all, unless some are named); `round_trip` knows once they have answered."""
+        asked = [node for node in (self.nodes if nodes is None else nodes) if node in self.nodes]
+        return [Transmit(*probe) for probe in self._pulse.measure(path, asked, now)]
+
+    def round_trip(self, path: str, node: Endpoint) -> float | None:
+        """Return the seconds from a probe to its echo, smoothed; None where none has come by this path."""
+        return self._pulse.round_trip(path, node)
+
+    def nearest(self, path: str, now: float) -> Endpoint | None:
+        """Return the nearest of the nodes that share their triggers with ours and have answered; None if none has."""
+        group = self._pulse.group(self.node)
+        known = [
+            (took, node)
+            for node in self.nodes
+            if (node == self.node or (group != ALONE and self._pulse.group(node) == group))
+            and (took := self._pulse.round_trip(path, node)) is not None
+            and not self._pulse.avoided(node, now)
+        ]
+        return min(known)[1] if known else None
+
+    def prefer(self, node: Endpoint, now: float) -> list[Command]:
+        """Keep our triggers at this node from now on. One that shares them with ours loses nothing by it.
+
+        LocalProtocolError if the node isn't one of ours.
+        """
+        if node not in self.nodes:
+            raise LocalProtocolError(f"{node} is none of the nodes that this client was given")
+        return self._change(node, now) if node != self.node else []
 
     # -- inside
 
-    def _ask(self, standing: _Standing, now: float, nonce: bytes | None = None) -> list[Command]:
+    def _keeps(self, path: str, node: Endpoint) -> bool:
+        return node == self.node and any(one.via == path for one in self._standing.values())
+
+    def _use(self, path: str, node: Endpoint, now: float) -> None:
+        if len(self.nodes) > 1:
+            self._pulse.use(path, node, now)
+
+    def _ask(self, standing: Standing, now: float, nonce: bytes | None = None) -> list[Command]:
         self._asked.pop(standing.number, None)
         noise = int.from_bytes(self._random(_NUMBER_NOISE_BYTES))
         self._number = max(int(now * 1000) << 8 * _NUMBER_NOISE_BYTES | noise, self._number + 1 + noise)
@@ -254,9 +236,11 @@ class RendezvousClient:
         self._asked[standing.number] = standing
         standing.due = now + min(FIRST_WAIT * 2**standing.tries, LONGEST_WAIT)
         standing.tries += 1
+        if standing.seen is None or standing.tries > 1:  # a first refresh alone is no reason to be quick
+            self._use(standing.via, self.node, now)
         return [Transmit(standing.via, self.node, bytes(self._request(standing, nonce)))]
 
-    def _request(self, standing: _Standing, nonce: bytes | None) -> Request:
+    def _request(self, standing: Standing, nonce: bytes | None) -> Request:
         wanted, removing = standing.wanted, standing.state is State.REMOVING
         request = Request(
             REMOVE if removing else INSERT,
@@ -295,20 +279,31 @@ class RendezvousClient:
         if standing.state is State.REMOVING:
             return self._gone(standing)
         if answer.status is not Status.INSERTED:
-            standing.due = now + REFRESH
+            standing.due = now + (LONGEST_WAIT if answer.status is Status.LATER else REFRESH)
             standing.tries = 0
             if answer.status in _FOR_GOOD:
                 del self._standing[wanted.identifier, wanted.target, standing.path]
             return [TriggerRefused(wanted.identifier, standing.path, answer.status)]
-        new = standing.seen != answer.seen
+        new, left = standing.seen != answer.seen, standing.left
         standing.state, standing.seen, standing.due = State.STANDS, answer.seen, now + REFRESH
-        return [TriggerStands(wanted.identifier, standing.path, answer.seen)] if new else []
+        told: list[Command] = [TriggerStands(wanted.identifier, standing.path, answer.seen)] if new else []
+        standing.left = None
+        shared = self._pulse.group(self.node) != ALONE
+        return told + self._leave(standing, left, now) if shared and left not in (None, answer.seen) else told
 
-    def _gone(self, standing: _Standing) -> list[Command]:
+    def _leave(self, standing: Standing, left: Endpoint | None, now: float) -> list[Command]:
+        """Take out the trigger that an earlier node has for us, at another address of ours than this one's."""
+        wanted, path = standing.wanted, _LEFT + standing.path
+        old = self._standing[wanted.identifier, wanted.target, path] = Standing(wanted, path)
+        old.via, old.seen, old.quiet = standing.via, left, True
+        old.ask(State.REMOVING)
+        return self._ask(old, now)
+
+    def _gone(self, standing: Standing) -> list[Command]:
         self._asked.pop(standing.number, None)
         wanted = standing.wanted
         del self._standing[wanted.identifier, wanted.target, standing.path]
-        return [TriggerGone(wanted.identifier, standing.path)]
+        return [] if standing.quiet else [TriggerGone(wanted.identifier, standing.path)]
 
     def _located(self, location: Location, path: str, source: Endpoint, now: float) -> list[Command]:
         cached = self._cache.get(place_of(location.identifier))
@@ -316,18 +311,41 @@ class RendezvousClient:
             return []  # not asked for
         self._nonces[path, source] = location.nonce
         cached.until = now + location.life
-        if location.node in self.nodes:
+        if location.node in self.nodes and not self._pulse.avoided(location.node, now):
             cached.node = location.node
         return [] if location.found else [NotPresent(location.identifier)]
 
     def _next_node(self, now: float) -> list[Command]:
-        silent = self.nodes.pop(0)
-        self.nodes.append(silent)
-        self._cache.clear()
-        commands: list[Command] = [NodeSilent(silent)]
+        if len(self.nodes) == 1:
+            return [NodeSilent(self.node), *self._again(now)]
+        return self._silent(Silent("", self.node, self.nodes[1]), now)
+
+    def _silent(self, silent: Silent, now: float) -> list[Command]:
+        """Send nothing more to a node; if it has our triggers, ask another one for them."""
+        self._cache = OrderedDict((place, one) for place, one in self._cache.items() if one.node != silent.node)
+        if silent.node != self.node:
+            return []
+        commands = self._change(silent.instead, now)
+        self.nodes.remove(silent.node)
+        self.nodes.append(silent.node)
+        return [NodeSilent(silent.node), *commands]
+
+    def _change(self, node: Endpoint, now: float) -> list[Command]:
+        """Ask another node for all triggers. One that shares them takes its fellows' nonces."""
+        before, group = self.node, self._pulse.group(self.node)
+        self.nodes.remove(node)
+        self.nodes.insert(0, node)
+        for (path, of), nonce in list(self._nonces.items()):
+            if of == before and group != ALONE and self._pulse.group(node) == group:
+                self._nonces[path, node] = nonce
+        self._cache = OrderedDict((place, one) for place, one in self._cache.items() if one.node != before)
+        return self._again(now)
+
+    def _again(self, now: float) -> list[Command]:
+        commands: list[Command] = []
         for standing in list(self._standing.values()):
             if standing.state is not State.REMOVING:
-                standing.seen = None
+                standing.left, standing.seen = standing.seen or standing.left, None
                 standing.ask(State.ASKING)
                 commands += self._ask(standing, now)
         return commands

@@ -16,6 +16,7 @@ from sojourn.i3.challenge import Address, Challenger
 from sojourn.i3.forwarding import Send, forward
 from sojourn.i3.identifier import place_of
 from sojourn.i3.packet import (
+    ALONE,
     DATA,
     INSERT,
     MAX_COPIES,
@@ -23,7 +24,9 @@ from sojourn.i3.packet import (
     Answer,
     Challenge,
     Data,
+    Echo,
     Location,
+    Probe,
     Request,
     Right,
     Status,
@@ -64,6 +67,7 @@ class RendezvousNode:
         """copied, inserted, refreshed, removed, ended, challenged."""
         self.received = self.forwarded = 0
         """Datagrams in; packets that found somebody."""
+        self.group = ALONE
         self._challenger = Challenger(key)
         self._here = here
 
@@ -111,10 +115,12 @@ class RendezvousNode:
         message = parse(datagram)
         if isinstance(message, Data):
             return self._data(message, source, now)
-        if not isinstance(message, Request):
+        if not isinstance(message, Request | Probe):
             raise RemoteProtocolError("only nodes say this", reason="kind")
         if not self.shares.request(source[0], now):
             raise RemoteProtocolError("too many requests", reason="request-rate")
+        if isinstance(message, Probe):
+            return [(bytes(Echo(message.number, self.group)), source)]
         if not self._challenger.holds(message.nonce, source, now):
             self.done["challenged"] += 1
             return [(bytes(Challenge(message.number, self._challenger.nonce(source, now))), source)]

@@ -4,6 +4,7 @@
     0x11  Insert      host -> node          0x12  Remove
     0x13  Challenge   node -> host          0x14  Answer
     0x15  Location    node -> sender: where to send packets for an identifier from now on
+    0x16  Probe       host -> node: are you there          0x17  Echo
 
 No answer is longer than what caused it, except to an address that has shown a nonce.
 """
@@ -24,9 +25,11 @@ from sojourn.i3.identifier import IDENTIFIER_BYTES, KEY_BYTES, Identifier
 from sojourn.model import Endpoint
 
 # The protocol's.
-DATA, INSERT, REMOVE, CHALLENGE, ANSWER, LOCATION = range(0x10, 0x16)
+DATA, INSERT, REMOVE, CHALLENGE, ANSWER, LOCATION, PROBE, ECHO = range(0x10, 0x18)
 ASK: Final = 0x10
 """Flag of Data: the sender wants a Location; its nonce follows the stack."""
+RELAYED: Final = 0x20
+"""Flag of Data: a node that shares its triggers sends this to the one by which their hosts are reached."""
 COUNT: Final = 0x0F
 MAX_STACK: Final = 8
 MAX_TARGET: Final = 4
@@ -35,10 +38,14 @@ MAX_HOPS: Final = 16
 MAX_COPIES: Final = 64
 HEAD_BYTES: Final = 4
 ENDPOINT_BYTES: Final = 19
+GROUP_BYTES: Final = 8
+ALONE: Final = bytes(GROUP_BYTES)
+"""The group of a node that shares its triggers with no other."""
 
 _REQUEST = struct.Struct(f"!BBBxQ{NONCE_BYTES}s{IDENTIFIER_BYTES}s")
 _CHALLENGE = struct.Struct(f"!BxxxQ{NONCE_BYTES}s")
 _ANSWER = struct.Struct(f"!BBxBQ{NONCE_BYTES}s{ENDPOINT_BYTES}s")
+_PROBE = struct.Struct(f"!BxxxQ{GROUP_BYTES}s")
 _LOCATION = struct.Struct(f"!BBxB{IDENTIFIER_BYTES}s{NONCE_BYTES}s{ENDPOINT_BYTES}s")
 
 
@@ -77,6 +84,8 @@ class Status(IntEnum):
     FULL = 6
     ELSEWHERE = 7
     """Signed for a node of another address than this one has."""
+    LATER = 8
+    """The store that this node shares its triggers through does not answer."""
 
 
 class Data(Struct, frozen=True):
@@ -90,9 +99,11 @@ class Data(Struct, frozen=True):
     """How many packets may be made of it in all."""
     nonce: bytes | None = None
     """Given: the sender asks for a Location."""
+    relayed: bool = False
+    """By one node to another, which sends it to hosts of its own only."""
 
     def __bytes__(self) -> bytes:
-        asks = ASK if self.nonce is not None else 0
+        asks = (ASK if self.nonce is not None else 0) | (RELAYED if self.relayed else 0)
         head = bytes((DATA, asks | len(self.stack), self.hops, self.copies))
         return b"".join((head, *self.stack, self.nonce or b"", self.payload))
 
@@ -166,7 +177,28 @@ class Location(Struct, frozen=True):
         return _LOCATION.pack(LOCATION, self.found, self.life, self.identifier, self.nonce, node)
 
 
-Message = Data | Request | Challenge | Answer | Location
+class Probe(Struct, frozen=True):
+    """A question whether a node is there, and how far it is."""
+
+    number: int
+    """Not to be guessed: the echo repeats it."""
+
+    def __bytes__(self) -> bytes:
+        return _PROBE.pack(PROBE, self.number, ALONE)
+
+
+class Echo(Struct, frozen=True):
+    """The answer to a Probe."""
+
+    number: int
+    group: bytes = ALONE
+    """Nodes of one group share their triggers: a host may change between them as it likes."""
+
+    def __bytes__(self) -> bytes:
+        return _PROBE.pack(ECHO, self.number, self.group)
+
+
+Message = Data | Request | Challenge | Answer | Location | Probe | Echo
 
 
 def parse(datagram: bytes) -> Message:
@@ -189,6 +221,9 @@ def parse(datagram: bytes) -> Message:
         if found > 1:
             raise RemoteProtocolError(f"neither found nor not: {found}", reason="status")
         return Location(bool(found), life, Identifier(of), nonce, parse_endpoint(node))
+    if kind in (PROBE, ECHO):
+        _, number, group = _whole(_PROBE, datagram, 1, 4)
+        return _probe(number, group) if kind == PROBE else Echo(number, group)
     raise RemoteProtocolError(f"no message begins with {kind:#x}", reason="kind")
 
 
@@ -198,7 +233,7 @@ def parse_data(datagram: bytes) -> Data:
         raise RemoteProtocolError("shorter than a packet with one identifier", reason="short")
     _, flags, hops, copies = datagram[:HEAD_BYTES]
     count, asks = flags & COUNT, flags & ASK
-    if flags & ~(COUNT | ASK) or not 1 <= count <= MAX_STACK:
+    if flags & ~(COUNT | ASK | RELAYED) or not 1 <= count <= MAX_STACK:
         raise RemoteProtocolError(f"flags {flags:#x}", reason="flags")
     if hops > MAX_HOPS or not 1 <= copies <= MAX_COPIES:
         raise RemoteProtocolError(f"{hops} hops, {copies} copies", reason="budget")
@@ -206,7 +241,14 @@ def parse_data(datagram: bytes) -> Data:
     start = end + (NONCE_BYTES if asks else 0)
     if len(datagram) < start:
         raise RemoteProtocolError("the stack is cut off", reason="short")
-    return Data(_stack(datagram, HEAD_BYTES, count), datagram[start:], hops, copies, datagram[end:start] or None)
+    stack, nonce = _stack(datagram, HEAD_BYTES, count), datagram[end:start] or None
+    return Data(stack, datagram[start:], hops, copies, nonce, bool(flags & RELAYED))
+
+
+def _probe(number: int, group: bytes) -> Probe:
+    if group != ALONE:
+        raise RemoteProtocolError("reserved bytes are not zero", reason="flags")
+    return Probe(number)
 
 
 def _request(datagram: bytes) -> Request:
