@@ -1,0 +1,73 @@
+"""A hostile node, or somebody in its place: what it can make a host believe and do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sojourn.i3.client import Arrived, TriggerRefused, TriggerStands
+from sojourn.i3.packet import Answer, Challenge, Data, Echo, Location, Message, Request, Status, parse
+from sojourn.model import Endpoint
+from tests.i3.test_packet import MESSAGES
+from tests.i3.world import NODE, World, own
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_a_hostile_node_cannot_make_a_host_believe_what_it_did_not_ask(number: int) -> None:
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    a.told.clear()
+    told: list[Message] = [
+        Answer(Status.WRONG, 30, number, bytes(16), Endpoint("192.0.2.1", 1)),
+        Challenge(number, b"n" * 16),
+        Location(True, 30, own("b").identifier, bytes(16), Endpoint("192.0.2.66", 53)),
+        Echo(number, b"mygroup!"),
+    ]
+    for message in told:
+        assert a.client.received("wifi", bytes(message), NODE, world.now) == []
+    assert a.client.received("wifi", bytes(Data((own("a").identifier,))), Endpoint("192.0.2.66", 1801), 0.0) == []
+    assert a.client.stands(own("a").identifier) == ["wifi"]
+
+
+def test_a_node_that_points_elsewhere_does_not_turn_a_host_on_a_victim() -> None:
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    for _ in range(2):
+        a.send(own("b").identifier, b"hello", "wifi")
+    lie = Location(True, 30, own("b").identifier, bytes(16), Endpoint("198.51.100.200", 53))
+    a.do(a.client.received("wifi", bytes(lie), NODE, world.now))
+    a.send(own("b").identifier, b"hello", "wifi")
+    assert {to for _, source, to in world.wire if source == a.paths["wifi"]} == {NODE}
+
+
+def test_a_node_that_challenges_for_ever_gets_six_answers() -> None:
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    sent = a.client.insert(own("a"), "wifi", world.now)
+    count = 0
+    while sent:
+        message = parse(sent[0].data)  # type: ignore[union-attr]
+        assert isinstance(message, Request)
+        sent, count = a.client.received("wifi", bytes(Challenge(message.number, bytes(16))), NODE, world.now), count + 1
+    assert count == 6
+
+
+@given(st.binary(max_size=120) | MESSAGES.map(bytes))
+def test_no_bytes_upset_a_client(data: bytes) -> None:
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    for command in a.client.received("wifi", data, NODE, world.now):
+        assert isinstance(command, Arrived | TriggerRefused | TriggerStands)
+
+
+def test_what_a_node_makes_of_a_packet_comes_as_it_is() -> None:
+    """A node may drop, copy and rewrite: only what peers seal tells them. No state of the client changes."""
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    forged = bytes(Data((own("a").identifier,), b"not what was sent"))
+    for _ in range(3):
+        a.do(a.client.received("wifi", forged, NODE, world.now))
+    assert a.got() == [b"not what was sent"] * 3
+    assert a.client.stands(own("a").identifier) == ["wifi"]
