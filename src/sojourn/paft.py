@@ -9,7 +9,7 @@ in two strengths: a *request* carries a move number and wins over every lower on
 is *learned* from an authenticated packet only follows, and never undoes a request.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from itertools import islice
 from typing import Protocol
@@ -105,6 +105,10 @@ class Shadow(Protocol):
         ...
 
 
+Bulk = Callable[[Sequence[Row], TunnelId | None, int, float], "list[MoveResult | None]"]
+"""Does what `Paft.move_row` does with each of some rows; None: with this one it did nothing."""
+
+
 class Paft:
     """Rows by flow key, with the rules of who may move one."""
 
@@ -116,6 +120,8 @@ class Paft:
         self.shadow: Shadow | None = None
         self.on_placed: Callable[[Row], None] | None = None
         """Called when a row, in the table or about to be, got another place (datapath/kernel_rows.py)."""
+        self.bulk: Bulk | None = None
+        """Moves many rows of one tunnel each at once, where a second table can (datapath/core_rows.py)."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -186,6 +192,21 @@ class Paft:
             return MoveResult.UNCHANGED
         self.place(row, tunnel, now, copies, blocked)
         return MoveResult.MOVED
+
+    def move_rows(
+        self,
+        rows: Sequence[Row],
+        tunnel: TunnelId | None,
+        number: int,
+        now: float,
+        copies: tuple[TunnelId, ...] = (),
+        blocked: bool = False,
+    ) -> list[MoveResult]:
+        """Do what `move_row` does, on each of many."""
+        if self.bulk is None or self.on_placed is not None or copies or blocked:
+            return [self.move_row(row, tunnel, number, now, copies, blocked) for row in rows]
+        done = zip(rows, self.bulk(rows, tunnel, number, now), strict=True)
+        return [result or self.move_row(row, tunnel, number, now) for row, result in done]
 
     def place(
         self, row: Row, tunnel: TunnelId | None, now: float, copies: tuple[TunnelId, ...] = (), blocked: bool = False

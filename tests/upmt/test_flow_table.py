@@ -42,6 +42,19 @@ def test_the_oldest_flow_makes_room_for_the_newest() -> None:
     assert list(table(5, most=3).flows) == [flow(2), flow(3), flow(4)]
 
 
+def test_orders_are_entered_when_somebody_looks_and_in_their_order_with_what_comes_between() -> None:
+    flows = table(2)
+    for number, tunnel in enumerate((B, C, A, B, C, B, C), 1):
+        flows.apply(MoveFlows(ME, number, (Move(Matching(parse("-p tcp --dport 80")), tunnel),)), 0.0)
+    assert places(flows) == [C, C]
+    flows.apply(MoveFlows(ME, 8, (Move(Everything(), B),)), 0.0)
+    flows.saw(FlowSeen(ME, flow(7), A), 0.0)
+    assert places(flows) == [B, B, A], "it came after the order"
+    flows.apply(MoveFlows(ME, 9, (Move(Everything(), C),)), 0.0)
+    flows.forget()
+    assert places(flows) == []
+
+
 def test_the_last_move_that_means_a_flow_has_it() -> None:
     flows = table()
     moves = (Move(Everything(), B), Move(Labelled("zoom"), C), Move(Exactly((flow(1), flow(8))), A))

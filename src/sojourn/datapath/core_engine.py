@@ -80,7 +80,8 @@ class CoreEngine(Engine):
         self._core = core = Core()
         forwarder = CoreForwarder(self, emit, epochs)
         forwarder.on_gone = self._tunnel_gone
-        forwarder.paft.shadow = CoreTable(core)
+        forwarder.paft.shadow = table = CoreTable(core)
+        forwarder.paft.bulk = table.move
         forwarder.ends = Ends(
             lambda keys, tunnel, direction, epoch: CoreSealer(core, keys, tunnel, direction, epoch),
             lambda keys, tunnel, direction, epoch, seen: CoreOpener(core, keys, tunnel, direction, epoch, seen),

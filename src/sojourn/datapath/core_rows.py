@@ -5,17 +5,18 @@ asking. So what both change has one owner, the core: a row that is put into the 
 `CoreRow`, whose attributes of that kind are the core's. Everything else of a row stays where it was.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.paft import FlowKey, Mode, Row
+from sojourn.model import TunnelId
+from sojourn.paft import FlowKey, Mode, MoveResult, Row
 
 if TYPE_CHECKING:
     from sojourn.datapath._core import Core
 
 _SLOTS: Final[dict[str, Any]] = {name: Row.__dict__[name] for name in Row.__slots__}
-_SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing")
+_SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing", "move")
 _COUNTED: Final = ("packets_in", "bytes_in", "packets_out", "bytes_out")
 
 
@@ -65,6 +66,10 @@ def _deciding(name: str) -> property:
     return property(slot.__get__, put)
 
 
+_RESULTS: Final = (None, MoveResult.STALE, MoveResult.UNCHANGED, MoveResult.MOVED)
+"""What the core says of each row that it is to move; None: the row is Python's."""
+
+
 class CoreRow(Row):
     """A row that is in the table, and in the core's."""
 
@@ -98,3 +103,8 @@ class CoreTable:
     def removed(self, row: Row) -> None:
         """Take its twin out of the core's table, at once."""
         row.shadow.unlink()  # type: ignore[attr-defined]
+
+    def move(self, rows: Sequence[Row], tunnel: TunnelId | None, number: int, now: float) -> list[MoveResult | None]:
+        """Move many rows in one call (paft.Bulk); each is one atomic store that the core's threads see or do not."""
+        twins = [row.shadow for row in rows]
+        return [_RESULTS[code] for code in self._core.move(twins, tunnel, number, now)]

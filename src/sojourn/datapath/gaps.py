@@ -63,8 +63,10 @@ class Gaps:
         rows, any_moved, last = [], False, float("-inf")
         for row in moved:
             any_moved = True
+            if now - row.last_used > IN_USE:
+                continue
             left = self._tunnels.get(row.left) if row.left is not None else None
-            if left is None or row.tunnel is None or now - row.last_used > IN_USE or not row.packets_in:
+            if left is None or row.tunnel is None or not row.packets_in:
                 continue
             rows.append(row)
             last = max(last, left.live.data_in_at)

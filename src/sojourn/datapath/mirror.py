@@ -204,7 +204,7 @@ class Mirror:
 
     def _believe_rows(self, state: State, now: float) -> None:
         for known in self.associations.values():
-            known.table.flows.clear()
+            known.table.forget()
         self.outer = dict(state.outer)
         self._restore(Restore(state.rows), now)
 

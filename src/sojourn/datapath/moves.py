@@ -8,8 +8,10 @@ An order may be carried out in slices, so that a host with very many flows does 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_network
+from itertools import islice
+from typing import Final
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Flow, TunnelId
@@ -21,8 +23,11 @@ from sojourn.upmt.events import FlowsMoved
 
 KeyTest = Callable[[FlowKey], bool]
 RowTest = Callable[[FlowKey, Row], bool]
+Item = tuple[FlowKey, Row]
 Add = Callable[[Flow, Move], Row | None]
 """Gives a flow without a row one, or refuses with None."""
+NAMED_COSTS: Final = 4
+"""Rows that are asked in the time that one flow takes which is named."""
 
 
 def compile_match(match: Match) -> KeyTest:
@@ -110,25 +115,23 @@ class Mover:
                 self._tests.insert(0, (place, _test(move.select)))
             else:
                 self._counts[place][MoveResult.UNKNOWN] += 1
-        self._rows: Iterator[tuple[FlowKey, Row]] | None = None if self._tests else iter(())
+        self._rows: Iterator[Item] | None = None if self._tests else iter(())
 
-    def step(self, now: float, most: int | None = None) -> tuple[list[tuple[FlowKey, Row]], bool]:
-        """Look at `most` flows or rows; return the rows that changed their place, and whether all is done."""
-        moved: list[tuple[FlowKey, Row]] = []
+    def step(self, now: float, most: int | None = None) -> tuple[list[Item], bool]:
+        """Look at `most` rows (a named flow counts as several); return those that moved, and whether all is done."""
+        moved: list[Item] = []
         left = most if most is not None else 1 << 62
         for place, flow in self._flows:
             self._one(place, flow, now, moved)
-            left -= 1
-            if not left:
+            left -= NAMED_COSTS
+            if left <= 0:
                 return moved, False
         if self._rows is None:
             self._rows = iter(list(self._paft.of(self.order.association).items()))
-        for item in self._rows:
-            self._row(item, now, moved)
-            left -= 1
-            if not left:
-                return moved, False
-        return moved, True
+        items = list(islice(self._rows, left))
+        for place, chosen in self._meant_by_place(items):
+            moved += self._move_all(place, chosen, now)
+        return moved, len(items) < left
 
     def answer(self) -> FlowsMoved:
         """Return what became of the whole order."""
@@ -136,16 +139,29 @@ class Mover:
         counts = tuple(dict(count) for count in self._counts)
         return FlowsMoved(order.association, order.number, counts, tuple(tuple(results) for results in self._results))
 
-    def _row(self, item: tuple[FlowKey, Row], now: float, moved: list[tuple[FlowKey, Row]]) -> None:
-        key, row = item
-        named = self._named.get(key)
-        place = self._meant(key, row) if named is None else named[1]
-        if place < (0 if named is None else named[0]):
-            return
-        result = self._move(row, self.order.moves[place], now)
-        self._counts[place][result] += 1
-        if result is MoveResult.MOVED:
-            moved.append(item)
+    def _meant_by_place(self, items: list[Item]) -> Iterable[tuple[int, list[Item]]]:
+        """Return the rows that each move has, by the move's place, as they stand now."""
+        if len(self._tests) == 1 and not self._named:
+            ((place, test),) = self._tests
+            return [(place, [item for item in items if test(*item)])]
+        chosen: dict[int, list[Item]] = {}
+        for item in items:
+            named = self._named.get(item[0])
+            place = self._meant(*item) if named is None else named[1]
+            if place >= (0 if named is None else named[0]):
+                chosen.setdefault(place, []).append(item)
+        return chosen.items()
+
+    def _move_all(self, place: int, items: list[Item], now: float) -> list[Item]:
+        """Carry out one move on the rows that it has; return those that moved."""
+        move, rows = self.order.moves[place], [row for _, row in items]
+        results = self._paft.move_rows(rows, move.tunnel, self.order.number, now, move.copies, move.block)
+        self._counts[place].update(results)
+        if move.label is not None:
+            for row, result in zip(rows, results, strict=True):
+                if result is not MoveResult.STALE:
+                    row.label = move.label
+        return [item for item, result in zip(items, results, strict=True) if result is MoveResult.MOVED]
 
     def _meant(self, key: FlowKey, row: Row) -> int:
         """Return the place of the last move that means a row without naming it, -1 where none does."""
@@ -154,12 +170,12 @@ class Mover:
                 return place
         return -1
 
-    def _one(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> None:
+    def _one(self, place: int, flow: Flow, now: float, moved: list[Item]) -> None:
         result = self._exactly(place, flow, now, moved) if self._good[place] else MoveResult.UNKNOWN
         self._counts[place][result] += 1
         self._results[place].append(result)
 
-    def _exactly(self, place: int, flow: Flow, now: float, moved: list[tuple[FlowKey, Row]]) -> MoveResult:
+    def _exactly(self, place: int, flow: Flow, now: float, moved: list[Item]) -> MoveResult:
         try:
             key = key_of(flow)
             row = self._paft.get(key)

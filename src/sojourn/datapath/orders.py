@@ -48,8 +48,8 @@ from sojourn.upmt.events import AnyEvent, Counters, FlowsMoved, GapMeasured, Sta
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_alive import Life
 
-SLICE: Final = 256
-"""Flows that are named, or rows that are asked, between two turns of the packet loop: a millisecond or two."""
+SLICE: Final = 1024
+"""Rows that are asked, moved or forgotten between two turns of the packet loop: a millisecond or two."""
 
 
 class Orders(Registry):

@@ -169,7 +169,7 @@ def _chain(tests: Iterable[tuple[str, Subject, FlowTest | None]], origin: Origin
 
 
 def _flow_test(subject: Subject, names: NamesOf | None) -> FlowTest | None:
-    matches = [_match_test(match) for match in subject.match]
+    matches = [match_test(match) for match in subject.match]
     tests: list[FlowTest] = []
     if matches:
         tests.append(matches[0] if len(matches) == 1 else lambda flow: any(test(flow) for test in matches))
@@ -221,7 +221,8 @@ def _number(address: str) -> int:
     return number
 
 
-def _match_test(match: Match) -> FlowTest:
+def match_test(match: Match) -> FlowTest:
+    """Return a test that says what `policy.match.covers` says."""
     tests: list[FlowTest] = []
     if match.protocol is not None:
         tests.append(_protocol_test(match.protocol))

@@ -6,14 +6,16 @@ Orders mean here what they mean there (datapath/moves.py); the tests compare the
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from sojourn.model import Flow, Origin, TunnelId
 from sojourn.paft import MAX_ROWS_PER_ASSOCIATION
-from sojourn.policy.match import covers
 from sojourn.policy.rules import Rule
-from sojourn.policy.subject import compile_rules
+from sojourn.policy.subject import compile_rules, match_test
 from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move, MoveFlows, OnTunnel, RowState, Select
 from sojourn.upmt.events import FlowMoved, FlowSeen
+
+MOST_DUE: Final = 4
 
 
 class FlowPlace:
@@ -36,9 +38,20 @@ class FlowTable:
     """Flows with their places."""
 
     def __init__(self, most: int = MAX_ROWS_PER_ASSOCIATION) -> None:
-        self.flows: dict[Flow, FlowPlace] = {}
+        self._flows: dict[Flow, FlowPlace] = {}
+        self._due: list[tuple[MoveFlows, float]] = []
+        """Orders that are carried out, and not entered yet."""
         self._most = most
         self._rules: tuple[Rule, ...] = ()
+
+    @property
+    def flows(self) -> dict[Flow, FlowPlace]:
+        """All of them, the oldest first."""
+        if self._due:
+            due, self._due = self._due, []
+            for order, now in due:
+                self._enter(order, now)
+        return self._flows
 
     def put(self, flow: Flow, place: FlowPlace) -> FlowPlace:
         """Enter a flow; the oldest makes room for it where there is none."""
@@ -63,6 +76,11 @@ class FlowTable:
         """Forget a flow."""
         self.flows.pop(flow, None)
 
+    def forget(self) -> None:
+        """Forget all: the table is told anew."""
+        self._due.clear()
+        self._flows.clear()
+
     def restore(self, row: RowState, now: float) -> None:
         """Take in what a data path says that it has."""
         self.put(row.flow, FlowPlace(row.tunnel, row.move, now - row.age, row))
@@ -85,7 +103,15 @@ class FlowTable:
                 place.copies = tuple(other for other in place.copies if other != tunnel)
 
     def apply(self, order: MoveFlows, now: float) -> None:
-        """Take in an order that is carried out; flows that it names and nobody knew are known now."""
+        """Take in an order that is carried out; flows that it names and nobody knew are known now.
+
+        It is entered when somebody looks: whoever waits for an answer does not wait for ten thousand rows here.
+        """
+        self._due.append((order, now))
+        if len(self._due) > MOST_DUE:
+            self.flows  # noqa: B018
+
+    def _enter(self, order: MoveFlows, now: float) -> None:
         named: dict[Flow, int] = {}
         meant = list(self._governed(order.moves))
         for number, move in enumerate(order.moves):
@@ -97,7 +123,7 @@ class FlowTable:
                     if _move(place, move, order.number):
                         named[flow] = number
         for number, move, flow, place in meant:
-            if number > named.get(flow, -1):
+            if not named or number > named.get(flow, -1):
                 _move(place, move, order.number)
 
     def meant(self, moves: Sequence[Move]) -> Iterator[Move | None]:
@@ -145,7 +171,8 @@ def _test(select: Select) -> Callable[[Flow, FlowPlace], bool]:
         case Labelled(label):
             return lambda _flow, place: place.label == label
         case Matching(match):
-            return lambda flow, _place: covers(match, flow)
+            covers = match_test(match)
+            return lambda flow, _place: covers(flow)
         case Exactly():
             return lambda _flow, _place: False
         case Everything():

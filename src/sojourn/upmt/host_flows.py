@@ -56,8 +56,8 @@ class HostFlows(HostTunnels):
         What was ordered meanwhile is not in it yet, so a flow that an order has placed later stays as it is. The
         anchor is told of copied flows that are news to us: what a predecessor told it nobody knows.
         """
-        before, lists = self.flows.flows, dict[tuple[TunnelId, tuple[TunnelId, ...]], list[Flow]]()
-        self.flows.flows = {}
+        before, lists = dict(self.flows.flows), dict[tuple[TunnelId, tuple[TunnelId, ...]], list[Flow]]()
+        self.flows.forget()
         for told in state.rules:
             self._told_rules = told if self._told_rules is NO_RULES else self._told_rules
         for row in state.rows:

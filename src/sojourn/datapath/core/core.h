@@ -193,6 +193,7 @@ struct row {
     uint64_t hash;
     struct flow_key key;
     int64_t association;
+    int64_t move; /* the number of the request that put it where it is; Python's alone */
     _Atomic int64_t tunnel, left; /* NO_TUNNEL: none */
     _Atomic int64_t left_at;
     _Atomic int64_t closing; /* when FIN or RST was seen, 0: not */
@@ -298,6 +299,8 @@ void sent_up(struct row *row, unsigned way, int64_t now);
 struct row *row_new(int64_t association, int64_t tunnel);
 bool row_link(struct core *core, struct row *row, const struct flow_key *key);
 void row_unlink(struct core *core, struct row *row);
+enum move_result { NOT_OURS, STALE, UNCHANGED, MOVED };
+enum move_result row_move(struct row *row, int64_t tunnel, int64_t number, int64_t now);
 struct tunnel *tunnel_find(struct core *core, uint32_t id);
 struct tunnel *tunnel_make(struct core *core, uint32_t id);
 void tunnel_forget(struct core *core, uint32_t id);

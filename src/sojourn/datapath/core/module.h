@@ -18,6 +18,7 @@ extern PyType_Spec row_spec, core_spec;
 PyObject *drive_tun(PyObject *self, PyObject *arguments);
 PyObject *drive_udp(PyObject *self, PyObject *arguments);
 PyObject *bench(PyObject *self, PyObject *arguments);
+PyObject *move_rows(PyObject *self, PyObject *arguments);
 void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
 void drive_free(struct drive *drive);
 

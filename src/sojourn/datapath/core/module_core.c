@@ -605,6 +605,7 @@ static PyMethodDef core_methods[] = {
     {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
     {"done", core_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
     {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
+    {"move", move_rows, METH_VARARGS, "move([Row], tunnel or None, number, now): what became of each, a byte a row."},
     {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
     {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},

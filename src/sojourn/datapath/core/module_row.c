@@ -87,6 +87,30 @@ static PyObject *drain(PyObject *object, PyObject *unused)
                          (unsigned long long)atomic_exchange(&row->bytes_out, 0));
 }
 
+/* move([Row], tunnel or None, number, now): what became of each, a byte of `enum move_result` a row. */
+PyObject *move_rows(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    PyObject *rows, *place;
+    long long number, tunnel = NO_TUNNEL;
+    double now;
+    if (!core || !PyArg_ParseTuple(arguments, "O!OLd", &PyList_Type, &rows, &place, &number, &now) ||
+        (place != Py_None && (tunnel = PyLong_AsLongLong(place)) == -1 && PyErr_Occurred()))
+        return NULL;
+    Py_ssize_t count = PyList_Size(rows);
+    PyObject *results = PyBytes_FromStringAndSize(NULL, count);
+    char *result = results ? PyBytes_AsString(results) : NULL;
+    for (Py_ssize_t i = 0; result && i < count; i++) {
+        PyObject *row = PyList_GetItem(rows, i);
+        if (PyType_GetSlot(Py_TYPE(row), Py_tp_dealloc) != (void *)row_dealloc) {
+            Py_DECREF(results);
+            return PyErr_Format(PyExc_TypeError, "not a row of the core");
+        }
+        result[i] = (char)row_move(((struct row_object *)row)->row, tunnel, number, to_ns(now));
+    }
+    return results;
+}
+
 static PyObject *get_tunnel(PyObject *object, void *which)
 {
     struct row *row = ((struct row_object *)object)->row;
@@ -126,6 +150,20 @@ static int set_stamp(PyObject *object, PyObject *value, void *which)
     return 0;
 }
 
+static PyObject *get_move(PyObject *object, void *unused)
+{
+    return PyLong_FromLongLong(((struct row_object *)object)->row->move);
+}
+
+static int set_move(PyObject *object, PyObject *value, void *unused)
+{
+    long long number = value ? PyLong_AsLongLong(value) : 0;
+    if (number == -1 && PyErr_Occurred())
+        return -1;
+    ((struct row_object *)object)->row->move = number;
+    return 0;
+}
+
 static _Atomic bool *flag(PyObject *object, void *which)
 {
     struct row *row = ((struct row_object *)object)->row;
@@ -149,6 +187,7 @@ static int set_flag(PyObject *object, PyObject *value, void *which)
 static PyGetSetDef row_attributes[] = {
     {"tunnel", get_tunnel, set_tunnel, "The path in use, or None.", NULL},
     {"left", get_tunnel, set_tunnel, "The path before it, or None.", (void *)1},
+    {"move", get_move, set_move, "The number of the request that put it where it is, 0 = none did.", NULL},
     {"last_used", get_stamp, set_stamp, "When a packet passed last.", (void *)0},
     {"left_at", get_stamp, set_stamp, "When the path before was left.", (void *)1},
     {"closing", get_stamp, set_stamp, "When FIN or RST was seen, 0 = not.", (void *)2},

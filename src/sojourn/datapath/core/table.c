@@ -183,6 +183,25 @@ void row_unlink(struct core *core, struct row *row)
     pthread_mutex_unlock(&core->writing);
 }
 
+/* Put a row on a tunnel because a request says so (paft.py, move_row). Learning may change it at the same time: where
+ * it was is written first, so that what the request leaves is held against late packets from the first moment. */
+enum move_result row_move(struct row *row, int64_t tunnel, int64_t number, int64_t now)
+{
+    if (atomic_load_explicit(&row->slow, memory_order_relaxed))
+        return NOT_OURS;
+    if (number < row->move)
+        return STALE;
+    row->move = number;
+    int64_t was = atomic_load(&row->tunnel);
+    do {
+        if (was == tunnel)
+            return UNCHANGED;
+        atomic_store(&row->left, was);
+        atomic_store(&row->left_at, now);
+    } while (!atomic_compare_exchange_strong(&row->tunnel, &was, tunnel));
+    return MOVED;
+}
+
 /* Tunnels. */
 
 static _Atomic(struct tunnel *) *bucket(struct core *core, uint32_t id)
