@@ -92,10 +92,10 @@ def test_an_ordinary_user_of_the_sockets_group_may_name_a_command(sojourn: Daemo
     os.chown(sojourn.host_socket, 0, 4321)
     os.chmod(sojourn.host_socket, 0o660)
     source = Path(sys.modules["sojourn"].__path__[0]).parent
-    code = f"import sys; sys.path[:0] = {[str(source), *sys.path]!r}; from sojourn.cli.main import main; main()"
+    load = f"import sys; sys.path[:0] = {[str(source), *sys.path]!r}; from sojourn.cli.main import main"
     user = ["setpriv", "--reuid", "4000", "--regid", "4000", "--groups", "4321", "--no-new-privs"]
-    named = [sys.executable, "-c", code, *run_as(sojourn, "mine")[3:]]
-    if subprocess.run([*user, *named[:2], "pass"], capture_output=True, check=False).returncode:
+    named = [sys.executable, "-c", f"{load}; main()", *run_as(sojourn, "mine")[3:]]
+    if subprocess.run([*user, *named[:2], load], capture_output=True, check=False).returncode:
         pytest.skip("the virtual environment cannot be read by ordinary users here")
     send_to(lab, 7005, *user, *named)
     flow = flow_to(sojourn, 7005)
@@ -158,7 +158,8 @@ def test_without_bpf_it_says_so_and_still_finds_the_program(make_lab: MakeLab, p
     assert "applications are not known for certain" in daemons.host.output()
     send_to(lab, 7010)
     flow = flow_to(daemons, 7010)
-    assert (flow["exact"], flow["program"][:16]) == (False, "/usr/bin/python3")
+    assert not flow["exact"]
+    assert Path(flow["program"]).name.startswith("python3")
     send_to(lab, 7011, *run_as(daemons, "guess"))
     assert flow_to(daemons, 7011)["application"] == "guess"
 
