@@ -16,6 +16,7 @@ The result of a verb is the JSON that `--json` prints (DESIGN §7), objects with
     handover        to; one of flow, app, match, all             object: to, moved, unchanged, waiting (host)
     up, down        -                                            object: state (host)
     policy_...      see daemon/policy_api.py: list, show, test, explain, reload; questions, answer, ask (host)
+    metrics         -                                            object: text, in Prometheus' format
     log             limit, follow                                stream of RoamingEntry
     token           name                                         object: name, token (anchor)
     revoke          name                                         object: name (anchor)

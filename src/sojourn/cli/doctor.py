@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 @json_option
 def doctor(as_host: bool, as_anchor: bool, config_dir: str, socket: str | None, as_json: bool) -> None:
     """Say what is missing on this machine, and how to mend it. Exit code 1 if anything needed is missing."""
-    directory = ConfigDir(config_dir)
-    if not as_host and not as_anchor:
-        as_anchor = directory.anchor_toml.exists()
-        as_host = directory.host_toml.exists() or not as_anchor
-    checks = (_host(directory, socket) if as_host else []) + (_anchor(directory, socket) if as_anchor else [])
-    checks = list(dict.fromkeys(checks))  # what both need is said once
+    checks = examine(ConfigDir(config_dir), socket, as_host=as_host, as_anchor=as_anchor)
     failed = [check for check in checks if check.needed and not check.ok]
     if as_json:
         output.emit_json({"version": 1, "ok": not failed, "checks": checks})
@@ -39,6 +34,17 @@ def doctor(as_host: bool, as_anchor: bool, config_dir: str, socket: str | None, 
     if failed:
         names = ", ".join(check.name for check in failed)
         raise ApiError(f"{len(failed)} of {len(checks)} checks found a problem: {names}", "Their remedies stand above.")
+
+
+def examine(
+    directory: ConfigDir, socket: str | None, *, as_host: bool = False, as_anchor: bool = False
+) -> list["Check"]:
+    """Look at the machine; without a role, for what the directory holds."""
+    if not as_host and not as_anchor:
+        as_anchor = directory.anchor_toml.exists()
+        as_host = directory.host_toml.exists() or not as_anchor
+    checks = (_host(directory, socket) if as_host else []) + (_anchor(directory, socket) if as_anchor else [])
+    return list(dict.fromkeys(checks))  # what both need is said once
 
 
 def _row(check: "Check") -> tuple[str, str, str, str]:

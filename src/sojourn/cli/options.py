@@ -43,16 +43,22 @@ def user_name(context: click.Context, parameter: click.Parameter, value: str) ->
     return value
 
 
+def named_socket(given: str | None) -> str | None:
+    """Return the socket that the user has named: to the command, to the group, or in the environment."""
+    context = click.get_current_context(silent=True)
+    shared = (context.find_root().obj or {}).get("socket") if context is not None else None
+    chosen = given or shared or os.environ.get("SOJOURN_SOCKET")
+    return str(chosen) if chosen else None
+
+
 def socket_path(given: str | None, default: str | None = None) -> str:
     """Return the socket to use: the command's, the group's, the environment's, or the daemon that is there.
 
     `default` is the role's own; without it a machine's host daemon goes before its anchor, and that before its node.
     """
-    context = click.get_current_context(silent=True)
-    shared = (context.find_root().obj or {}).get("socket") if context is not None else None
-    chosen = given or shared or os.environ.get("SOJOURN_SOCKET") or default
+    chosen = named_socket(given) or default
     if chosen:
-        return str(chosen)
+        return chosen
     there = (path for path in (HOST_SOCKET, ANCHOR_SOCKET, RENDEZVOUS_SOCKET) if Path(path).exists())
     return next(there, HOST_SOCKET)
 

@@ -23,7 +23,7 @@ def emit_json_line(value: object) -> None:
 
 def line(text: str = "") -> None:
     """Print one line of text for people."""
-    print(_cell(text) if text else "")
+    print(cell(text) if text else "")
 
 
 def flush_line(text: str) -> None:
@@ -34,7 +34,7 @@ def flush_line(text: str) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
     """Print rows under column headings; a column whose name starts with ">" is set right."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(columns, cells, title)
         return
@@ -60,7 +60,7 @@ def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], title: s
     for name in columns:
         grid.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     for row in cells:
-        grid.add_row(*(Text(word, _STYLES.get(word, "")) for word in row))
+        grid.add_row(*(Text(word, style(word)) for word in row))
     Console().print(grid)
 
 
@@ -71,10 +71,16 @@ _STYLES = {
 }  # fmt: skip
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Write a value so that a terminal shows it and obeys none of it."""
     # What a peer or a file named may hold control characters: a terminal must not obey them.
     text = "-" if value is None or value == "" else str(value)
     return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def style(word: str) -> str:
+    """Return the colour of a state (rich's), or no style."""
+    return _STYLES.get(word, "")
 
 
 def size(count: float | None) -> str:

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, field
 
 from sojourn.control.capture import Capture, CaptureEntry, captures_of
 from sojourn.control.decode import decode
+from sojourn.control.metrics_config import MetricsConfig
 from sojourn.control.socks_config import SocksConfig
 from sojourn.errors import ConfigError
 from sojourn.model import TCP, UDP
@@ -113,6 +114,7 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     be configured so."""
     signalling: SignallingConfig = SignallingConfig()
     portal: PortalConfig = PortalConfig()
+    metrics: MetricsConfig = MetricsConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
     policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
     """`[[policy]]` tables as they are: the policy language is another package's."""
@@ -204,6 +206,7 @@ class AnchorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     expose: tuple[Expose, ...] = ()
     push: PushConfig = PushConfig()
     socks: SocksConfig = SocksConfig()
+    metrics: MetricsConfig = MetricsConfig()
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn-a0"
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from sojourn.control.decode import decode
+from sojourn.control.metrics_config import MetricsConfig
 from sojourn.errors import ConfigError
 from sojourn.model import Endpoint
 
@@ -31,6 +32,7 @@ class RendezvousConfig(Struct, frozen=True, forbid_unknown_fields=True):
     packets_per_sender: Annotated[float, Meta(ge=1, le=1e9)] = 20000.0
     """A second, from one IPv4 address or IPv6 /64; twice as many may come at once."""
     requests_per_sender: Annotated[float, Meta(ge=1, le=1e9)] = 500.0
+    metrics: MetricsConfig = MetricsConfig()
 
     @property
     def listening(self) -> tuple[Endpoint, ...]:

@@ -21,6 +21,7 @@ from sojourn.control.roaming_log import RoamingLog
 from sojourn.control.subscribers import algorithms
 from sojourn.daemon import socks_anchor
 from sojourn.daemon.anchor_api import register
+from sojourn.daemon.anchor_metrics import register as register_metrics
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
 from sojourn.daemon.ending import Ending
@@ -75,12 +76,11 @@ class AnchorDaemon:
         records = self.store.load()
         self.forwards: dict[tuple[int, int], PortForward] = {(f.protocol, f.public_port): f for f in records.forwards}
         self.system = AnchorSystem(self.config)
+        self.pool = VipaPool(self.config.pool, self.config.pool6)
         self.registrar = Registrar(DigestServer(REALM, os.urandom(32), algorithms(self.config)), _limits(self.config))
         self.machine = Anchor(
             self.registrar,
-            Leases(
-                VipaPool(self.config.pool, self.config.pool6), self._terms(), os.urandom, records.subscribers.values()
-            ),
+            Leases(self.pool, self._terms(), os.urandom, records.subscribers.values()),
             records.subscribers,
             os.urandom,
             time.time() - now(),  # noqa: TID251 - leases outlive this boot: their ends are dates
@@ -88,9 +88,9 @@ class AnchorDaemon:
         )
         self._pushing = PushingAnchor(self.machine, PushSender(self.config.address, os.urandom))
         self.driver: Driver[AnchorEvent, AnchorCommand] = Driver(self._pushing, self._execute)
-        journal = Journal(directory.anchor_log)
-        self.log = RoamingLog(journal.write)
-        self.log.restore(journal.lines())
+        self.journal = Journal(directory.anchor_log)
+        self.log = RoamingLog(self.journal.write)
+        self.log.restore(self.journal.lines())
         self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
         self.ending = Ending()
@@ -109,6 +109,7 @@ class AnchorDaemon:
         self.ending.listen()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_soon)
         register(self._server, self)
+        register_metrics(self._server, self, self._tasks)
         await self._server.start()
         try:
             self._stood = device.exists(self.config.device)

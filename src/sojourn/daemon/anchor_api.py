@@ -114,19 +114,22 @@ class AnchorApi:
     def _one(self, subscriber: Subscriber) -> dict[str, Any]:
         outer = self._daemon.machine.outer
         left = subscriber.lease_until - _today() if subscriber.lease_until is not None else None
-        state = "revoked" if subscriber.revoked else "invited" if subscriber.ha1 is None else "away"
-        if subscriber.vipa is not None and left is not None and left > 0:
-            state = "associated"
         return {
             "name": subscriber.name,
             "user": subscriber.user,
-            "state": state,
+            "state": self.state_of(subscriber),
             "vipa": subscriber.vipa,
             "vipa6": subscriber.vipa6,
             "lease_s": round(left) if left is not None else None,
             "tunnels": {str(tunnel): f"{outer[tunnel].address}:{outer[tunnel].port}"
                         for tunnel in subscriber.tunnels if tunnel in outer},
         }  # fmt: skip
+
+    def state_of(self, subscriber: Subscriber) -> str:
+        """Say whether a host is "associated", "away", "invited" (it has not come yet) or "revoked"."""
+        if subscriber.vipa is not None and (subscriber.lease_until or 0.0) > _today():
+            return "associated"
+        return "revoked" if subscriber.revoked else "invited" if subscriber.ha1 is None else "away"
 
     def _host(self, name: object) -> str:
         users = [s.user for s in self._daemon.machine.subscribers.values() if not s.revoked and name in (None, s.name)]

@@ -26,6 +26,7 @@ from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.host_api import register
+from sojourn.daemon.host_metrics import register as register_metrics
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_owners import HostOwners
 from sojourn.daemon.host_owners import register as register_owners
@@ -83,9 +84,9 @@ class HostDaemon:
         self.policies = HostPolicies(directory)
         self.control = self._machine(self._read_state())
         self.driver: Driver[ControlEvent, ControlCommand] = Driver(self.control, self._execute)
-        journal = Journal(directory.host_log)
-        self.log = RoamingLog(journal.write)
-        self.log.restore(journal.lines())
+        self.journal = Journal(directory.host_log)
+        self.log = RoamingLog(self.journal.write)
+        self.log.restore(self.journal.lines())
         self.measured: dict[int, events.TunnelMeasured] = {}
         self.inquiry = Inquiry(self._submit)
         self.data_path: DataPathClient | None = None
@@ -113,6 +114,7 @@ class HostDaemon:
         register_networks(self._server, self)
         register_policies(self._server, self)
         register_owners(self._server, self.owners)
+        register_metrics(self._server, self, self._tasks)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
@@ -304,7 +306,6 @@ class HostDaemon:
 
     def _open_channel(self, command: OpenChannel) -> None:
         channel = command.channel
-
         transport = self.config.signalling.transport
 
         def opened(local: Endpoint) -> None:

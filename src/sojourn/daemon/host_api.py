@@ -55,7 +55,7 @@ class HostApi:
         await self._daemon.inquiry.measure()
         host = self._daemon.control.host
         lease, config = host.lease, self._daemon.config
-        networks = self._networks()
+        networks = self.network_rows()
         works = any(held.state == "works" for held in host.networks.values())
         state = "connecting" if host.networks and not host.refused else "offline"
         if lease is not None and works:
@@ -80,7 +80,7 @@ class HostApi:
     async def networks(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the networks."""
         await self._daemon.inquiry.measure()
-        return self._networks()
+        return self.network_rows()
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the flows."""
@@ -119,7 +119,8 @@ class HostApi:
 
     # -- what the answers are made of
 
-    def _networks(self) -> list[dict[str, Any]]:
+    def network_rows(self) -> list[dict[str, Any]]:
+        """Return the networks as they were told last, the preferred first."""
         control = self._daemon.control
         held = sorted(control.host.networks.values(), key=lambda held: control.decide.preferences.rank(held.network))
         return [self._network(one) for one in held]

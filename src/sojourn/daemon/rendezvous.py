@@ -16,8 +16,10 @@ import structlog
 
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.rendezvous_config import RendezvousConfig, written
-from sojourn.daemon.driver import now
+from sojourn.daemon.anchor_metrics import NodeMeter
+from sojourn.daemon.driver import Tasks, now
 from sojourn.daemon.ending import Ending
+from sojourn.daemon.metering import meter
 from sojourn.errors import ConfigError
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.shares import Rates
@@ -37,6 +39,7 @@ class RendezvousDaemon:
         self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
         self.ending = Ending()
         self._server = Server(socket_path, {"role": "rendezvous"})
+        self._tasks = Tasks(self.ending.fail)
         self._sockets: dict[bool, DatagramSocket] = {}
         """One of each family: True = IPv6."""
         self._timer: asyncio.TimerHandle | None = None
@@ -46,6 +49,7 @@ class RendezvousDaemon:
         """Work until told to end."""
         self.ending.listen()
         self._server.register("status", self._status)
+        meter(self._server, self._tasks, self.config.metrics, NodeMeter(self))
         await self._server.start()
         try:
             self._listen()
@@ -77,6 +81,7 @@ class RendezvousDaemon:
             opened.close()
         if self._timer is not None:
             self._timer.cancel()
+        await self._tasks.close()
         await self._server.close()
 
     # -- datagrams

@@ -15,9 +15,11 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.config import AnchorConfig
 from sojourn.control.socks_access import Access
 from sojourn.control.socks_config import SOCKS_PORT
+from sojourn.daemon.anchor_metrics import ProxyMeter
 from sojourn.daemon.anchor_system import REFUSED
 from sojourn.daemon.driver import Tasks
 from sojourn.daemon.ending import Ending
+from sojourn.daemon.metering import meter
 from sojourn.daemon.socks_proxy import SocksProxy
 from sojourn.daemon.tenure import tenure
 from sojourn.errors import ConfigError
@@ -96,6 +98,7 @@ class SocksDaemon:
         try:
             self.proxy = await start(self.directory, self.config, RecordedUsers(self.known, self._change))
             self._tasks.start(self.proxy.run(), "SOCKS")
+            meter(self._server, self._tasks, self.config.metrics, ProxyMeter(self.proxy))
             sys.stderr.write("sojourn anchor: ready (SOCKS only)\n")
             await self.ending.wait()
         finally:

@@ -17,9 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.config import Credentials, HostConfig
+from sojourn.control.metrics_config import MetricsConfig
+from sojourn.daemon.anchor_metrics import EntranceMeter
 from sojourn.daemon.anchor_system import resolved
 from sojourn.daemon.driver import Tasks
 from sojourn.daemon.ending import Ending
+from sojourn.daemon.metering import meter
 from sojourn.daemon.socks_direct import Direct
 from sojourn.daemon.socks_mobile import Mobile, Unreachable
 from sojourn.errors import ConfigError, RemoteProtocolError
@@ -86,6 +89,7 @@ class Entrance:
         if self._server is not None:
             self._server.register("status", self._status)
             self._server.register("handover", self._handover)
+            meter(self._server, self._tasks, MetricsConfig(), EntranceMeter(self.mobile))
             await self._server.start()
         try:
             self._tasks.start(self._watch(), "networks")

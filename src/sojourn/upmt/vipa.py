@@ -38,6 +38,11 @@ class VipaPool:
         """Return how many addresses are lent."""
         return len(self._lent)
 
+    @property
+    def size(self) -> int:
+        """How many addresses can be lent."""
+        return self._places - 1
+
     def __contains__(self, vipa: str) -> bool:
         """Say whether an address is one that this pool lends."""
         return self._place(vipa) is not None
@@ -57,8 +62,8 @@ class VipaPool:
             self._lent.discard(place)
 
     def _free(self) -> int:
-        if len(self._lent) >= self._places - 1:
-            raise PoolExhausted(f"all {self._places - 1} addresses of {self.network} are lent")
+        if len(self._lent) >= self.size:
+            raise PoolExhausted(f"all {self.size} addresses of {self.network} are lent")
         while self._next in self._lent:
             self._step()
         place = self._next
