@@ -157,11 +157,13 @@ def test_without_bpf_it_says_so_and_still_finds_the_program(make_lab: MakeLab, p
     daemons.wait_until_associated()
     assert "applications are not known for certain" in daemons.host.output()
     send_to(lab, 7010)
+    # Control looks who holds the socket when the data path asks: the name comes a moment after the flow.
+    eventually("a program", lambda: flow_to(daemons, 7010)["program"])
     flow = flow_to(daemons, 7010)
     assert not flow["exact"]
     assert Path(flow["program"]).name.startswith("python3")
     send_to(lab, 7011, *run_as(daemons, "guess"))
-    assert flow_to(daemons, 7011)["application"] == "guess"
+    eventually("its name", lambda: flow_to(daemons, 7011)["application"] == "guess")
 
 
 def test_a_rule_with_via_direct_sends_a_program_past_the_tunnels(make_lab: MakeLab, prefix: str) -> None:
