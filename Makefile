@@ -19,7 +19,7 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
 APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
-APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool
+APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool chromium fonts-dejavu-core
 APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl
 
 # A change of any of these compiles anew.
@@ -27,7 +27,7 @@ COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojou
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
-.PHONY: help demo test bench fuzz lint unit net format lock setup clean
+.PHONY: help demo test bench fuzz lint unit net browser format lock setup clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s%s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ help: ## This list
 demo: $(VENV)/.apt-demo $(VENV)/.installed ## Move live SSH, HTTP and voice flows through every change of network
 	$(VENV)/bin/sojourn lab demo
 
-test: lint unit net ## All checks and tests, some minutes (CI runs this)
+test: lint unit net browser ## All checks and tests, some minutes (CI runs this)
 
 lint: $(VENV)/.installed ## Style, types, and a test file for every source file
 	$(VENV)/bin/ruff check
@@ -44,7 +44,7 @@ lint: $(VENV)/.installed ## Style, types, and a test file for every source file
 	$(PY) scripts/pairs.py
 
 unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real daemons
-	$(PY) -m pytest -q -rR --reruns 1 -n 2 --dist loadfile --ignore=tests/net tests
+	$(PY) -m pytest -q -rR --reruns 1 -n 2 --dist loadfile --ignore=tests/net --ignore=tests/browser tests
 
 # Real time on a machine that others use: a test that fails is tried twice more, and -rR names it at the end.
 NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
@@ -56,6 +56,9 @@ net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespa
 	$(NET) -n 3 --dist loadfile -m "not timed"
 	$(NET) -m timed
 	SOJOURN_ENGINE=python $(NET_AGAIN)
+
+browser: $(VENV)/.apt-test $(VENV)/.installed ## The window in Chromium, before the real daemons
+	$(PY) -m pytest -q -rR --reruns 2 tests/browser
 
 FUZZ_SECONDS := 60
 

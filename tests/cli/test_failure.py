@@ -10,6 +10,7 @@ from sojourn.errors import ConfigError, NotSupported, SojournError
 @pytest.mark.parametrize("kind", ErrorKind)
 def test_every_kind_of_refusal_has_its_code(kind: ErrorKind) -> None:
     codes = {"failed": 1, "usage": 2, "unknown_verb": 2, "not_running": 3, "no_permission": 4, "not_associated": 5}
+    codes["changed"] = 1
     assert exit_code(ApiError("x", kind=kind)) == codes[kind.value]
 
 

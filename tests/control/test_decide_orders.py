@@ -1,8 +1,9 @@
 """The decision under the user's orders: what goes apart, what follows, and what comes back."""
 
 from sojourn.control.decide import GRACE, MAX_MATCHED, Decide, Preferences
+from sojourn.control.decide_orders import BLOCK, DIRECT, HOLD
 from sojourn.policy.match import parse
-from sojourn.upmt.commands import Everything, Matching
+from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching
 from sojourn.upmt.host_events import (
     FlowGone,
     Handover,
@@ -175,3 +176,48 @@ def test_orders_by_match_are_bounded() -> None:
     assert len(decide.matched) == MAX_MATCHED
     assert parse("-p tcp --dport 10") not in decide.matched
     assert parse("-p tcp --dport 11") in decide.matched
+
+
+def test_a_flow_that_is_held_waits_and_one_that_is_blocked_is_refused_until_they_are_released() -> None:
+    decide = Decide(Preferences())
+    works(decide, WIFI, PHONE)
+    assert decide.handle(HandoverWanted(HOLD, (SSH,)), 100.0) == [
+        Handover((PlanRow(Exactly((SSH,)), None),), "ordered by the user", "home")
+    ]
+    assert decide.handle(HandoverWanted(BLOCK, (WEB,)), 101.0) == [
+        Handover((PlanRow(Exactly((WEB,)), None, block=True),), "ordered by the user", "home")
+    ]
+    (moved,) = decide.handle(silent("home"), 200.0)
+    assert set(moved.plan) == {
+        PlanRow(Everything(), "phone"), PlanRow(Exactly((SSH,)), None), PlanRow(Exactly((WEB,)), None, block=True),
+    }  # fmt: skip
+    (back,) = decide.handle(HandoverWanted(None, (SSH, WEB)), 300.0)
+    assert back.plan == (flows("phone", SSH, WEB),)
+
+
+def test_an_application_that_is_blocked_held_or_direct_has_a_rule_of_its_own() -> None:
+    decide = Decide(Preferences())
+    works(decide, WIFI, PHONE)
+    (blocked,) = decide.handle(HandoverWanted(BLOCK, application="curl"), 100.0)
+    assert blocked.plan == (PlanRow(Labelled("user:curl"), None, block=True),)
+    assert blocked.rules is not None
+    first = blocked.rules[0]
+    assert (first.rule.label, first.network, first.block) == ("user:curl", None, True)
+    (held,) = decide.handle(HandoverWanted(HOLD, application="curl"), 110.0)
+    assert held.plan == (PlanRow(Labelled("user:curl"), None),)
+    decide.handle(HandoverWanted(DIRECT, application="curl"), 120.0)
+    assert [rule.label for rule in decide.direct_rules()] == ["user:curl"]
+    assert decide.lanes["user:curl"].place == "home", "what runs stays in the tunnels"
+    decide.handle(HandoverWanted(None, application="curl"), 130.0)
+    assert decide.direct_rules() == ()
+    assert list(decide.lanes) == [""]
+
+
+def test_a_word_outlives_every_network() -> None:
+    decide = Decide(Preferences())
+    works(decide, WIFI)
+    decide.handle(HandoverWanted(BLOCK, application="curl"), 100.0)
+    decide.handle(PathGone("home", "the interface is gone"), 200.0)
+    decide.tick(200.0 + 2 * 3600)
+    works(decide, PHONE, at=9000.0)
+    assert decide.lanes["user:curl"].blocked

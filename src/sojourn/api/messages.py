@@ -53,6 +53,8 @@ class ErrorKind(StrEnum):
     NOT_ASSOCIATED = "not_associated"
     NO_PERMISSION = "no_permission"
     NOT_RUNNING = "not_running"
+    CHANGED = "changed"
+    """What the request builds on is not so any more: look again."""
 
 
 class ApiError(SojournError):

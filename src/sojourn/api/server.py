@@ -97,6 +97,7 @@ class Server:
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted is closed in the next turn of the loop
         with contextlib.suppress(OSError):
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self._inode:
@@ -116,7 +117,7 @@ class Server:
             else:
                 await _send(writer, Answer(0, error=Failure(ErrorKind.FAILED, "too many clients", "Try again.")))
         except (OSError, asyncio.CancelledError):
-            pass  # The client has gone, or we are closing: nobody is left to be told.
+            writer.transport.abort()  # The client has gone, or we are closing: nobody is left to be told.
         finally:
             self._connections.pop(task, None)
             writer.close()

@@ -12,6 +12,7 @@ _CODES: Final = {
     ErrorKind.NOT_RUNNING: 3,
     ErrorKind.NO_PERMISSION: 4,
     ErrorKind.NOT_ASSOCIATED: 5,
+    ErrorKind.CHANGED: 1,
 }
 
 

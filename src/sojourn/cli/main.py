@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ask": ("sojourn.cli.ask", "Answer what policies leave to you."),
     "run": ("sojourn.cli.run", "Run a command under the name of an application."),
     "expose": ("sojourn.cli.expose", "Let the anchor's ports lead to this host's."),
+    "window": ("sojourn.cli.window", "See every flow in the browser, live, and say where it goes."),
     "log": ("sojourn.cli.log", "Show what happened to the networks, what was decided, and why."),
     "monitor": ("sojourn.cli.monitor", "Watch networks, applications, flows and moves on the terminal."),
     "metrics": ("sojourn.cli.metrics", "Print the figures that Prometheus reads."),

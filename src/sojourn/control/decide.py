@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from sojourn.control.decide_board import Board
 from sojourn.control.decide_lanes import Lane
+from sojourn.control.decide_orders import DIRECT, WORDS, home_of, label_of, word_of
 from sojourn.control.decide_orders import MAX_MATCHED as MAX_MATCHED
-from sojourn.control.decide_orders import home_of, label_of
 from sojourn.control.decide_paths import FORGIVE as FORGIVE
 from sojourn.control.decide_paths import GRACE as GRACE
 from sojourn.control.decide_paths import Path
@@ -174,7 +174,11 @@ class Decide(Board):
     def _look(self, lane: Lane, everything: str | None, now: float) -> list[Change]:
         home = self._home(lane)
         if home is not None:
-            ordered = self.paths.get(self.orders.applications[lane.label.removeprefix(label_of(""))])
+            wanted = self.orders.applications[lane.label.removeprefix(label_of(""))]
+            if wanted in WORDS.values():
+                follows = wanted == DIRECT
+                return self._chooser.follow_lane(lane, home, now) if follows else self._chooser.choose(lane, None, now)
+            ordered = self.paths.get(wanted)
             if ordered is not None and (
                 ordered.works or (lane.place == ordered.network.name and ordered.may_stay(now))
             ):
@@ -230,7 +234,7 @@ class Decide(Board):
         """Carry out the user's order, unless the network has gone since it was given."""
         if order.network is None:
             return self._released(order, now)
-        if order.network not in self.paths:
+        if order.network not in self.paths and order.network not in WORDS.values():
             return []
         reason = f"ordered {order.reason}"
         if order.application is not None:
@@ -244,10 +248,11 @@ class Decide(Board):
         else:
             apart = order.flows or ()
             self.orders.pin(order.flows or (), order.network)
-        works = self._works(order.network) or self.active is None
+        word = order.network in WORDS.values()
+        works = word or self._works(order.network) or self.active is None
         places = {one: order.network if works else self._others(one) for one in apart}
         self.orders.placed.update(places)
-        self.flows.moved_exactly(order.flows or (), order.network)
+        self.flows.moved_exactly(order.flows or (), None if word else order.network)
         return [Handover(rows_apart(places), reason, self.active)]
 
     def _ordered_everything(self, network: str, reason: str, now: float) -> list[Handover]:
@@ -273,6 +278,9 @@ class Decide(Board):
         self._make_lanes()
         self._relabel()
         lane = self.lanes[label_of(name)]
+        if network in WORDS.values():
+            lane.go(came_from, f"{reason}: {word_of(network)}", now)
+            return self._settle(now, [])
         lane.go(network if self._works(network) else came_from, reason, now)
         changes = [Change(lane.label, reason, came_from)]
         return self._handovers(changes, now) + self._choose(now)

@@ -1,5 +1,7 @@
 """What the user ordered (`sojourn handover`): everything, some flows, a match, or an application, to one network.
 
+Instead of a network it can be a word (`WORDS`): hold (wait), block (refuse), for an application also direct.
+
 Flows and matches follow the others while their network does not work, and return when it does. An application's order
 is a rule above all others: flows to come are included. It ends when the user releases it, or when its network has been
 away for `AWAY_FOR_GOOD`. An order for everything ends all orders before it. Bounded: the newest orders are kept.
@@ -11,13 +13,18 @@ from typing import Final
 
 from sojourn.model import Flow
 from sojourn.policy.match import Match
-from sojourn.policy.rules import Policy, Subject
+from sojourn.policy.rules import Otherwise, Policy, Subject, Via
 
 MAX_MATCHED: Final = 32
 """Orders by match that are kept; older ones are forgotten."""
 MAX_APPLICATIONS: Final = 64
 AWAY_FOR_GOOD: Final = 3600.0
 """Seconds for which an application's order outlives its network."""
+HOLD: Final = "=hold"
+BLOCK: Final = "=block"
+DIRECT: Final = "=direct"
+WORDS: Final = {"hold": HOLD, "block": BLOCK, "direct": DIRECT}
+"""What stands for a network in an order; no network has such a name."""
 PREFIX: Final = "user:"
 """Begins the label of an application's order; no policy of a file has such a name."""
 
@@ -90,7 +97,7 @@ class UserOrders:
         """Release the applications whose network has been away for good; return their names."""
         gone: list[str] = []
         for name, network in list(self.applications.items()):
-            if network in present:
+            if network in present or network in WORDS.values():
                 self._away.pop(name, None)
             elif now >= self._away.setdefault(name, now) + AWAY_FOR_GOOD:
                 self.forget_application(name)
@@ -109,8 +116,15 @@ def label_of(application: str) -> str:
 
 def policy_of(application: str, network: str, home: Policy) -> Policy:
     """Return an application's order as a policy. While the network does not work it is as `home` says."""
+    subject = Subject(applications=(application,))
+    if network == BLOCK:
+        return Policy(label_of(application), subject, (), blocked=True, came_from="order")
+    if network == HOLD:
+        return Policy(label_of(application), subject, (), otherwise=Otherwise.HOLD, came_from="order")
+    if network == DIRECT:
+        return Policy(label_of(application), subject, home.networks, via=Via.DIRECT, came_from="order")
     return Policy(
-        label_of(application), Subject(applications=(application,)), (network, *home.networks),
+        label_of(application), subject, (network, *home.networks),
         otherwise=home.otherwise, came_from="order",
     )  # fmt: skip
 
@@ -122,3 +136,8 @@ def home_of(application: str, policies: Collection[Policy]) -> Policy:
         if any(fnmatchcase(application, pattern) for pattern in names if pattern):
             return policy
     return list(policies)[-1]
+
+
+def word_of(place: str) -> str:
+    """Return an order's network or word as people write it."""
+    return place.removeprefix("=")

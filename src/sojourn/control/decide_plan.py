@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import Struct
 
 from sojourn.control.decide_lanes import Lane
+from sojourn.control.decide_orders import BLOCK, HOLD
 from sojourn.control.flows import FlowBook
 from sojourn.model import Flow
 from sojourn.policy.match import Match
@@ -73,9 +74,13 @@ def _rule(policy: Policy) -> Rule:
 
 def rows_apart(places: Mapping[Flow | Match, str | None]) -> tuple[PlanRow, ...]:
     """Return rows for matches, then one for the flows of each network."""
-    rows = [PlanRow(Matching(select), place) for select, place in places.items() if isinstance(select, Match)]
+    rows = [_apart(Matching(select), place) for select, place in places.items() if isinstance(select, Match)]
     flows: dict[str | None, list[Flow]] = {}
     for select, place in places.items():
         if isinstance(select, Flow):
             flows.setdefault(place, []).append(select)
-    return (*rows, *(PlanRow(Exactly(tuple(some)), place) for place, some in flows.items()))
+    return (*rows, *(_apart(Exactly(tuple(some)), place) for place, some in flows.items()))
+
+
+def _apart(select: Select, place: str | None) -> PlanRow:
+    return PlanRow(select, None if place in (HOLD, BLOCK) else place, block=place == BLOCK)

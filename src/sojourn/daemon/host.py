@@ -13,11 +13,10 @@ import sys
 import time
 from collections import deque
 
-import msgspec
 import structlog
 
 from sojourn.api.server import Server
-from sojourn.control.config import Credentials, HostConfig
+from sojourn.control.config import HostConfig
 from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.entries import DECISIONS
 from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
@@ -26,18 +25,22 @@ from sojourn.control.roaming_log import RoamingLog
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.host_api import register
+from sojourn.daemon.host_memory import HostMemory
 from sojourn.daemon.host_metrics import register as register_metrics
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_owners import HostOwners
 from sojourn.daemon.host_owners import register as register_owners
 from sojourn.daemon.host_policies import HostPolicies, local_time
 from sojourn.daemon.host_system import HostSystem
+from sojourn.daemon.host_watch import HostWatch
+from sojourn.daemon.host_watch import register as register_watch
 from sojourn.daemon.inquiry import Inquiry
 from sojourn.daemon.network_api import register as register_networks
 from sojourn.daemon.policy_api import register as register_policies
 from sojourn.daemon.tenure import tenure
+from sojourn.daemon.undo import Undo
 from sojourn.datapath.client import DataPathClient
-from sojourn.errors import ConfigError, SojournError
+from sojourn.errors import SojournError
 from sojourn.linux.failures import explained
 from sojourn.linux.sip_client import SipClient, sip_client
 from sojourn.model import Endpoint
@@ -55,7 +58,7 @@ from sojourn.upmt.association import (
     SendSip,
     SipReceived,
 )
-from sojourn.upmt.commands import AnyCommand, CloseTunnel, Report, Resumed, Role, SetRules, Setup
+from sojourn.upmt.commands import AnyCommand, CloseTunnel, MoveFlows, Report, Resumed, Role, SetRules, Setup
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease, Offer
 from sojourn.upmt.mobile_host import HostSettings, MobileHost
@@ -66,8 +69,6 @@ EXPIRES = 3600
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
 REPORT_EVERY = 5.0
-CREDENTIALS_AGAIN = 10.0
-"""Seconds after which a secret that could not be stored is written again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -78,17 +79,16 @@ class HostDaemon:
     def __init__(self, directory: ConfigDir, socket_path: str) -> None:
         self.directory = directory
         self.config: HostConfig = directory.host()
-        self._credentials: Credentials = directory.read_credentials()
-        self._state_file = directory.path / "host.state"
+        self._memory = HostMemory(directory)
         self.system = HostSystem(self.config)
         self.policies = HostPolicies(directory)
-        self.control = self._machine(self._read_state())
+        self.control = self._machine(self._memory.read_state())
         self.driver: Driver[ControlEvent, ControlCommand] = Driver(self.control, self._execute)
         self.journal = Journal(directory.host_log)
         self.log = RoamingLog(self.journal.write)
         self.log.restore(self.journal.lines())
         self.measured: dict[int, events.TunnelMeasured] = {}
-        self.inquiry = Inquiry(self._submit)
+        self.inquiry = Inquiry(self.submit)
         self.data_path: DataPathClient | None = None
         self.ending = Ending()
         self._server = Server(socket_path, {"role": "host", "config_dir": str(directory.path)})
@@ -98,12 +98,16 @@ class HostDaemon:
         self._held: deque[AnyCommand] | None = deque()
         """Orders for the data path that wait until the device is there; None once it is."""
         self._moves: list[asyncio.Future[events.FlowsMoved]] = []
+        self._ordered = False
+        """The data path was ordered to move flows since this was cleared."""
         self._left = asyncio.Event()
         self._sleep = SleepWatch(self._woke)
+        self.undo = Undo()
         self.networks = HostNetworks(
             self.config, self.system.routing, self._tasks, self.driver.feed, directory.path / "host.usage",
             lambda: self._sleep.look(woken=True),
         )  # fmt: skip
+        self._watch = HostWatch(self, self._tasks)
 
     # -- life
 
@@ -115,6 +119,7 @@ class HostDaemon:
         register_policies(self._server, self)
         register_owners(self._server, self.owners)
         register_metrics(self._server, self, self._tasks)
+        register_watch(self._server, self._watch)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
@@ -180,7 +185,7 @@ class HostDaemon:
         """Ask for measurements of idle tunnels, too: what `status` shows is never old."""
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self._submit(Report())
+            self.submit(Report())
 
     def _tell_owners(self) -> None:
         """Tell which rules are direct now: their flows are let by at connect, before a source address is chosen."""
@@ -212,6 +217,7 @@ class HostDaemon:
             case events.TunnelTested() | events.TunnelRecovered():
                 self.networks.answered(event.tunnel)
         self.driver.feed(event)
+        self._watch.see(event)
 
     # -- what is ordered
 
@@ -228,14 +234,13 @@ class HostDaemon:
                 if (client := self._channels.get(channel)) is not None:
                     client.send(data)
             case CredentialIssued(secret):
-                self._credentials = msgspec.structs.replace(self._credentials, secret=secret, one_time=False)
-                self._write_credentials()
+                self._memory.issued(secret)
             case LeaseGranted(lease, changed):
                 if changed:
                     self._held = deque() if self._held is None else self._held
                     self._tasks.start(self._set_up(lease), "set up")
             case Remember(state):
-                self._write_state(state)
+                self._memory.write_state(state)
             case Left(told):
                 self._left.set()
                 if not told:
@@ -250,7 +255,8 @@ class HostDaemon:
                     self.networks.closed(command.tunnel)
                 elif isinstance(command, SetRules):
                     self._tell_owners()
-                self._submit(command)
+                self._ordered = self._ordered or isinstance(command, MoveFlows)
+                self.submit(command)
 
     def _note(self, entry: Entry) -> None:
         """Write a line down; a decision with what was known when it was made."""
@@ -259,14 +265,18 @@ class HostDaemon:
             time.time(), entry.event, network=entry.network, decision=entry.words(), reason=entry.reason,  # noqa: TID251
             gap_ms=entry.gap_ms, flows=entry.flows, known=known,
         )  # fmt: skip
+        self._watch.noted(entry)
         _log.info(entry.event, network=entry.network, reason=entry.reason, details=entry.details)
 
     async def hand_over(self, order: HandoverWanted) -> dict[str, int]:
         """Carry out the user's order; return how many rows here had which result."""
         moved: asyncio.Future[events.FlowsMoved] = asyncio.get_running_loop().create_future()
         self._moves.append(moved)
+        self._ordered = False
         self.driver.feed(order)
         try:
+            if not self._ordered:
+                return {}
             event = await asyncio.wait_for(moved, 3.0)
         except TimeoutError:
             return {}
@@ -279,7 +289,8 @@ class HostDaemon:
                 counts[str(result)] = counts.get(str(result), 0) + count
         return counts
 
-    def _submit(self, command: AnyCommand) -> None:
+    def submit(self, command: AnyCommand) -> None:
+        """Order the data path; before it can take orders they wait."""
         if self._held is not None:
             self._held.append(command)
         elif self.data_path is not None:
@@ -344,7 +355,7 @@ class HostDaemon:
         settings = HostSettings(anchor, sealed, config.keep_alive, ports, stream)
         association = AssociationClient(
             AssociationSettings(
-                user=config.user, domain=config.anchor, tid=config.tid, secret=self._credentials.secret,
+                user=config.user, domain=config.anchor, tid=config.tid, secret=self._memory.credentials.secret,
                 vipa=state.vipa, expires=EXPIRES, offer=Offer(plain=not sealed),
             ),
             os.urandom,
@@ -355,31 +366,6 @@ class HostDaemon:
             local_time=local_time, questions=self.policies.questions,
         )  # fmt: skip
         return HostControl(host, decide, Portals(enabled=bool(config.portal.url)))
-
-    def _read_state(self) -> HostState:
-        try:
-            return msgspec.json.decode(self._state_file.read_bytes(), type=HostState)
-        except (OSError, msgspec.DecodeError):
-            # Move numbers must be above all that this host has used before its memory was lost.
-            return HostState(move=int(time.time()))  # noqa: TID251
-
-    def _write_state(self, state: HostState) -> None:
-        """Store what a successor goes on from; without it, it goes on from what the anchor knows (Lease.move)."""
-        temporary = self._state_file.with_suffix(".new")
-        try:
-            temporary.write_bytes(msgspec.json.encode(state))
-            os.replace(temporary, self._state_file)
-        except OSError as error:
-            _log.error("not stored", what=str(self._state_file), error=str(explained(error)))
-
-    def _write_credentials(self) -> None:
-        """Store our secret: nobody else knows it, so that this is tried until it succeeds."""
-        try:
-            self.directory.write_credentials(self._credentials)
-        except ConfigError as error:
-            need = "the anchor knows this host by it from now on: make room before this daemon ends"
-            _log.error("not stored", error=str(error), need=need)
-            asyncio.get_running_loop().call_later(CREDENTIALS_AGAIN, self._write_credentials)
 
 
 def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:

@@ -1,5 +1,6 @@
 """The verbs of a mobile host's control socket: questions and orders in, JSON out (DESIGN §7)."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -8,6 +9,9 @@ from sojourn.api.log_stream import stream_log
 from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide import PathState
+from sojourn.control.decide_orders import DIRECT, WORDS, word_of
+from sojourn.control.network_use import NetworkUse
+from sojourn.control.undo_orders import orders_before, said
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import app_rows, flow_id, flow_row
 from sojourn.daemon.inquiry import copies, data_path
@@ -39,7 +43,9 @@ _STATES = {
 def register(server: Server, daemon: "HostDaemon") -> None:
     """Let the server answer for this daemon."""
     api = HostApi(daemon)
-    for verb in ("status", "networks", "flows", "apps", "handover", "up", "down", "expose", "exposed"):
+    for verb in ("status", "networks", "flows", "apps", "handover", "undo", "network_use"):
+        server.register(verb, getattr(api, verb))
+    for verb in ("up", "down", "expose", "exposed"):
         server.register(verb, getattr(api, verb))
     server.register_stream("log", lambda arguments, _peer: stream_log(daemon.log, arguments))
 
@@ -53,6 +59,10 @@ class HostApi:
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say whether we are associated, and how the networks are."""
         await self._daemon.inquiry.measure()
+        return self.current()
+
+    def current(self) -> dict[str, Any]:
+        """Return the status as far as it is known now."""
         host = self._daemon.control.host
         lease, config = host.lease, self._daemon.config
         networks = self.network_rows()
@@ -95,8 +105,30 @@ class HostApi:
     async def handover(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Carry out the user's order and say what became of the rows."""
         order = await self._order(arguments)
+        back = orders_before(self._daemon.control.decide.orders, order)
         counts = await self._daemon.hand_over(order)
-        return {"version": 1, "to": order.network or RELEASE, **counts}
+        self._daemon.undo.done(said(order), lambda: self._again(back))
+        return {"version": 1, "to": word_of(order.network or RELEASE), **counts}
+
+    async def _again(self, orders: Iterable[HandoverWanted]) -> None:
+        for order in orders:
+            await self._daemon.hand_over(order)
+
+    async def undo(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Take the user's last order back."""
+        what = await self._daemon.undo.undo()
+        return {"version": 1, "undone": what, "undo": self._daemon.undo.told()}
+
+    async def network_use(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Pause a network, exclude it, or use it again."""
+        name, use = self._daemon.networks.known_as(arguments.get("network")), arguments.get("use")
+        if use not in tuple(NetworkUse):
+            raise ApiError(f"{str(use)[:40]!r} is no use", "Say on, paused or excluded.", ErrorKind.USAGE)
+        before = await self._daemon.networks.use(name, NetworkUse(use))
+        if before != use:
+            done = {"on": "used {} again", "paused": "paused {}", "excluded": "excluded {}"}[str(use)].format(name)
+            self._daemon.undo.done(done, lambda: self._daemon.networks.use(name, before))
+        return {"version": 1, "network": name, "use": str(use), "before": str(before)}
 
     async def up(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Capture traffic (again)."""
@@ -120,10 +152,28 @@ class HostApi:
     # -- what the answers are made of
 
     def network_rows(self) -> list[dict[str, Any]]:
-        """Return the networks as they were told last, the preferred first."""
+        """Return the JSON of all networks: those in use by preference, then those that the user has put aside."""
         control = self._daemon.control
         held = sorted(control.host.networks.values(), key=lambda held: control.decide.preferences.rank(held.network))
-        return [self._network(one) for one in held]
+        return [*(self._network(one) for one in held), *self._aside()]
+
+    def _aside(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": network.name,
+                "interface": network.interface,
+                **self._daemon.networks.row(network),
+                "portal": None,
+                "state": str(use),
+                "use": str(use),
+                "address": network.address,
+                "gateway": network.gateway,
+                "default": False,
+                "reason": f"{use} by the user",
+                "tunnel": None,
+            }
+            for network, use in self._daemon.networks.aside()
+        ]
 
     def _network(self, held: HostNetwork) -> dict[str, Any]:
         decide, network = self._daemon.control.decide, held.network
@@ -138,6 +188,7 @@ class HostApi:
             **self._daemon.networks.row(network),
             "portal": self._daemon.control.portals.portal(network.name),
             "state": str(state),
+            "use": "on",
             "address": network.address,
             "gateway": network.gateway,
             "default": decide.active == network.name,
@@ -181,7 +232,7 @@ class HostApi:
         host = self._daemon.control.host
         if host.lease is None:
             raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
-        target = None if arguments.get("to") == RELEASE else self._target(arguments.get("to"))
+        target = None if arguments.get("to") == RELEASE else self._target(arguments.get("to"), arguments)
         if (app := arguments.get("app")) is not None:
             return self._order_application(target, str(app))
         if (text := arguments.get("match")) is not None:
@@ -200,8 +251,15 @@ class HostApi:
             raise ApiError(f"{target} does not work now ({state})", "`sojourn networks` and `sojourn log` say why.")
         return HandoverWanted(target)
 
-    def _target(self, word: object) -> str:
-        """Return the network that an order means."""
+    def _target(self, word: object, arguments: Arguments) -> str:
+        """Return the network that an order means, or what stands for one."""
+        if (place := WORDS.get(str(word))) is not None:
+            if place == DIRECT and arguments.get("app") is None:
+                fix = "Order the application: its flows to come will be direct."
+                raise ApiError("a flow that runs cannot become direct", fix, ErrorKind.USAGE)
+            if all(arguments.get(key) is None for key in ("app", "flow", "match")):
+                raise ApiError(f"everything cannot be put on {word}", "Say which flows.", ErrorKind.USAGE)
+            return place
         networks = self._daemon.control.host.networks
         target = self._daemon.networks.named(word)
         if target not in networks:

@@ -15,13 +15,16 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.control.config import HostConfig
 from sojourn.control.host_control import ControlEvent
 from sojourn.control.network_facts import NetworkBook, NetworkFacts
+from sojourn.control.network_use import NetworkUse
 from sojourn.control.portal_answer import Finding
 from sojourn.control.portals import PortalProbed, ProbeWanted
 from sojourn.control.usage import Usage, UsageState
 from sojourn.daemon.driver import Tasks
+from sojourn.daemon.put_aside import PutAside
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError
 from sojourn.linux import network_dns, portal, wireless
@@ -79,6 +82,8 @@ class HostNetworks:
         """Tunnels that have answered since they were opened: what is told of others may be an old one's."""
         self._probes: dict[str, list[asyncio.Future[Finding]]] = {}
         self._forgetting: dict[str, asyncio.TimerHandle] = {}
+        self._put_aside = PutAside(usage_file.with_name("host.excluded"))
+        self._watcher: NetworkWatcher | None = None
         self._tidied = False
         """What a dead predecessor left of networks that are not there any more was removed."""
 
@@ -102,22 +107,25 @@ class HostNetworks:
         names = {network.interface or name: name for name, network in self.config.networks.items()}
         ignored = {self.config.device, *(n.interface or m for m, n in self.config.networks.items() if not n.use)}
         async with NetworkWatcher(ignore=ignored, names=names) as watcher:
+            self._watcher = watcher
             async for fact in watcher:
-                await self._network(fact, watcher)
+                await self._network(fact)
 
-    async def _network(self, fact: AnyNetworkFact, watcher: NetworkWatcher) -> None:
+    async def _network(self, fact: AnyNetworkFact) -> None:
         """Prepare the kernel for a network before its tunnel is opened.
 
         The rules of one that left stay a while: most come back, and the first packet then waits for less.
         """
+        if self._put_aside.hides(fact):
+            return
         if isinstance(fact, NetworkDown):
             self._left(fact)
             return
         if (forgetting := self._forgetting.pop(fact.network.name, None)) is not None:
             forgetting.cancel()
         try:
-            if not self._tidied:
-                await self._routing.set_networks(watcher.networks.values())
+            if not self._tidied and self._watcher is not None:
+                await self._routing.set_networks(self._watcher.networks.values())
                 self._tidied = True
             await self._routing.set_network(fact.network)
         except OSError as error:  # The address has just gone: a fact will tell.
@@ -137,6 +145,35 @@ class HostNetworks:
             self._tasks.start(self._routing.drop_network(fact.name), f"forget {fact.name}")
 
         self._forgetting[fact.name] = asyncio.get_running_loop().call_later(FORGET_AFTER, forget)
+
+    # -- what the user puts aside
+
+    def aside(self) -> list[tuple[Network, NetworkUse]]:
+        """Return the networks that are there, and not used by the user's will."""
+        return self._put_aside.rows()
+
+    def known_as(self, word: object) -> str:
+        """Return the name of a network that is there, used or not, by name or label. Raises ApiError."""
+        there = [*self.present.values(), *(network for network, _ in self.aside())]
+        name = self.book.named(str(word), there)
+        if name is None:
+            names = ", ".join(network.name for network in there) or "none"
+            raise ApiError(f"there is no network {str(word)[:64]!r} now", f"There are: {names}.", ErrorKind.USAGE)
+        return name
+
+    async def use(self, name: str, use: NetworkUse) -> NetworkUse:
+        """Do with a network what the user wants from now on; return what it was before."""
+        before = self._put_aside.use_of(name)
+        if use is NetworkUse.ON:
+            network = self._put_aside.take_back(name)
+            if network is not None:
+                await self._network(NetworkUp(network))
+        else:
+            network = self.present.get(name)
+            if network is not None:
+                self._left(NetworkDown(name, f"{use} by the user"))
+            self._put_aside.put(name, use, network)
+        return before
 
     # -- what others say
 

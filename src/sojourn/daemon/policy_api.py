@@ -182,7 +182,7 @@ class PolicyApi:
 
     async def questions(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the questions that wait for an answer."""
-        return [_question(one) for one in self._daemon.policies.questions.open]
+        return [question_row(one) for one in self._daemon.policies.questions.open]
 
     async def answer(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Take an answer."""
@@ -210,11 +210,11 @@ class PolicyApi:
         stop = questions.listen(lambda news: None if queue.full() else queue.put_nowait(news))
         try:
             for one in questions.open:
-                yield {"event": "question", **_question(one)}
+                yield {"event": "question", **question_row(one)}
             while follow:
                 news = await queue.get()
                 event = "question" if news.what == "asked" else news.what
-                yield {"event": event, **_question(news.question), "choice": news.choice}
+                yield {"event": event, **question_row(news.question), "choice": news.choice}
         finally:
             stop()
 
@@ -267,7 +267,8 @@ def _problem(problem: Problem) -> dict[str, Any]:
     return {**msgspec.to_builtins(problem), "text": str(problem)}
 
 
-def _question(question: Question) -> dict[str, Any]:
+def question_row(question: Question) -> dict[str, Any]:
+    """Return the JSON of a question."""
     return {
         "version": 1,
         "id": question.id,

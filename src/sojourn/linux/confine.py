@@ -12,6 +12,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 from collections.abc import Callable, Collection
 from typing import Final
@@ -23,6 +24,7 @@ CAP_NET_ADMIN: Final = 12
 CAP_NET_RAW: Final = 13
 _CAPABILITY_VERSION_3: Final = 0x20080522
 # <linux/prctl.h>
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_CAPBSET_READ: Final = 23
@@ -105,7 +107,7 @@ def confine(keep: Collection[int] = (CAP_NET_ADMIN, CAP_NET_RAW), name: str = "s
         ("not dumpable", lambda: _prctl(_PR_SET_DUMPABLE, 0)),
         ("bounding set", lambda: drop_bounding_set(keep)),
         ("capabilities", lambda: keep_capabilities(keep)),
-        ("no new privileges", lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1)),
+        ("no new privileges", no_new_privileges),
         ("system call filter", filter_system_calls),
     )
     done, missing = [], []
@@ -117,6 +119,18 @@ def confine(keep: Collection[int] = (CAP_NET_ADMIN, CAP_NET_RAW), name: str = "s
         else:
             done.append(what)
     return Confinement(tuple(done), tuple(missing))
+
+
+def end_with_parent(parent: int) -> None:
+    """Have this process ended when its parent ends, however that happens. After the last change of user."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the parent has ended already")
+
+
+def no_new_privileges() -> None:
+    """See to it that no program that this process starts has more rights than it has."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def keep_capabilities(keep: Collection[int]) -> None:

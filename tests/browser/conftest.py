@@ -1,0 +1,113 @@
+"""Fixtures: a lab with the real daemons, the window of its host, and Chromium in the host's network namespace.
+
+mh ==wifi==\
+  |          an --- ch       `window`: `sojourn window` at mh; `page`: Chromium at mh, at its address
+mh ==cell==/
+
+Chromium is Debian's own, driven by Playwright. It runs inside the namespace of the mobile host, where the window
+listens on 127.0.0.1; Playwright reaches it over a pipe.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+from sojourn.lab import topology
+from sojourn.lab.daemons import Daemons
+from sojourn.lab.topology import Lab, Topology, own_prefix
+from tests.browser.window import Window
+from tests.net.conftest import PREFIX, check_rights, missing_feature
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+
+
+def chromium() -> str:
+    """Return Debian's Chromium; a machine without it is not set up."""
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.fail("chromium is not installed: `make test` installs it", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    feature = missing_feature()
+    if feature is not None:
+        pytest.skip(f"this kernel has no {feature}")
+    check_rights()
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab for all tests of a module: it takes seconds to build."""
+    lab = Lab(Topology(prefix=own_prefix(PREFIX)))
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="module")
+def daemons(lab: Lab) -> Daemons:
+    """An anchor and a host that is associated, both networks tested."""
+    daemons = Daemons(lab)
+    daemons.set_up()
+    daemons.start()
+    return daemons
+
+
+@pytest.fixture(scope="module")
+def window(lab: Lab, daemons: Daemons) -> Iterator[Window]:
+    """`sojourn window` of the host."""
+    window = Window(lab, topology.MOBILE_HOST, daemons.host_socket)
+    yield window
+    window.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium in the mobile host's namespace."""
+    namespace = lab.namespace(topology.MOBILE_HOST)
+    wrapper = tmp_path_factory.mktemp("chromium") / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {chromium()} "$@"\n')
+    wrapper.chmod(0o755)
+    browser = playwright.chromium.launch(
+        executable_path=str(wrapper), headless=True, args=list(FLAGS), env=_environment()
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A profile of its own for each test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, window: Window) -> Page:
+    """The window's page, connected: its first snapshot is there."""
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(window.address)
+    page.locator("[data-network]").first.wait_for()
+    assert not faults
+    return page
+
+
+def _environment() -> dict[str, str | float | bool]:
+    """Keep what Chromium needs of our environment; nothing of a desktop."""
+    kept = {name: value for name, value in os.environ.items() if re.match(r"PATH|HOME|LANG|TMPDIR|TZ", name)}
+    return {**kept, "HOME": str(Path("/tmp"))}
