@@ -49,3 +49,11 @@ def test_any_text_is_an_address_or_a_config_error(text: str) -> None:
     except ConfigError:
         return
     assert 1 <= place.port <= 65535
+
+
+def test_a_store_is_named_by_its_servers() -> None:
+    config = parse_rendezvous('listen = ["203.0.113.9"]\nstore = ["redis://10.0.0.1:6379", "rediss://u:p@10.0.0.2"]')
+    assert config.store == ("redis://10.0.0.1:6379", "rediss://u:p@10.0.0.2")
+    with pytest.raises(ConfigError, match="no address of a store") as caught:
+        parse_rendezvous('listen = ["203.0.113.9"]\nstore = ["http://u:secret@10.0.0.1"]')
+    assert "secret" not in str(caught.value)

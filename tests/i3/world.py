@@ -99,13 +99,20 @@ class World:
     def __init__(self, *nodes: Endpoint, rates: Rates | None = None, max_triggers: int = 1000) -> None:
         self.now = 1000.0
         places = nodes or (NODE,)
-        self.nodes = {place: RendezvousNode(seeded(str(place))(32), {place}, rates, max_triggers) for place in places}
+        self.nodes = {place: self.make(place, rates, max_triggers) for place in places}
         self.hosts: list[Host] = []
         self.cut: set[Endpoint] = set()
         """Nodes and outer addresses that nothing reaches."""
         self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []
         """All that was sent: datagram, source, destination."""
         self._queue: deque[tuple[bytes, Endpoint, Endpoint]] = deque()
+
+    def make(self, place: Endpoint, rates: Rates | None, max_triggers: int) -> RendezvousNode:
+        """Return the node of a place."""
+        return RendezvousNode(seeded(str(place))(32), {place}, rates, max_triggers)
+
+    def after(self, place: Endpoint) -> None:
+        """Do what is to be done when a node has had a datagram."""
 
     @property
     def node(self) -> RendezvousNode:
@@ -130,6 +137,7 @@ class World:
             if node is not None:
                 for reply, to in node.handle(data, (source.address, source.port), self.now):
                     self.put(reply, destination, Endpoint(*to))
+                self.after(destination)
                 continue
             for host in self.hosts:
                 for path, outer in host.paths.items():

@@ -13,12 +13,15 @@ from sojourn.store.config_dir import ConfigDir, read
 @socket_option
 @click.option("--listen", metavar="ADDR[:PORT]", multiple=True, help="UDP address, instead of D/rendezvous.toml.")
 @click.option("--address", metavar="ADDR[:PORT]", multiple=True, help="With --listen: how hosts reach this node.")
-def rendezvous(config_dir: str, socket: str | None, listen: tuple[str, ...], address: tuple[str, ...]) -> int:
+@click.option("--store", metavar="URL", multiple=True, help="With --listen: Redis or Valkey that nodes share.")
+def rendezvous(
+    config_dir: str, socket: str | None, listen: tuple[str, ...], address: tuple[str, ...], store: tuple[str, ...]
+) -> int:
     """Run a rendezvous node in the foreground, until SIGTERM: hosts find each other there by identifiers."""
     if listen:
-        config = given(listen, address)
-    elif address:
-        raise click.UsageError("--address goes with --listen")
+        config = given(listen, address, store)
+    elif address or store:
+        raise click.UsageError("--address and --store go with --listen")
     else:
         path = ConfigDir(config_dir).rendezvous_toml
         fix = 'Write it, with one line: listen = ["ADDRESS"]; or use --listen ADDRESS.'

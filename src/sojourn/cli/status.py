@@ -108,6 +108,12 @@ def _print_rendezvous(result: dict[str, Any]) -> None:
     totals, where = result.get("totals", {}), ", ".join(result.get("listen", []))
     triggers, most = result.get("triggers", 0), result.get("triggers_max", 0)
     output.line(f"{result.get('state')}: rendezvous node at {where}, {triggers} of {most} triggers")
+    store = result.get("store")
+    if store is not None:
+        output.line(f"  shared with {max(len(store.get('nodes', [])) - 1, 0)} other addresses of nodes")
+        for server in store.get("servers", []):
+            why = f" ({server['reason']})" if server.get("reason") else ""
+            output.line(f"  store {server.get('address')}: {server.get('state')}{why}")
     output.line()
     rows = [[name, count] for name, count in totals.items()]
     rows += [[f"refused: {reason}", count] for reason, count in result.get("refused", {}).items()]

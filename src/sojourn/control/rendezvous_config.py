@@ -14,6 +14,7 @@ from sojourn.model import Endpoint
 
 RENDEZVOUS_PORT: Final = 1801
 MAX_PLACES: Final = 2
+_STORE: Final = re.compile(r"(redis|valkey)s?://[^\s/]+(/0?)?$")
 
 Places = Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_PLACES)]
 
@@ -33,6 +34,10 @@ class RendezvousConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """A second, from one IPv4 address or IPv6 /64; twice as many may come at once."""
     requests_per_sender: Annotated[float, Meta(ge=1, le=1e9)] = 500.0
     metrics: MetricsConfig = MetricsConfig()
+    store: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    """Redis or Valkey servers to share the triggers through with other nodes: of a cluster some, else the one."""
+    store_prefix: Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,32}$")] = "i3"
+    """What the names of all keys begin with: nodes with another one are another group."""
 
     @property
     def listening(self) -> tuple[Endpoint, ...]:
@@ -51,9 +56,9 @@ def parse_rendezvous(text: str | bytes, file: str = "rendezvous.toml") -> Rendez
     return check(decode(text, RendezvousConfig, file), f"{file}: ")
 
 
-def given(listen: Sequence[str], address: Sequence[str]) -> RendezvousConfig:
+def given(listen: Sequence[str], address: Sequence[str], store: Sequence[str] = ()) -> RendezvousConfig:
     """Return the configuration that the command line alone gives. Raises ConfigError."""
-    return check(RendezvousConfig(tuple(listen), tuple(address)), "--")
+    return check(RendezvousConfig(tuple(listen), tuple(address), store=tuple(store)), "--")
 
 
 def check(config: RendezvousConfig, where: str) -> RendezvousConfig:
@@ -70,6 +75,10 @@ def check(config: RendezvousConfig, where: str) -> RendezvousConfig:
     if len({_six(place) for place in listening}) < len(listening):
         why = "names two addresses of one family: what came to one would be sent on from the other"
         raise ConfigError(f"{where}listen", why, "Run a second node there.")
+    for url in config.store:
+        if not _STORE.match(url):
+            fix = "Write it like redis://HOST:6379, or rediss://USER:PASSWORD@HOST:6379 with TLS."
+            raise ConfigError(f"{where}store", f"{url.split('@')[-1]!r} is no address of a store", fix)
     return config
 
 

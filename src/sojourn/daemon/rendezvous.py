@@ -20,8 +20,11 @@ from sojourn.daemon.anchor_metrics import NodeMeter
 from sojourn.daemon.driver import Tasks, now
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.metering import meter
+from sojourn.daemon.rendezvous_store import SharedTriggers
 from sojourn.errors import ConfigError
+from sojourn.i3.forwarding import Send
 from sojourn.i3.node import RendezvousNode
+from sojourn.i3.node_shared import SharedNode
 from sojourn.i3.shares import Rates
 from sojourn.linux.datagrams import Address, DatagramSocket
 
@@ -36,10 +39,16 @@ class RendezvousDaemon:
     def __init__(self, config: RendezvousConfig, socket_path: str) -> None:
         self.config = config
         rates = Rates(config.packets_per_sender, config.requests_per_sender)
-        self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
         self.ending = Ending()
-        self._server = Server(socket_path, {"role": "rendezvous"})
         self._tasks = Tasks(self.ending.fail)
+        self.node: RendezvousNode
+        self._shared: SharedTriggers | None = None
+        if config.store:
+            shared = self.node = SharedNode(os.urandom(32), config.known_as, rates, config.triggers)
+            self._shared = SharedTriggers(shared, config.store, config.store_prefix, self._send_all, self._tasks)
+        else:
+            self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
+        self._server = Server(socket_path, {"role": "rendezvous"})
         self._sockets: dict[bool, DatagramSocket] = {}
         """One of each family: True = IPv6."""
         self._timer: asyncio.TimerHandle | None = None
@@ -52,6 +61,8 @@ class RendezvousDaemon:
         meter(self._server, self._tasks, self.config.metrics, NodeMeter(self))
         await self._server.start()
         try:
+            if self._shared is not None:
+                await self._shared.start()
             self._listen()
             sys.stderr.write("sojourn rendezvous: ready\n")
             await self.ending.wait()
@@ -82,6 +93,8 @@ class RendezvousDaemon:
         if self._timer is not None:
             self._timer.cancel()
         await self._tasks.close()
+        if self._shared is not None:
+            await self._shared.close()
         await self._server.close()
 
     # -- datagrams
@@ -95,8 +108,14 @@ class RendezvousDaemon:
             data, source = received
             for datagram, destination in handle(data, source, at):
                 self._send(datagram, destination)
+        if self._shared is not None:
+            self._shared.carry_out()
         if self._timer is None:
             self._arm()
+
+    def _send_all(self, sends: list[Send]) -> None:
+        for datagram, destination in sends:
+            self._send(datagram, destination)
 
     def _send(self, datagram: bytes, destination: Address) -> None:
         by = self._sockets.get(":" in destination[0])
@@ -128,11 +147,23 @@ class RendezvousDaemon:
             "listen": [written(opened.local) for opened in self._sockets.values()],
             "address": sorted(map(written, self.config.known_as)),
             "uptime_s": round(now() - self._started, 1),
-            "triggers": len(node.table),
+            "triggers": len(node.table) if self._shared is None else self._shared.node.in_all,
             "triggers_max": self.config.triggers,
             "senders": len(node.shares),
             "totals": node.totals,
             "refused": dict(sorted(node.refused.items())),
+            **({"store": self._store(self._shared)} if self._shared is not None else {}),
+        }
+
+    def _store(self, shared: SharedTriggers) -> dict[str, Any]:
+        servers = shared.store.servers
+        return {
+            "servers": [
+                {"address": name, "state": "up" if why is None else "down", "reason": why}
+                for name, why in sorted(servers.items())
+            ],
+            "places_cached": shared.node.table.places,
+            "nodes": sorted(shared.node.nodes),
         }
 
 

@@ -13,8 +13,8 @@ from typing import Final
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import proof
 from sojourn.i3.challenge import Address, Challenger
-from sojourn.i3.forwarding import Send, forward
-from sojourn.i3.identifier import place_of
+from sojourn.i3.forwarding import Outcome, Send, forward
+from sojourn.i3.identifier import Identifier, place_of
 from sojourn.i3.packet import (
     ALONE,
     DATA,
@@ -127,15 +127,24 @@ class RendezvousNode:
         status = proof.wrong(message, self._here)
         if status is None:
             status = (self._insert if message.kind == INSERT else self._remove)(message, source, now)
+        return self._answer(message, status, source, now)
+
+    def _answer(self, request: Request, status: Status | None, source: Address, now: float) -> list[Send]:
+        """Say what became of a request; None: that is not known yet."""
+        if status is None:
+            return []
         if status not in (Status.INSERTED, Status.REMOVED):
             self.refused[status.name.lower()] += 1
         nonce = self._challenger.nonce(source, now)
-        return [(bytes(Answer(status, int(TRIGGER_LIFE), message.number, nonce, Endpoint(*source))), source)]
+        return [(bytes(Answer(status, int(TRIGGER_LIFE), request.number, nonce, Endpoint(*source))), source)]
 
     # -- packets
 
     def _data(self, packet: Data, source: Address, now: float) -> list[Send]:
-        outcome = forward(self.table, packet, now)
+        return self._forwarded(forward(self.table, packet, now), packet, source, now)
+
+    def _forwarded(self, outcome: Outcome, packet: Data, source: Address, now: float) -> list[Send]:
+        """Count what became of a packet, and tell its sender where to send if it asks."""
         self.refused.update(outcome.refused)
         self.forwarded += bool(outcome.sends)
         self.done["copied"] += max(len(outcome.sends) - 1, 0)
@@ -144,15 +153,20 @@ class RendezvousNode:
             return outcome.sends
         nonce = self._challenger.nonce(source, now)
         if self._challenger.holds(packet.nonce, source, now):
-            told: Location | Challenge = Location(outcome.found, int(LOCATION_LIFE), packet.stack[0], nonce, None)
+            node = self._responsible(packet.stack[0], now)
+            told: Location | Challenge = Location(outcome.found, int(LOCATION_LIFE), packet.stack[0], nonce, node)
         else:
             self.done["challenged"] += 1
             told = Challenge(0, nonce)
         return [*outcome.sends, (bytes(told), source)]
 
+    def _responsible(self, _identifier: Identifier, _now: float) -> Endpoint | None:
+        """Return the node to send to, None if it is this one."""
+        return None
+
     # -- triggers
 
-    def _insert(self, request: Request, source: Address, now: float) -> Status:
+    def _insert(self, request: Request, source: Address, now: float) -> Status | None:
         target: Target = request.target or source
         known = self.table.get(request.identifier, target)
         if known is None:
@@ -184,7 +198,7 @@ class RendezvousNode:
         self.done["inserted"] += 1
         return Status.INSERTED
 
-    def _remove(self, request: Request, source: Address, now: float) -> Status:
+    def _remove(self, request: Request, source: Address, now: float) -> Status | None:
         old = (request.old.address, request.old.port) if request.old is not None else source
         target: Target = request.target or old
         known = self.table.get(request.identifier, target)

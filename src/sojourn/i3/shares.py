@@ -49,6 +49,8 @@ class Shares:
         self._owners: dict[str, Sender] = {}
         """Those that have triggers: never forgotten before these are."""
         self.triggers = 0
+        self.fellows: frozenset[str] = frozenset()
+        """Neighbourhoods of nodes with the same triggers. What they relay was counted where it came in."""
 
     def __len__(self) -> int:
         return len(self._senders)
@@ -61,7 +63,7 @@ class Shares:
         sender.packets -= 1.0
         if sender.packets < 0.0:
             sender.packets = 0.0
-            return False
+            return neighbourhood(host) in self.fellows
         return True
 
     def spend(self, host: str, packets: int) -> None:

@@ -42,6 +42,9 @@ class Trigger:
 
     __slots__ = ("address", "expires", "identifier", "number", "owner", "stack")
 
+    relay: Address | None = None
+    """Another node that packets go on to; only where triggers are shared (shared_table.py)."""
+
     def __init__(
         self, identifier: Identifier, address: Address | None, stack: tuple[Identifier, ...], owner: Address
     ) -> None:
@@ -151,6 +154,13 @@ class TriggerTable:
         if isinstance(found, Crowd):
             return found.triggers.get(int.from_bytes(identifier), [])
         return [found] if found is not None and found.identifier == identifier else []
+
+    def all_of(self, place: bytes) -> list[Trigger]:
+        """Return all triggers of a place."""
+        found = self._places.get(place)
+        if isinstance(found, Crowd):
+            return [trigger for own in found.triggers.values() for trigger in own]
+        return [found] if found is not None else []
 
     def get(self, identifier: Identifier, target: Target) -> Trigger | None:
         """Return the trigger that leads from here to there."""
