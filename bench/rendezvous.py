@@ -1,7 +1,8 @@
 """A rendezvous node in Python, on one core: packets forwarded, latency, inserts, memory of a million triggers.
 
 forwarding   the real daemon on loopback in a namespace, on a core of its own; this program sends and counts on another.
-             A window of packets is under way, so that nothing is lost and the node is never idle
+             A window of packets is under way, so that nothing is lost and the node is never idle. One flow in bursts,
+             and 64 flows turn by turn; by the clock, and by the CPU time that the node took (others count less in it)
 latency      one packet at a time, through the node and, to compare, from socket to socket
 machine      the same code without sockets: what the node's logic costs
 inserts      requests with a nonce, each of another identifier; signed ones apart
@@ -9,6 +10,7 @@ memory       resident bytes for each trigger, ten a host
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -23,7 +25,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bench._ground import PREFIX, machine
+from bench._ground import HZ, PREFIX, machine
 from sojourn.i3.client import RendezvousClient, TriggerStands, Wanted
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.identifier import Identifier, private, public
@@ -33,7 +35,7 @@ from sojourn.i3.proof import sign
 from sojourn.i3.shares import Rates
 from sojourn.lab import namespaces
 from sojourn.lab.processes import Child
-from sojourn.linux.udp import SOL_UDP, UDP_SEGMENT
+from sojourn.linux.udp import SOL_UDP, UDP_GRO, UDP_SEGMENT
 from sojourn.model import Endpoint
 
 NAMESPACE = f"{PREFIX}-rv"
@@ -83,27 +85,46 @@ def inserted(sock: socket.socket) -> Identifier:
     return wanted.identifier
 
 
-def forwarding(size: int, seconds: float) -> float:
-    """Return packets a second, of `size` bytes of payload, with a window of them under way."""
-    with opened() as sink, opened() as source:
-        packet = bytes(Data((inserted(sink),), bytes(size)))
-        segments = [(SOL_UDP, UDP_SEGMENT, len(packet).to_bytes(2, sys.byteorder))]
-        batch, to = packet * BATCH, (NODE.address, NODE.port)
+def forwarding(size: int, seconds: float, flows: int, pid: int) -> dict[str, int]:
+    """Return packets a second, of `size` bytes of payload, with a window of them under way; and by the node's CPU time.
+
+    One flow comes in bursts, as bulk does, and leaves the node in bursts; many flows, turn by turn, one by one.
+    """
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(opened())
+        sources = [stack.enter_context(opened()) for _ in range(flows)]
+        identifiers = [inserted(sink) for _ in sources]
+        packets = [bytes(Data((identifier,), bytes(size))) for identifier in identifiers]
+        segments = [(SOL_UDP, UDP_SEGMENT, len(packets[0]).to_bytes(2, sys.byteorder))]
+        to = (NODE.address, NODE.port)
+        sink.setsockopt(SOL_UDP, UDP_GRO, int(flows == 1))
         sink.setblocking(False)
         under_way = received = 0
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), cpu_seconds(pid)
         while time.perf_counter() - begin < seconds:
             while under_way <= WINDOW - BATCH:
-                source.sendmsg([batch], segments, 0, to)
+                if flows == 1:
+                    sources[0].sendmsg([packets[0] * BATCH], segments, 0, to)
+                else:
+                    for number in range(under_way, under_way + BATCH):
+                        sources[number % flows].sendto(packets[number % flows], to)
                 under_way += BATCH
             try:
                 while under_way > WINDOW - BATCH:
-                    sink.recv(2048)
-                    received += 1
-                    under_way -= 1
+                    came = len(sink.recv(65536)) // len(packets[0])
+                    received += came
+                    under_way -= came
             except BlockingIOError:
                 continue
-        return received / (time.perf_counter() - begin)
+        took, busy = time.perf_counter() - begin, cpu_seconds(pid) - busy
+        return {"per_s": round(received / took), "per_cpu_s": round(received / busy)}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process and its children have used."""
+    of = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(own[11]) + int(own[12])) / HZ + sum(cpu_seconds(int(child)) for child in of)
 
 
 def latency(count: int, *, by_node: bool) -> dict[str, float]:
@@ -131,9 +152,13 @@ def daemon(seconds: float) -> dict[str, Any]:
             os.sched_setaffinity(0, cores[:-1])
 
         def measured() -> dict[str, Any]:
-            sizes = {str(size): round(forwarding(size, seconds)) for size in (64, 1000)}
+            sizes = {
+                f"{size} bytes, {flows} flow{'s' * (flows > 1)}": forwarding(size, seconds, flows, child.pid)
+                for flows in (1, 64)
+                for size in (64, 1000)
+            }
             return {
-                "packets_per_s": sizes,
+                "packets": sizes,
                 "latency": latency(3000, by_node=True),
                 "latency_without_node": latency(3000, by_node=False),
             }

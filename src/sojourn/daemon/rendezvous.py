@@ -26,7 +26,7 @@ from sojourn.i3.forwarding import Send
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.node_shared import SharedNode
 from sojourn.i3.shares import Rates
-from sojourn.linux.datagrams import Address, DatagramSocket
+from sojourn.linux.datagrams import Address, DatagramSocket, runs
 
 BATCH = 64
 TICK_AT_MOST = 0.002
@@ -101,21 +101,25 @@ class RendezvousDaemon:
 
     def _readable(self, opened: DatagramSocket) -> None:
         handle, at = self.node.handle, now()
-        for _ in range(BATCH):
-            received = opened.receive()
-            if received is None:
-                break
-            data, source = received
-            for datagram, destination in handle(data, source, at):
-                self._send(datagram, destination)
+        left = BATCH
+        while left > 0 and (received := opened.receive()) is not None:
+            datagrams, source = received
+            left -= len(datagrams)
+            if len(datagrams) == 1:
+                for datagram, destination in handle(datagrams[0], source, at):
+                    self._send(datagram, destination)
+            else:
+                self._send_all([send for each in datagrams for send in handle(each, source, at)])
         if self._shared is not None:
             self._shared.carry_out()
         if self._timer is None:
             self._arm()
 
     def _send_all(self, sends: list[Send]) -> None:
-        for datagram, destination in sends:
-            self._send(datagram, destination)
+        for run, destination in runs(sends):
+            by = self._sockets.get(":" in destination[0])
+            for why in ("no-socket",) * len(run) if by is None else by.send_run(run, destination):
+                self.node.refused[f"not-sent-{why}"] += 1
 
     def _send(self, datagram: bytes, destination: Address) -> None:
         by = self._sockets.get(":" in destination[0])
