@@ -19,7 +19,9 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
 APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
-APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool chromium fonts-dejavu-core redis-server
+APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
+	chromium fonts-dejavu-core redis-server systemd man-db groff-base mandoc
+APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap
 APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl
 
 # A change of any of these compiles anew.
@@ -27,10 +29,10 @@ COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojou
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
-.PHONY: help demo test bench fuzz lint unit net browser format lock setup clean
+.PHONY: help demo test bench fuzz lint unit net browser format lock setup deb deb-check clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-8s%s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
 
 demo: $(VENV)/.apt-demo $(VENV)/.installed ## Move live SSH, HTTP and voice flows through every change of network
 	$(VENV)/bin/sojourn lab demo
@@ -75,6 +77,12 @@ format: $(VENV)/.installed ## Put the code into its form
 
 setup: $(VENV)/.installed ## Only install
 
+deb: $(VENV)/.apt-deb $(VENV)/.installed ## The Debian package, into dist/
+	scripts/deb-build
+
+deb-check: $(VENV)/.apt-deb $(VENV)/.installed ## Install, use, upgrade and purge it in a Debian of its own; ten minutes
+	scripts/check-deb
+
 # The locks carry hashes and no index; `make lock UPGRADE=--upgrade` takes the newest versions.
 lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
 	$(PIP_COMPILE) $(UPGRADE) -o requirements.txt pyproject.toml
@@ -104,6 +112,10 @@ $(VENV)/.apt-demo: scripts/apt-install
 
 $(VENV)/.apt-test: scripts/apt-install
 	@scripts/apt-install $(APT_TEST)
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.apt-deb: scripts/apt-install
+	@scripts/apt-install $(APT_BUILD) $(APT_DEB)
 	@mkdir -p $(VENV) && touch $@
 
 $(VENV)/.apt-bench: scripts/apt-install

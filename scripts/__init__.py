@@ -1,0 +1,1 @@
+"""Programs that serve the making of Sojourn, not its use."""
