@@ -104,6 +104,12 @@ def test_it_leaves_no_more_open_than_it_must(unit: Path) -> None:
     assert float(score[1]) <= LIMITS[unit.stem], said
 
 
+@pytest.mark.parametrize("unit", DAEMONS, ids=lambda unit: unit.stem)
+def test_the_data_path_may_still_lock_itself_in(unit: Path) -> None:
+    allowed = " ".join(read(unit)["SystemCallFilter"]).split()
+    assert {"@system-service", "seccomp", "bpf"} <= set(allowed), "seccomp(2) is not of @system-service"
+
+
 def test_the_group_of_the_control_sockets_is_made() -> None:
     assert f"g {SOCKET_GROUP} -" in (PACKAGING / "sysusers.d" / "sojourn.conf").read_text().splitlines()
     parser = configparser.ConfigParser(strict=False, interpolation=None)
