@@ -4,6 +4,7 @@ import re
 
 import click
 
+from sojourn.api.messages import HOST_SOCKET
 from sojourn.cli.options import config_option
 from sojourn.control.socks_config import SOCKS_PORT
 from sojourn.model import Endpoint
@@ -23,12 +24,14 @@ def _listen(context: click.Context, parameter: click.Parameter, value: str) -> E
               help="Where applications find the proxy. Whoever reaches it may use it.")  # fmt: skip
 @click.option("--port", default=SOCKS_PORT, show_default=True, type=click.IntRange(1, 65535),
               help="The anchor's SOCKS port.")  # fmt: skip
-@click.option("--socket", metavar="PATH", help="Answer `status` and `handover` there.")
-def socks(config_dir: str, listen: Endpoint, port: int, socket: str | None) -> int:
+@click.option("--socket", metavar="PATH", help="Answer `status`, `flows`, `handover`, `policy list` and `log` there.")
+@click.option("--host-socket", metavar="PATH", default=HOST_SOCKET, show_default=True,
+              help="The host daemon whose tunnels are used where it runs.")  # fmt: skip
+def socks(config_dir: str, listen: Endpoint, port: int, socket: str | None, host_socket: str) -> int:
     """Run a local SOCKS5 and HTTP proxy in the foreground: TCP through it survives changes of network."""
     directory = ConfigDir(config_dir)
     directory.host()
     directory.read_credentials()
     from sojourn.daemon.socks_entrance import run
 
-    return run(config_dir, listen, port, socket)
+    return run(config_dir, listen, port, socket, host_socket)

@@ -1,13 +1,12 @@
 """What the anchor asks of the kernel: device, pool routes, NAT, forwarding; and what it knows of this machine."""
 
 import ipaddress
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from sojourn.control.config import AnchorConfig
-from sojourn.errors import ConfigError
 from sojourn.linux import device, nft, sysctl
+from sojourn.linux.resolve import resolved
 from sojourn.linux.routes import AnchorRouting
 from sojourn.linux.uplink import Uplink, find_uplink, own_addresses
 from sojourn.model import TCP, Endpoint
@@ -131,17 +130,3 @@ class AnchorSystem:
         if rules != self._applied:
             nft.set_anchor(rules)
             self._applied = rules
-
-
-def resolved(address: str) -> list[str]:
-    """Return the addresses that `address` of anchor.toml stands for. Raises ConfigError where no server knows it."""
-    try:
-        return [str(ipaddress.ip_address(address))]
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(address, None, proto=socket.IPPROTO_UDP)
-    except OSError as error:
-        fix = "Check the name servers in /etc/resolv.conf; or write the address itself."
-        raise ConfigError("anchor.toml: address", f"{address} cannot be resolved ({error.strerror})", fix) from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,6 +1,6 @@
 """Machine <-> event loop: one clock, one timer a machine, and tasks that never fail unseen.
 
-The only file that reads a clock for protocols. CLOCK_BOOTTIME goes on during suspend; how far
+`now` (linux/clock.py) is the only clock of protocols. CLOCK_BOOTTIME goes on during suspend; how far
 CLOCK_MONOTONIC stays behind it tells that the machine slept (`SleepWatch`).
 """
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from sojourn.linux.clock import now as now
 from sojourn.machine import Machine
 
 EventT = TypeVar("EventT")
@@ -26,11 +27,6 @@ EARLY_ENOUGH = 0.001
 """Seconds that a timer may ring late."""
 
 _log = logging.getLogger(__name__)
-
-
-def now() -> float:
-    """Return seconds of CLOCK_BOOTTIME."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Tasks:

@@ -30,7 +30,7 @@ from sojourn.daemon.host_metrics import register as register_metrics
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_owners import HostOwners
 from sojourn.daemon.host_owners import register as register_owners
-from sojourn.daemon.host_policies import HostPolicies, local_time
+from sojourn.daemon.host_policies import HostPolicies
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.host_watch import HostWatch
 from sojourn.daemon.host_watch import register as register_watch
@@ -41,6 +41,7 @@ from sojourn.daemon.tenure import tenure
 from sojourn.daemon.undo import Undo
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
+from sojourn.linux.clock import local_time
 from sojourn.linux.failures import explained
 from sojourn.linux.sip_client import SipClient, sip_client
 from sojourn.model import Endpoint

@@ -8,7 +8,6 @@ answers that hold for ever (host.answers)┘   Questions   └── control soc
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -24,7 +23,6 @@ from sojourn.daemon.host_names import HostNames
 from sojourn.errors import ConfigError
 from sojourn.linux.users import user_id
 from sojourn.policy.rules import Policy
-from sojourn.policy.spans import LocalTime
 from sojourn.store import config_dir
 from sojourn.store.config_dir import ConfigDir
 from sojourn.upmt.policy_push import PolicyPush
@@ -181,9 +179,3 @@ class HostPolicies:
             now = self._look()
             if now is not None and now != self._stamp:  # while an editor replaces it, it may be away for a moment
                 self.reload()
-
-
-def local_time(_at: float) -> LocalTime:
-    """Return what the wall clock shows now; a decision is always about now."""
-    shown = time.localtime()
-    return LocalTime(shown.tm_wday, shown.tm_hour * 3600 + shown.tm_min * 60 + shown.tm_sec)

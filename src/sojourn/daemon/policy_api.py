@@ -28,8 +28,8 @@ from sojourn.control.questions import AnswerGiven, Question, QuestionNews, Remem
 from sojourn.control.rehearse import Running, rehearse
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import flow_id, flow_row
-from sojourn.daemon.host_policies import local_time
 from sojourn.errors import RemoteProtocolError
+from sojourn.linux.clock import local_time
 from sojourn.policy.names import application_name, application_names
 from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy

@@ -117,6 +117,7 @@ class SocksProxy:
         for stranger in list(self._strangers):
             stranger.sock.close()
         self.sessions.close(clean=clean)
+        self._requests.listeners.close()
         self.opener.close()
 
     def spawn(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
@@ -253,6 +254,8 @@ class SocksProxy:
         if status is frames.Status.RESUMED:
             self.served["resumed"] += 1
             return
+        if status is frames.Status.UNKNOWN:
+            self._requests.not_called(event.asked, event.proof)
         self.refused[f"resume: {status.name.lower()}"] += 1
         answer = frames.Resumed(status, event.asked.generation, 0).encode(verdict.key, event.asked)
         await asyncio.get_running_loop().sock_sendall(stranger.sock, answer)

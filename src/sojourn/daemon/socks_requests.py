@@ -1,17 +1,19 @@
 """What a client may ask for, once it is known who it is: CONNECT, BIND, UDP ASSOCIATE, and our CONTROL."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.daemon.driver import now
+from sojourn.daemon.socks_listeners import Caught, Listeners
 from sojourn.daemon.socks_open import NotOpened
 from sojourn.daemon.socks_udp import UdpRelay
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux import tcp_state
 from sojourn.linux.sip_transport import endpoint
-from sojourn.msocks.frames import SESSION_BYTES, End, Ping
+from sojourn.msocks.frames import SESSION_BYTES, End, Ping, Reconnect
 from sojourn.msocks.server import Heard, Refused
 from sojourn.msocks.socks5 import Address, Code, Command, Reply, Request
 
@@ -31,7 +33,10 @@ class Requests:
 
     def __init__(self, proxy: "SocksProxy") -> None:
         self._proxy = proxy
+        self.listeners = Listeners()
         self._extra: dict[str, int] = {}
+        self._pending: dict[bytes, tuple[bytes, asyncio.Future[Caught]]] = {}
+        """Sessions that wait for their call: key, and the call."""
 
     async def serve(self, stranger: "Stranger", request: Request) -> None:
         """Serve one request; the connection is the session's when it is served."""
@@ -64,11 +69,13 @@ class Requests:
         self._begin(stranger, near, near.getsockname())
         self._proxy.served["connect"] += 1
 
-    def _begin(self, stranger: "Stranger", near: socket.socket, bound: tuple[str, int]) -> None:
-        """Hand a client and what was opened for it to a session."""
+    def _begin(
+        self, stranger: "Stranger", near: socket.socket, bound: tuple[str, int], session_id: bytes | None = None
+    ) -> None:
+        """Hand a client and what was opened for it to a session; `session_id`: the name that it knows already."""
         dialogue = stranger.dialogue
         try:
-            session = self._proxy.sessions.make(stranger, near, dialogue.key)
+            session = self._proxy.sessions.make(stranger, near, dialogue.key, session_id)
         except OSError as error:
             near.close()
             raise NotOpened(Code.FAILURE, "resources") from error
@@ -83,26 +90,55 @@ class Requests:
             session.close()
 
     async def _bind(self, stranger: "Stranger", expected: Address) -> None:
-        """Listen for one call, and carry it; the client hears where we listen, and then who called."""
-        dialogue, loop = stranger.dialogue, asyncio.get_running_loop()
+        """Listen for one call, and carry it; the client hears where we listen, and then who called.
+
+        A client of our method is told its session beforehand: when it moves in the moment of the call it can ask.
+        """
+        dialogue = stranger.dialogue
         local = endpoint(stranger.sock.getsockname()).address
-        listening, callers = await self._proxy.opener.listen(dialogue.user, expected, local)
-        with listening:
-            place = endpoint(listening.getsockname())
-            reply = Reply(Code.SUCCEEDED, Address(place.address, place.port))
-            await _send(stranger, dialogue.reply(reply, last=False))
+        id = os.urandom(SESSION_BYTES)
+        if dialogue.ours and expected.host in ("0.0.0.0", "::"):
+            listener = self.listeners.join(dialogue.user, local, expected.port)
             try:
-                async with asyncio.timeout(BIND_TIMEOUT):
-                    near, caller = await _first(loop.sock_accept(listening), _gone(stranger))
-            except TimeoutError as error:
-                raise NotOpened(Code.TTL_EXPIRED, "nobody called") from error
+                near, caller = await self._called(stranger, id, listener.sock, listener.wait())
+            finally:
+                self.listeners.leave(listener)
+            callers: frozenset[str] = frozenset()
+        else:
+            listening, callers = await self._proxy.opener.listen(dialogue.user, expected, local)
+            with listening:
+                calling = asyncio.get_running_loop().sock_accept(listening)
+                near, caller = await self._called(stranger, id, listening, asyncio.ensure_future(calling))
         source = endpoint(caller)
         if callers and source.address not in callers:
             near.close()
             raise NotOpened(Code.NOT_ALLOWED, "caller")
         tcp_state.prepare(near, idle_s=300)
-        self._begin(stranger, near, caller)
+        self._begin(stranger, near, caller, id)
         self._proxy.served["bind"] += 1
+
+    async def _called(
+        self, stranger: "Stranger", id: bytes, listening: socket.socket, call: "asyncio.Future[Caught]"
+    ) -> Caught:
+        """Say where we listen, and wait for the call. OSError when the client goes away first."""
+        place, dialogue = endpoint(listening.getsockname()), stranger.dialogue
+        reply = Reply(Code.SUCCEEDED, Address(place.address, place.port))
+        self._pending[id] = (dialogue.key, call)
+        try:
+            await _send(stranger, dialogue.reply(reply, id, last=False))
+            async with asyncio.timeout(BIND_TIMEOUT):
+                return await _first(call, _gone(stranger))
+        except TimeoutError as error:
+            raise NotOpened(Code.TTL_EXPIRED, "nobody called") from error
+        finally:
+            call.cancel()
+            del self._pending[id]
+
+    def not_called(self, asked: Reconnect, proof: bytes) -> None:
+        """Let a client that asks for a session that no call has begun wait no more: it will listen anew."""
+        key, call = self._pending.get(asked.session, (b"", None))
+        if call is not None and key and asked.proved(key, proof):
+            call.cancel()
 
     async def _associate(self, stranger: "Stranger", _expected: Address) -> None:
         """Relay datagrams for as long as the connection stands."""
@@ -152,17 +188,14 @@ async def _gone(stranger: "Stranger") -> None:
         pass
 
 
-async def _first(
-    call: Coroutine[Any, Any, tuple[socket.socket, Any]], gone: Coroutine[Any, Any, None]
-) -> tuple[socket.socket, Any]:
-    """Wait for a call, unless the client goes away first (OSError)."""
-    calling, going = asyncio.ensure_future(call), asyncio.ensure_future(gone)
+async def _first(calling: "asyncio.Future[Caught]", gone: Coroutine[Any, Any, None]) -> Caught:
+    """Wait for a call, unless the client goes away first (OSError). A call that is there is taken in any case."""
+    going = asyncio.ensure_future(gone)
     try:
         await asyncio.wait((calling, going), return_when=asyncio.FIRST_COMPLETED)
-        if not calling.done():
+        if not calling.done() or calling.cancelled():
             raise ConnectionError("the client has gone")
         return calling.result()
     finally:
-        for task in (calling, going):
-            task.cancel()
-        await asyncio.gather(calling, going, return_exceptions=True)
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)

@@ -32,9 +32,9 @@ class Sessions:
         self._size = size
         self._count = count
 
-    def make(self, stranger: "Stranger", near: socket.socket, key: bytes) -> ProxySession:
+    def make(self, stranger: "Stranger", near: socket.socket, key: bytes, id: bytes | None = None) -> ProxySession:
         """Make a session between a client and `near`; `begin` starts it. Raises OSError."""
-        entry = Entry(os.urandom(SESSION_BYTES), stranger.dialogue.user, key)
+        entry = Entry(id or os.urandom(SESSION_BYTES), stranger.dialogue.user, key)
         session = self._new(entry, near, StreamFile(self._size))
         self.table.add(entry)
         return session
