@@ -6,7 +6,6 @@ Needs no root, and hardly any time, since its clock is virtual. Control and data
 ones; the net between them is `tests/harness/fakenet.py`. Printed is what they say to each other, with the time
 since the event, and what became of the call.
 """
-# ruff: noqa: T201 - a program that prints
 
 from collections.abc import Callable
 

@@ -7,9 +7,8 @@ from click.testing import CliRunner
 
 from sojourn.cli.socks import socks
 from sojourn.control.config import Credentials, parse_host
-from sojourn.daemon.socks_entrance import account_of, rank
 from sojourn.errors import ConfigError
-from sojourn.model import Network
+from sojourn.socket.client import account_of
 
 
 @pytest.mark.parametrize("where", ["1080", "localhost:1080", "127.0.0.1:99999", "::1:1080"])
@@ -32,10 +31,3 @@ def test_a_computer_that_joined_too_early_is_told_to_join_again() -> None:
     assert "join" in str(error.value)
     account = account_of(config, Credentials("secret-secret", False, "ab" * 32, "cd" * 32, "ef" * 32), "credentials")
     assert "cd" not in repr(account)
-
-
-def test_networks_have_the_places_that_the_owner_gave_them() -> None:
-    order = ("cable", "wifi", "*", "cellular")
-    named = (("cable", "other"), ("wlan0", "wifi"), ("eth7", "ethernet"), ("ppp0", "cellular"))
-    places = [rank(order, Network(name, name, "192.0.2.1", kind=kind)) for name, kind in named]
-    assert places == [0, 1, 2, 2]

@@ -204,8 +204,8 @@ class Decide(Board):
         groups: dict[tuple[str | None, str], list[Change]] = {}
         for change in changes:
             groups.setdefault((change.came_from, change.reason), []).append(change)
-        moving = any(not change.only_new for change in changes)
-        apart = self._place_anew(now) if moving else {}
+        moving = {change.lane for change in changes if not change.only_new}
+        apart = self._place_anew(now, moving) if moving else {}
         out = []
         for (came_from, reason), group in groups.items():
             plan = plan_of(group, self.lanes, self.flows)

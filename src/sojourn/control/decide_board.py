@@ -198,11 +198,20 @@ class Board:
         lane = self.lanes.get(known.label) if known is not None else None
         return self.active if lane is None else lane.place
 
-    def _place_anew(self, now: float) -> dict[Flow | Match, str | None]:
-        """Find the places of all that stands apart; return those that are not where all others go now."""
-        orders = self.orders
+    def _place_anew(self, now: float, moving: set[str]) -> dict[Flow | Match, str | None]:
+        """Find the places of all that stands apart; return those that rows of the lanes `moving` do not reach."""
+        orders, before = self.orders, self.orders.placed
         orders.placed = {select: self._place_of(select, wanted, now) for select, wanted in orders.apart()}
-        return {select: place for select, place in orders.placed.items() if place != self._others(select)}
+        return {
+            select: place
+            for select, place in orders.placed.items()
+            if place != self._others(select) or (place != before.get(select) and not self._goes_along(select, moving))
+        }
+
+    def _goes_along(self, select: Flow | Match, moving: set[str]) -> bool:
+        """Say whether a row that moves a whole lane moves this, too."""
+        known = self.flows.get(select) if isinstance(select, Flow) else None
+        return known is None or known.label in moving
 
     def _place_of(self, select: Flow | Match, wanted: str, now: float) -> str | None:
         if wanted in WORDS.values():

@@ -133,18 +133,24 @@ class Steering:
     # -- details
 
     def _label(self, steered: Steered) -> None:
-        names = {steered.flow.remote.address: steered.hosts}
-        rules = (row.rule for row in self.decide.rules)
-        steered.label = next(
-            (rule.label for rule in rules if covers(rule.subject, steered.flow, steered.origin, names)), DEFAULT
-        )
+        """Place a session where the first rule that covers it has its flows."""
+        self._relabel(steered)
         lane = self.decide.lanes[steered.label]
         direct = lane.label != DEFAULT and (lane.policy.via is Via.DIRECT or lane.direct)
         steered.placement = Placement(lane.place, lane.blocked, direct)
         self.decide.flows.seen(steered.flow, lane.place, steered.label, steered.origin)
 
+    def _relabel(self, steered: Steered) -> None:
+        names = {steered.flow.remote.address: steered.hosts}
+        rules = (row.rule for row in self.decide.rules)
+        steered.label = next(
+            (rule.label for rule in rules if covers(rule.subject, steered.flow, steered.origin, names)), DEFAULT
+        )
+
     def _carry_out(self, handovers: Sequence[Handover]) -> list[Flow]:
         changed: dict[Flow, None] = {}
+        for steered in self._flows.values() if handovers else ():
+            self._relabel(steered)  # an order for an application is a rule above all others
         for handover in handovers:
             self._note(of_handover(handover))
             for row in handover.plan:

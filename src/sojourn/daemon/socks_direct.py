@@ -16,20 +16,16 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from sojourn.api.client import Client
-from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.control.socks_access import Access
 from sojourn.control.socks_config import SocksConfig
 from sojourn.daemon.socks_open import NotOpened, Opener
 from sojourn.daemon.socks_wanted import Wanted
-from sojourn.errors import SojournError
 from sojourn.linux.clock import now
 from sojourn.linux.relay import Over, Relay
 from sojourn.linux.stream_file import private_session
 from sojourn.msocks.socks5 import Address, Code
+from sojourn.socket.carried import LOOK, host_daemon_carries
 
-LOOK: Final = 5.0
-"""Seconds for which the answer to "is one there?" holds."""
 BUFFER_BYTES: Final = 256 * 1024
 MAX_NAMED: Final = 32
 """Applications with a process of their own; further ones are the entrance's."""
@@ -177,13 +173,3 @@ class NamedProcess:
             return
         self._process.kill()
         self._process.wait()
-
-
-def host_daemon_carries(path: str) -> bool:
-    """Ask a host daemon whether it is there and associated. One that may not be asked is taken at its presence."""
-    try:
-        return bool(Client(path, LOOK).call("status").get("state") == "associated")
-    except ApiError as error:
-        return error.kind is ErrorKind.NO_PERMISSION
-    except (SojournError, OSError):
-        return False

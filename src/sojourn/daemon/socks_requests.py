@@ -62,7 +62,9 @@ class Requests:
                     del self._extra[user]
         except NotOpened as error:
             proxy.refused[error.reason] += 1
-            await _send(stranger, stranger.dialogue.reply(Reply(error.code)))
+            unknown = error.reason == "name" and stranger.dialogue.ours
+            code = Code.NO_SUCH_NAME if unknown else error.code
+            await _send(stranger, stranger.dialogue.reply(Reply(code)))
 
     async def _connect(self, stranger: "Stranger", to: Address) -> None:
         near = await self._proxy.opener.connect(stranger.dialogue.user, to)

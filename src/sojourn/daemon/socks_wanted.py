@@ -38,6 +38,7 @@ class Wanted:
 
     def failed(self, code: int) -> bytes:
         """Return what tells it that it may not."""
+        code = Code.HOST_UNREACHABLE if code == Code.NO_SUCH_NAME else code
         if self._socks is not None:
             return self._socks.reply(Reply(code))
         return http.failure(*_STATUS.get(code, (502, "Bad Gateway")))  # type: ignore[call-overload]

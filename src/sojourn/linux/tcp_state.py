@@ -64,7 +64,10 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def deafen(sock: socket.socket) -> None:
-    """Let the kernel drop whatever arrives from now on, so that nothing more is acknowledged. No right is needed."""
+    """Let the kernel drop whatever arrives from now on, so that nothing more is acknowledged. Raises OSError.
+
+    Some kernels let only those do it who have a right over BPF.
+    """
     instruction = ctypes.create_string_buffer(BPF_RET_NOTHING)
     program = struct.pack("HP", 1, ctypes.addressof(instruction))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

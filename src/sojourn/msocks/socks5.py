@@ -45,6 +45,8 @@ class Code(IntEnum):
     TTL_EXPIRED = 6
     COMMAND_NOT_SUPPORTED = 7
     ADDRESS_NOT_SUPPORTED = 8
+    NO_SUCH_NAME = 0xF0
+    """Ours, in our method only: the proxy's resolver does not know the name. Others hear HOST_UNREACHABLE."""
 
 
 class Address(Struct, frozen=True):

@@ -309,6 +309,17 @@ class Mobile:
         if line is not None:
             line.end(session.key.id)
 
+    def status(self) -> dict[str, Any]:
+        """Say how the networks are and what each carries, for metrics."""
+        lines, sessions = list(self.lines.values()), list(self.sessions.values())
+        networks = [
+            {"name": line.network.name, "state": "up" if line.up else "down",
+             "rtt_ms": round(line.rtt * 1000, 1) if line.up else None}
+            for line in lines
+        ]  # fmt: skip
+        carried = [{"network": session.line.network.name} for session in sessions]
+        return {"networks": networks, "sessions": carried, "moved": self.moved}
+
     def close(self) -> None:
         """End everything."""
         if self._timer is not None:

@@ -1,0 +1,115 @@
+"""The module beside the standard one: the same names and signatures, and what never goes through a proxy."""
+
+import inspect
+import socket as standard
+import threading
+
+import pytest
+
+import sojourn.socket as ours
+from sojourn.errors import ConfigError
+from sojourn.socket.choice import Choice, choice
+from sojourn.socket.stream import is_local
+
+
+def test_every_public_name_of_the_standard_module_is_there() -> None:
+    for name in standard.__all__:
+        assert hasattr(ours, name), name
+    assert ours.gaierror is standard.gaierror
+    assert ours.AF_INET is standard.AF_INET
+
+
+@pytest.mark.parametrize("name", ["create_connection", "create_server", "fromfd", "getaddrinfo"])
+def test_functions_have_the_standard_signatures(name: str) -> None:
+    assert inspect.signature(getattr(ours, name)) == inspect.signature(getattr(standard, name))
+
+
+def test_methods_take_what_the_standard_ones_take() -> None:
+    for name in (
+        "connect",
+        "connect_ex",
+        "bind",
+        "listen",
+        "accept",
+        "getsockopt",
+        "getpeername",
+        "getsockname",
+        "dup",
+    ):
+        assert hasattr(standard.socket, name)
+        assert callable(getattr(ours.socket, name))
+    assert issubclass(ours.socket, standard.socket)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("a.localhost", True), ("fe80::1%eth0", True),
+     ("169.254.1.1", True), ("224.0.0.1", True), ("", True), ("192.0.2.1", False), ("2001:db8::1", False),
+     ("example.org", False)],
+)  # fmt: skip
+def test_what_never_leaves_this_machine_or_its_link_is_the_kernels(host: str, local: bool) -> None:
+    assert is_local(host) is local
+
+
+def test_connections_to_this_machine_need_neither_configuration_nor_worker() -> None:
+    with ours.create_server(("127.0.0.1", 0)) as server:
+        got: list[bytes] = []
+
+        def serve() -> None:
+            taken, _ = server.accept()
+            with taken:
+                got.append(taken.recv(10))
+                taken.sendall(b"there")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with ours.create_connection(server.getsockname(), 5.0) as sock:
+            assert isinstance(sock, ours.socket)
+            assert sock.network is None
+            assert sock.outer is None
+            sock.sendall(b"hello")
+            assert sock.recv(10) == b"there"
+            with pytest.raises(OSError, match="nothing that moves"):
+                sock.move("wifi")
+        thread.join()
+    assert got == [b"hello"]
+    assert choice.running is None
+
+
+def test_datagrams_and_unix_sockets_are_as_ever() -> None:
+    one, other = ours.socketpair()
+    with one, other:
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"
+    with ours.socket(ours.AF_INET, ours.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        sock.send(b"y")
+        assert sock.recv(1) == b"y"
+
+
+def test_without_configuration_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(choice, "config_dir", str(tmp_path))
+    monkeypatch.setattr(choice.carried, "path", "/nowhere")
+    with ours.socket() as sock, pytest.raises(ConfigError, match="sojourn join"):
+        sock.connect(("192.0.2.1", 80))
+
+
+def test_libraries_find_our_sockets_while_installed() -> None:
+    before = standard.socket
+    ours.install()
+    try:
+        assert standard.socket is ours.socket
+        with standard.socket() as sock:
+            assert isinstance(sock, ours.socket)
+    finally:
+        ours.uninstall()
+    assert standard.socket is before
+
+
+def test_the_environment_says_where_everything_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("APP", "zoom"), ("CONFIG_DIR", "/etc/x"), ("SOCKS_PORT", "1090"), ("HOST_SOCKET", "/h.sock")):
+        monkeypatch.setenv(f"SOJOURN_{name}", value)
+    made = Choice()
+    assert (made.application, made.config_dir, made.port, made.carried.path) == ("zoom", "/etc/x", 1090, "/h.sock")
+    assert made.origin().name == "zoom"

@@ -1,0 +1,329 @@
+"""The client's whole half against a real proxy in the same process: two networks that are addresses of the loopback."""
+
+import asyncio
+import hashlib
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from sojourn.control.decide_paths import Preferences
+from sojourn.control.socks_access import Access
+from sojourn.control.socks_config import SocksConfig
+from sojourn.control.steering import Steering, named
+from sojourn.daemon.socks_proxy import SocksProxy
+from sojourn.errors import SojournError
+from sojourn.linux.keeper import raise_descriptors
+from sojourn.model import Endpoint, Network
+from sojourn.msocks.client import Account
+from sojourn.msocks.socks5 import NOWHERE, Address, Code, Command, Request
+from sojourn.policy.rules import Otherwise, Policy, Subject
+from sojourn.socket.calls import Call, Listening
+from sojourn.socket.datagrams import Datagrams
+from sojourn.socket.mobile import Mobile, Unreachable, connected, flow_to, key_of
+from sojourn.socket.session import MobileSession
+from sojourn.upmt.host_events import HandoverWanted
+from sojourn.upmt.records import Subscriber
+
+NETWORKS = [Network(f"net{number}", "lo", f"127.0.0.{number}") for number in (2, 3)]
+SECRET = os.urandom(32)
+
+
+class OneUser:
+    """The proxy's only one."""
+
+    def __init__(self, static: bytes) -> None:
+        self.known = Subscriber("ann", "ann", socks_secret=SECRET, socks_static=static)
+
+    def find(self, user: str) -> Subscriber | None:
+        return self.known if user == "ann" else None
+
+    def bind(self, user: str, static: bytes) -> None:
+        raise AssertionError("it is bound already")
+
+
+class Beside:
+    """Runs what a daemon would."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self.tasks.add(asyncio.ensure_future(work))
+
+
+class Ground:
+    """Proxy, client, and an application's connections."""
+
+    def __init__(self, *policies: Policy, config: SocksConfig | None = None) -> None:
+        raise_descriptors()
+        static, ours = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        config = config or SocksConfig(port=free_port(), allow=("127.0.0.0/8",))
+        assert config.port is not None
+        users = OneUser(ours.public_key().public_bytes_raw())
+        self.proxy = SocksProxy(config, static, users, Access(config, (), ()))
+        account = Account("ann", SECRET, ours.private_bytes_raw(), static.public_key().public_bytes_raw())
+        self.steering = Steering(Preferences(("net2", "net3")), policies)
+        self.mobile = Mobile(Endpoint("127.0.0.1", config.port), account, self.steering, Beside())
+
+    async def up(self, count: int = 2) -> None:
+        self.proxy.start(("127.0.0.1",), None)
+        self.serving = asyncio.ensure_future(self.proxy.run())
+        for network in NETWORKS[:count]:
+            self.mobile.network_up(network)
+        await until(lambda: sum(line.up for line in self.mobile.lines.values()) == count)
+
+    async def down(self) -> None:
+        self.mobile.close()
+        self.serving.cancel()
+        await asyncio.gather(self.serving, return_exceptions=True)
+        self.proxy.close(clean=True)
+
+    async def open(self, to: Address, name: str = "app") -> tuple[socket.socket, MobileSession]:
+        outside, near = pair()
+        flow = flow_to(Endpoint("127.0.0.1", near.getpeername()[1]), to)
+        self.mobile.wanted(flow, to, named(name))
+        try:
+            opened, line = await connected(self.mobile, flow, to)
+        except BaseException:
+            near.close()
+            outside.close()
+            raise
+        session = MobileSession(self.mobile, near, key_of(opened), line, flow, to)
+        session.relay.start(opened.sock, opened.machine.rest)
+        self.mobile.start(session)
+        return outside, session
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        one = socket.create_connection(listening.getsockname())
+        other, _ = listening.accept()
+    one.setblocking(False)
+    other.setblocking(False)
+    return one, other
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(20.0):
+        while not is_so():  # noqa: ASYNC110 - what is waited for is another's state
+            await asyncio.sleep(0.01)
+
+
+def run(ground_of: Callable[[], Ground], work: Callable[[Ground], Awaitable[None]]) -> None:
+    async def main() -> None:
+        ground = ground_of()
+        await ground.up()
+        try:
+            async with asyncio.timeout(40.0):
+                await work(ground)
+        finally:
+            await ground.down()
+
+    asyncio.run(main())
+
+
+async def server() -> tuple[socket.socket, Address]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    return listening, Address("127.0.0.1", listening.getsockname()[1])
+
+
+def test_sessions_move_by_order_and_with_their_network_at_the_exact_byte() -> None:
+    data = random.Random(1).randbytes(3_000_000)
+
+    async def work(ground: Ground) -> None:
+        loop = asyncio.get_running_loop()
+        listening, to = await server()
+        with listening:
+            outside, session = await ground.open(to)
+            far, _ = await loop.sock_accept(listening)
+            with outside, far:
+                far.setblocking(False)
+                told: list[tuple[str, str]] = []
+                ground.mobile.on_moved = lambda one, before: told.append((before, one.line.network.name))
+
+                async def send() -> None:
+                    for at in range(0, len(data), 30_000):
+                        await loop.sock_sendall(outside, data[at : at + 30_000])
+                        await asyncio.sleep(0.002)
+                    outside.shutdown(socket.SHUT_WR)
+
+                async def trouble() -> None:
+                    for number in range(4):
+                        await asyncio.sleep(0.03)
+                        ground.mobile.order(HandoverWanted(("net3", "net2")[number % 2], (session.flow,)))
+                    ground.mobile.network_down(session.line.network.name, "test")
+
+                sending, troubling = asyncio.ensure_future(send()), asyncio.ensure_future(trouble())
+                seen = hashlib.sha256()
+                while piece := await loop.sock_recv(far, 65536):
+                    seen.update(piece)
+                await asyncio.gather(sending, troubling)
+                assert seen.digest() == hashlib.sha256(data).digest()
+                assert len(told) >= 2
+            await until(lambda: not ground.mobile.sessions)
+
+    run(Ground, work)
+
+
+def test_policies_place_hold_and_refuse_by_the_applications_name() -> None:
+    policies = (
+        Policy("call", Subject(applications=("call",)), ("net3",), otherwise=Otherwise.HOLD),
+        Policy("spy", Subject(applications=("spy",)), blocked=True),
+    )
+
+    async def work(ground: Ground) -> None:
+        listening, to = await server()
+        with listening:
+            outside, session = await ground.open(to, "call")
+            assert session.line.network.name == "net3"
+            with pytest.raises(Unreachable) as error:
+                await ground.open(to, "spy")
+            assert error.value.code == Code.NOT_ALLOWED
+            ground.mobile.network_down("net3", "test")
+            await until(lambda: session.relay.leg is None)
+            await asyncio.sleep(0.2)
+            assert session.relay.leg is None, "it waits: net2 is not for calls"
+            ground.mobile.network_up(NETWORKS[1])
+            await until(lambda: session.relay.leg is not None)
+            ground.mobile.replace_policies((Policy("call", Subject(applications=("call",)), ("net2",)),))
+            await until(lambda: session.line.network.name == "net2")
+            ground.mobile.replace_policies((Policy("call", Subject(applications=("call",)), blocked=True),))
+            await until(lambda: not ground.mobile.sessions)
+            outside.close()
+
+    run(lambda: Ground(*policies), work)
+
+
+def test_an_order_to_a_network_that_does_not_work_is_refused() -> None:
+    async def work(ground: Ground) -> None:
+        with pytest.raises(SojournError, match="net9"):
+            ground.mobile.order(HandoverWanted("net9"))
+
+    run(Ground, work)
+
+
+def test_a_listener_loses_no_call_while_its_network_changes() -> None:
+    async def work(ground: Ground) -> None:
+        loop = asyncio.get_running_loop()
+        flow = flow_to(Endpoint("127.0.0.1", 1), NOWHERE)
+        ground.mobile.wanted(flow, NOWHERE, None)
+        listening = Listening(ground.mobile, flow, NOWHERE)
+        await listening.begin()
+        first = listening.address
+        callers: list[socket.socket] = []
+        for turn in range(4):
+            waiting = asyncio.ensure_future(listening.call())
+            await asyncio.sleep(0.05)
+            if turn % 2:
+                name = NETWORKS[turn // 2 % 2].name
+                ground.mobile.network_down(name, "test")
+                await asyncio.sleep(0.05)
+            caller = socket.create_connection((first.host, first.port), 5.0)
+            caller.setblocking(False)
+            callers.append(caller)
+            call = await waiting
+            assert isinstance(call, Call)
+            await carried(ground, loop, call, caller, turn)
+            if turn % 2:
+                ground.mobile.network_up(NETWORKS[turn // 2 % 2])
+                await until(lambda: all(line.up for line in ground.mobile.lines.values()))
+            if listening._opened is None:
+                await listening.begin()
+            assert listening.address == first, "the port stays"
+        listening.close()
+        for caller in callers:
+            caller.close()
+
+    run(Ground, work)
+
+
+async def carried(
+    ground: Ground, loop: asyncio.AbstractEventLoop, call: Call, caller: socket.socket, turn: int
+) -> None:
+    outside, near = pair()
+    flow = flow_to(Endpoint("127.0.0.1", near.getpeername()[1]), call.caller)
+    ground.mobile.wanted(flow, call.caller, None)
+    call.carry(ground.mobile, near, flow)
+    await loop.sock_sendall(caller, b"hello %d" % turn)
+    assert await loop.sock_recv(outside, 100) == b"hello %d" % turn
+    outside.close()
+
+
+def test_a_call_that_came_while_the_network_died_is_found_again() -> None:
+    async def work(ground: Ground) -> None:
+        loop = asyncio.get_running_loop()
+        flow = flow_to(Endpoint("127.0.0.1", 1), NOWHERE)
+        ground.mobile.wanted(flow, NOWHERE, None)
+        listening = Listening(ground.mobile, flow, NOWHERE)
+        await listening.begin()
+        with socket.create_connection((listening.address.host, listening.address.port), 5.0) as caller:
+            caller.setblocking(False)
+            await until(lambda: ground.proxy.served["bind"] == 1)  # paired, and the client has not heard of it
+            ground.mobile.network_down("net2", "test")
+            call = await listening.call()
+            assert call.caller == NOWHERE
+            await carried(ground, loop, call, caller, 7)
+
+    run(Ground, work)
+
+
+def test_datagrams_go_on_over_another_network() -> None:
+    async def work(ground: Ground) -> None:
+        loop = asyncio.get_running_loop()
+        flow = flow_to(Endpoint("127.0.0.1", 1), NOWHERE)
+        ground.mobile.wanted(flow, NOWHERE, None)
+        there, here = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        datagrams = Datagrams(ground.mobile, flow, "127.0.0.1", "127.0.0.1")
+        running = asyncio.ensure_future(datagrams.run())
+        with there, here:
+            for sock in (there, here):
+                sock.bind(("127.0.0.1", 0))
+                sock.setblocking(False)
+            for turn in range(2):
+                await until(lambda: datagrams._outside is not None)
+                to = Address("127.0.0.1", there.getsockname()[1])
+                text = b"\0\0\0\1" + socket.inet_aton(to.host) + to.port.to_bytes(2, "big") + b"%d" % turn
+                here.sendto(text, (datagrams.address.host, datagrams.address.port))
+                data, source = await asyncio.wait_for(loop.sock_recvfrom(there, 100), 5.0)
+                assert data == b"%d" % turn
+                there.sendto(b"back", source)
+                assert (await asyncio.wait_for(loop.sock_recv(here, 100), 5.0)).endswith(b"back")
+                ground.mobile.network_down("net2", "test")
+                await until(lambda: datagrams._outside is None or turn)  # noqa: B023
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        datagrams.close()
+
+    run(Ground, work)
+
+
+def test_a_name_that_nobody_knows_is_told_apart_from_a_host_that_does_not_answer() -> None:
+    async def work(ground: Ground) -> None:
+        with pytest.raises(Unreachable) as error:
+            await ground.open(Address("no.such.name.invalid", 80))
+        assert error.value.code == Code.NO_SUCH_NAME
+        assert not ground.steering._flows
+
+    run(Ground, work)
+
+
+def test_ports_below_1024_and_too_many_listeners_are_refused() -> None:
+    async def work(ground: Ground) -> None:
+        flow = flow_to(Endpoint("127.0.0.1", 1), NOWHERE)
+        ground.mobile.wanted(flow, NOWHERE, None)
+        with pytest.raises(Unreachable) as error:
+            await ground.mobile.open(flow, Request(Command.BIND, Address("0.0.0.0", 80)))
+        assert error.value.code == Code.NOT_ALLOWED
+
+    run(Ground, work)
