@@ -10,6 +10,7 @@ import sojourn.socket as ours
 from sojourn.errors import ConfigError
 from sojourn.socket.choice import Choice, choice
 from sojourn.socket.stream import is_local
+from sojourn.socket.stream import socket as moving
 
 
 def test_every_public_name_of_the_standard_module_is_there() -> None:
@@ -37,8 +38,8 @@ def test_methods_take_what_the_standard_ones_take() -> None:
         "dup",
     ):
         assert hasattr(standard.socket, name)
-        assert callable(getattr(ours.socket, name))
-    assert issubclass(ours.socket, standard.socket)
+        assert callable(getattr(moving, name))
+    assert issubclass(moving, standard.socket)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_connections_to_this_machine_need_neither_configuration_nor_worker() -> 
         thread = threading.Thread(target=serve)
         thread.start()
         with ours.create_connection(server.getsockname(), 5.0) as sock:
-            assert isinstance(sock, ours.socket)
+            assert isinstance(sock, moving)
             assert sock.network is None
             assert sock.outer is None
             sock.sendall(b"hello")
@@ -81,7 +82,7 @@ def test_datagrams_and_unix_sockets_are_as_ever() -> None:
     with one, other:
         one.sendall(b"x")
         assert other.recv(1) == b"x"
-    with ours.socket(ours.AF_INET, ours.SOCK_DGRAM) as sock:
+    with moving(ours.AF_INET, ours.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.connect(sock.getsockname())
         sock.send(b"y")
@@ -91,7 +92,7 @@ def test_datagrams_and_unix_sockets_are_as_ever() -> None:
 def test_without_configuration_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setattr(choice, "config_dir", str(tmp_path))
     monkeypatch.setattr(choice.carried, "path", "/nowhere")
-    with ours.socket() as sock, pytest.raises(ConfigError, match="sojourn join"):
+    with moving() as sock, pytest.raises(ConfigError, match="sojourn join"):
         sock.connect(("192.0.2.1", 80))
 
 
@@ -99,9 +100,9 @@ def test_libraries_find_our_sockets_while_installed() -> None:
     before = standard.socket
     ours.install()
     try:
-        assert standard.socket is ours.socket
+        assert standard.socket is moving
         with standard.socket() as sock:
-            assert isinstance(sock, ours.socket)
+            assert isinstance(sock, moving)
     finally:
         ours.uninstall()
     assert standard.socket is before

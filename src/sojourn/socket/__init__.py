@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from sojourn.socket.carried import Carried
 from sojourn.socket.choice import choice
-from sojourn.socket.stream import is_local, socket
+from sojourn.socket.stream import is_local
+from sojourn.socket.stream import socket as socket
 
 if not TYPE_CHECKING:
     from socket import *  # noqa: F403 - that is what a drop-in is; its class is replaced below
