@@ -38,6 +38,8 @@ from sojourn.upmt.records import Subscriber
 STRANGERS: Final = 1024
 STRANGERS_PER_SOURCE: Final = 64
 HANDSHAKE: Final = 10.0
+LEG_LOST: Final = 60
+"""Seconds without an acknowledgement after which a client's connection is lost; its session is then held."""
 SWEEP: Final = 1.0
 ACCEPT_PAUSE: Final = 0.2
 READ_BYTES: Final = 2048
@@ -175,7 +177,7 @@ class SocksProxy:
     async def _serve(self, stranger: Stranger) -> None:
         """Serve one connection to its end, or until its session has it."""
         try:
-            tcp_state.prepare(stranger.sock)
+            tcp_state.prepare(stranger.sock, lost_s=LEG_LOST)
             async with asyncio.timeout(HANDSHAKE):
                 wanted = await self._understand(stranger)
             self._strangers.pop(stranger, None)

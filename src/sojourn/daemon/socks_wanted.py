@@ -49,7 +49,11 @@ async def understand(sock: socket.socket, nobody: X25519PrivateKey) -> Wanted | 
     data = await asyncio.get_running_loop().sock_recv(sock, 2048)
     if not data:
         return None
-    return await (_socks(sock, data, nobody) if data[0] == socks5.VERSION else _http(sock, data))
+    if data[0] == socks5.VERSION:
+        return await _socks(sock, data, nobody)
+    if not data[:1].isalpha():
+        raise NotServed("neither SOCKS5 nor HTTP", reason="version")
+    return await _http(sock, data)
 
 
 async def _socks(sock: socket.socket, data: bytes, nobody: X25519PrivateKey) -> Wanted | None:

@@ -81,14 +81,18 @@ def reset(sock: socket.socket) -> None:
         sock.close()
 
 
-def prepare(sock: socket.socket, *, idle_s: int = 60) -> None:
-    """Set what every relayed connection has: no waiting for more bytes, and probes when it is silent."""
+def prepare(sock: socket.socket, *, idle_s: int = 60, lost_s: int = 0) -> None:
+    """Set what every relayed connection has: no waiting for more bytes, and probes when it is silent.
+
+    `lost_s`: seconds without an acknowledgement after which it is lost; 0: as the kernel says, some 15 minutes.
+    """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, lost_s * 1000)
 
 
 def _ioctl(sock: socket.socket, number: int) -> int:
