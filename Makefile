@@ -19,7 +19,7 @@ PIP_COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras 
 APT_BUILD := gcc libc6-dev libssl-dev python3-dev clang libbpf-dev linux-libc-dev
 APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase libbpf1
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
-APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
+APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd proxychains4 dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
 	chromium fonts-dejavu-core redis-server systemd man-db groff-base mandoc
 APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap
 APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl

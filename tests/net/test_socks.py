@@ -98,7 +98,7 @@ def test_a_network_that_dies_silently_is_left_within_a_moment(place: SocksLab, p
         finished(place, one)
     finally:
         link.set_silent(False)
-    assert moved < 2.0
+    assert moved < 1.0, "bench/socks_silence.py measures it: 300 ms and 2 round trips is the limit"
     eventually("the network is back", lambda: len(place.up()) == 2)
 
 

@@ -1,0 +1,145 @@
+"""MSOCKS after a silent death under traffic: for how long an application hears nothing. Limit: 300 ms + 2 RTT.
+
+mh (sojourn socks; one message each 10 ms) ── nat0, nat1 ── core ── an (the proxy) ── ch (sends each back)
+
+Each round lets the network in use die without a word; the gap is the longest time between two answers. RTT is the
+way that the session goes over afterwards, as `sojourn socks` says.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+from bench._ground import machine
+from sojourn.api.client import Client
+from sojourn.lab import namespaces
+from sojourn.lab.topology import Lab, Topology, own_prefix
+from sojourn.msocks import socks5
+from sojourn.msocks.socks5 import Address, Command, Request
+
+LIMIT_MS = 300.0
+PORT, PEER_PORT, BYTES, PACE = 1081, 9000, 20, 0.01
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = sock.recv(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+def echo(listening: socket.socket) -> None:
+    sock, _ = listening.accept()
+    with sock, contextlib.suppress(OSError):  # it ends with the lab
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while data := sock.recv(65536):
+            sock.sendall(data)
+
+
+def start(lab: Lab) -> Client:
+    """Set both ends up; return the client's control socket."""
+    words = [sys.executable, "-m", "sojourn"]
+    an, mh = str(lab.folder / "an"), str(lab.folder / "mh")
+    token = lab.run("an", *words, "init", "--config-dir", an, "--address", lab.topology.anchor.address).split()[-1]
+    with open(f"{an}/anchor.toml", "a") as file:
+        file.write("[socks]\nport = 1080\n")
+    lab.run("mh", *words, "join", token, "--config-dir", mh)
+    path = str(lab.folder / "socks.sock")
+    for role, name, rest in (
+        ("an", "proxy", ["anchor", "--only", "socks", "--config-dir", an, "--socket", f"{lab.folder}/an.sock"]),
+        ("mh", "client", ["socks", "--config-dir", mh, "--socket", path, "--listen", f"127.0.0.1:{PORT}"]),
+    ):
+        lab.start(role, name, [*words, *rest]).wait_for("ready", 20.0)
+    return Client(path)
+
+
+def connected(lab: Lab) -> socket.socket:
+    listening = namespaces.inside(lab.namespace("ch"), lambda: socket.create_server(("", PEER_PORT)))
+    threading.Thread(target=echo, args=(listening,), daemon=True).start()
+    sock = namespaces.inside(lab.namespace("mh"), lambda: socket.create_connection(("127.0.0.1", PORT), 20.0))
+    sock.sendall(socks5.greeting(socks5.NO_LOGIN))
+    exactly(sock, 2)
+    sock.sendall(socks5.request(Request(Command.CONNECT, Address(lab.topology.correspondent.address, PEER_PORT))))
+    assert exactly(sock, 10)[1] == 0
+    return sock
+
+
+class Answers(threading.Thread):
+    """Times of what comes back."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(daemon=True)
+        self.sock, self.times = sock, [time.monotonic()]
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                exactly(self.sock, BYTES)
+                self.times.append(time.monotonic())
+
+    def gap(self, since: float) -> float:
+        times = [at for at in self.times if at >= since - 1.0]
+        return max(after - before for before, after in itertools.pairwise(times))
+
+
+def talk(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            sock.sendall(bytes(BYTES))
+            time.sleep(PACE)
+
+
+def up(client: Client) -> dict[str, float]:
+    return {row["name"]: row["rtt_ms"] for row in client.call("networks") if row["state"] == "up"}
+
+
+def rounds(lab: Lab, client: Client, count: int) -> list[dict[str, Any]]:
+    while len(up(client)) < len(lab.links):
+        time.sleep(0.05)
+    sock = connected(lab)
+    answers, found = Answers(sock), []
+    threading.Thread(target=talk, args=(sock,), daemon=True).start()
+    for _ in range(count):
+        while len(up(client)) < len(lab.links):
+            time.sleep(0.05)
+        time.sleep(1.5)
+        (flow,) = client.call("flows")
+        link, died = lab.links[flow["network"]], time.monotonic()
+        link.set_silent(True)
+        time.sleep(2.0)
+        gap = answers.gap(died) * 1000
+        (now,) = client.call("flows")
+        rtt = up(client)[now["network"]]
+        link.set_silent(False)
+        met = gap <= LIMIT_MS + 2 * rtt
+        found.append(
+            {"gap_ms": round(gap, 1), "rtt_ms": rtt, "from": flow["network"], "to": now["network"], "met": met}
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    lab = Lab(Topology(prefix=own_prefix("sjb")))
+    try:
+        lab.up()
+        result = {"bench": "socks_silence", **machine(), "limit": "300 ms + 2 RTT"}
+        result["rounds"] = rounds(lab, start(lab), parser.parse_args().rounds)
+        print(json.dumps(result, indent=1))
+    finally:
+        lab.down()
+
+
+if __name__ == "__main__":
+    main()
