@@ -108,7 +108,7 @@ class NodeMeter:
     def fill(self, figures: Figures) -> None:
         """Put in what the node counts."""
         node = self._daemon.node
-        figures.put("sojourn_rendezvous_triggers", len(node.table))
+        figures.put("sojourn_rendezvous_triggers", node.triggers)
         figures.put("sojourn_rendezvous_triggers_limit", self._daemon.config.triggers)
         figures.put("sojourn_rendezvous_senders", len(node.shares))
         figures.put_all("sojourn_rendezvous_operations_total", sorted(node.totals.items()))

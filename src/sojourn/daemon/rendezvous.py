@@ -151,7 +151,7 @@ class RendezvousDaemon:
             "listen": [written(opened.local) for opened in self._sockets.values()],
             "address": sorted(map(written, self.config.known_as)),
             "uptime_s": round(now() - self._started, 1),
-            "triggers": len(node.table) if self._shared is None else self._shared.node.in_all,
+            "triggers": node.triggers,
             "triggers_max": self.config.triggers,
             "senders": len(node.shares),
             "totals": node.totals,

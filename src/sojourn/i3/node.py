@@ -96,6 +96,11 @@ class RendezvousNode:
             return []
 
     @property
+    def triggers(self) -> int:
+        """Triggers in all."""
+        return len(self.table)
+
+    @property
     def totals(self) -> dict[str, int]:
         """All that was done, by name."""
         return {"received": self.received, "forwarded": self.forwarded, **self.done}

@@ -71,9 +71,13 @@ class SharedNode(RendezvousNode):
         self._pending: dict[int, tuple[Request, Address]] = {}
         """By ticket: the request that a put or take was for."""
         self._ticket = 0
-        self.in_all = 0
-        """Triggers of all nodes, about."""
+        self._in_all = 0
         self.nodes: tuple[str, ...] = ()
+
+    @property
+    def triggers(self) -> int:
+        """Triggers of all nodes, about: the store counts its keys once a second."""
+        return self._in_all
 
     def told(self, event: Event, now: float) -> list[Send]:
         """Take in what the store says."""
@@ -90,7 +94,7 @@ class SharedNode(RendezvousNode):
             case StoreBack():
                 self._put_back(now)
             case StoreFacts():
-                self.in_all, self.nodes = event.triggers, event.nodes
+                self._in_all, self.nodes = event.triggers, event.nodes
                 self._challenger.share(event.secret, event.clock - now)
                 self.group = hashlib.blake2s(_GROUP, key=event.secret, digest_size=GROUP_BYTES).digest()
                 self.shares.fellows = frozenset(map(neighbourhood, event.nodes))
@@ -179,7 +183,7 @@ class SharedNode(RendezvousNode):
         return self._ticket
 
     def _room(self) -> int:
-        free = self.shares.most_triggers - self.in_all
+        free = self.shares.most_triggers - self._in_all
         return max(ALWAYS, free // SHARE_OF_FREE) if free > 0 else 0
 
     def _done(self, done: TriggerDone, now: float) -> list[Send]:
