@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.i3.client import Arrived, TriggerRefused, TriggerStands
-from sojourn.i3.packet import Answer, Challenge, Data, Echo, Location, Message, Request, Status, parse
+from sojourn.i3.node import RendezvousNode
+from sojourn.i3.packet import DATA, INSERT, Answer, Challenge, Data, Echo, Location, Message, Request, Status, parse
 from sojourn.model import Endpoint
 from tests.i3.test_packet import MESSAGES
 from tests.i3.world import NODE, World, own
@@ -71,3 +72,40 @@ def test_what_a_node_makes_of_a_packet_comes_as_it_is() -> None:
         a.do(a.client.received("wifi", forged, NODE, world.now))
     assert a.got() == [b"not what was sent"] * 3
     assert a.client.stands(own("a").identifier) == ["wifi"]
+
+
+def test_a_node_that_answers_nothing_is_left_and_one_that_only_drops_packets_is_not() -> None:
+    """Whether packets reach anybody is what peers tell each other; a node's echo tells that it is there."""
+    other = Endpoint("203.0.113.10", 5070)
+    world = World(NODE, other)
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    world.node.handle = lambda datagram, source, now: (  # type: ignore[method-assign]
+        [] if datagram[0] == DATA else RendezvousNode.handle(world.node, datagram, source, now)
+    )
+    for _ in range(100):
+        a.send(own("a").identifier, b"dropped", "wifi")
+        world.run(0.05, 0.05)
+    assert (a.got(), a.client.node) == ([], NODE)
+    world.node.handle = lambda datagram, source, now: []  # type: ignore[method-assign]
+    for _ in range(100):
+        a.send(own("a").identifier, b"dropped", "wifi")
+        world.run(0.05, 0.05)
+    assert a.client.node == other
+
+
+def test_a_node_that_claims_to_be_of_a_group_gets_what_its_hosts_would_tell_it_anyway() -> None:
+    liar = Endpoint("203.0.113.66", 1801)
+    world = World(NODE, liar)
+    for node in world.nodes.values():
+        node.group = b"thegroup"
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    a.do(a.client.measure("wifi", world.now))
+    world.settle()
+    a.do(a.client.prefer(liar, world.now))
+    world.settle()
+    [request] = [data for data, _, to in world.wire if to == liar and data[0] == INSERT][:1]
+    thief = ("203.0.113.66", 1801)
+    told = [parse(data) for data, _ in world.node.handle(request, thief, world.now)]
+    assert [type(message) for message in told] == [Challenge], "a nonce is good at the address that it was made for"

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -143,6 +144,33 @@ def test_an_insert_and_a_remove_that_are_replayed_change_nothing() -> None:
     assert len(there.table) == 1
     [(data, _)] = there.handle(inserted, BOB, 1000.0 + NONCE_LIFE + 5)
     assert isinstance(parse(data), Challenge)
+
+
+def test_a_packet_that_is_replayed_goes_the_same_way_again_on_the_account_of_who_replays_it() -> None:
+    """Nodes keep nothing of packets; those at the end drop copies (docs/guide/rendezvous.md)."""
+    there = RendezvousNode(b"k" * 32, {NODE}, Rates(packets=5, requests=5))
+    At(there, BOB).ask(request(BOBS))
+    packet = bytes(Data((BOBS.identifier,), b"sealed"))
+    sent = [there.handle(packet, MALLORY, 1000.0) for _ in range(100)]
+    assert sum(map(len, sent)) == 10
+    assert {to for sends in sent for _, to in sends} == {BOB}
+    assert len(there.handle(packet, ("192.0.2.2", 1), 1000.0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reason"),
+    [
+        (b"", "short"), (b"\x10\x01\x10\x40" + bytes(31), "short"), (b"\x10\x09" + bytes(9000), "flags"),
+        (b"\x10\x01\x11\x40" + bytes(32), "budget"), (bytes(1200), "kind"), (b"\x11" + bytes(400), "right"),
+        (b"\x11\1\0\0" + bytes(400), "length"), (b"\x16" + bytes(20), "length"), (b"\x16" + bytes(18) + b"x", "flags"),
+    ],
+)  # fmt: skip
+def test_what_is_cut_off_too_long_or_senseless_is_counted_by_its_reason_and_not_answered(
+    datagram: bytes, reason: str
+) -> None:
+    there = node()
+    assert there.handle(datagram, MALLORY, 1000.0) == []
+    assert dict(there.refused) == {reason: 1}
 
 
 def test_a_copy_of_the_last_insert_is_answered_alike_and_lengthens_nothing() -> None:

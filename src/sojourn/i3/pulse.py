@@ -1,6 +1,7 @@
 """Is a node there, and how far is it: asked while packets flow, so that a dead one is found within a second.
 
-Only what was not heard is asked for: a node that sends us packets is never probed. For each path and node:
+A node that sends us packets is hardly ever probed: only every `PROVED` seconds, because packets can be forged and the
+number of an echo cannot. For each path and node:
 
     heard of      probed BUSY (0.25 s) after it was last heard, while packets go there or come from there; IDLE (5 s)
                   while it only keeps triggers of ours; else not at all
@@ -23,6 +24,8 @@ BUSY: Final = 0.25
 IDLE: Final = 5.0
 ACTIVE: Final = 3.0
 """Seconds after the last packet for which a node is still in use."""
+PROVED: Final = 3.0
+"""Seconds after an echo for which packets alone show that a node is there."""
 TRIES: Final = 3
 SPARES: Final = 2
 """Other nodes that are asked when one is late."""
@@ -45,10 +48,10 @@ class Silent(Struct, frozen=True):
 class _Beat:
     """What is known of one node by one path."""
 
-    __slots__ = ("asked", "due", "first", "group", "heard", "last", "round_trip", "silent", "tries", "used")
+    __slots__ = ("asked", "due", "first", "group", "heard", "last", "proved", "round_trip", "silent", "tries", "used")
 
     def __init__(self) -> None:
-        self.heard = self.used = self.last = self.silent = -inf
+        self.heard = self.proved = self.used = self.last = self.silent = -inf
         self.first = inf
         """When the oldest probe that is unanswered was sent."""
         self.due = inf
@@ -77,13 +80,12 @@ class Pulse:
             self._due = min(self._due, beat.due)
 
     def heard(self, path: str, node: Endpoint, now: float) -> None:
-        """Note that anything came from a node."""
+        """Note that anything came from a node, or in its name."""
         beat = self._beats.get((path, node))
         if beat is not None:
             beat.heard = now
-            if beat.tries:
-                beat.tries, beat.first, beat.due = 0, inf, now + BUSY
-                self._due = min(self._due, beat.due)
+            if beat.tries and now - beat.proved < PROVED:
+                self._there(beat, now)
 
     def echoed(self, path: str, node: Endpoint, echo: Echo, now: float) -> None:
         """Take in an answer to a probe; any other is nothing."""
@@ -94,6 +96,9 @@ class Pulse:
             beat.round_trip = took if known is None else 0.75 * known + 0.25 * took
             beat.group = echo.group
             beat.silent = -inf
+            beat.heard = beat.proved = now
+            if beat.tries:
+                self._there(beat, now)
 
     def measure(self, path: str, nodes: Sequence[Endpoint], now: float) -> list[tuple[str, Endpoint, bytes]]:
         """Return probes to send now, one a node: (path, node, datagram)."""
@@ -136,7 +141,7 @@ class Pulse:
         if node not in nodes or (every == IDLE and not self._kept(path, node)):
             beat.due, beat.tries, beat.first = inf, 0, inf
             return None
-        if not beat.tries and (due := max(beat.heard, beat.last) + every) > now:
+        if not beat.tries and (due := max(min(beat.heard, beat.proved + PROVED), beat.last) + every) > now:
             beat.due = due
             return None
         if beat.tries >= TRIES and (instead := self._instead(path, node, beat, nodes)) is not None:
@@ -151,6 +156,10 @@ class Pulse:
             probes += self.measure(path, spares, now)
         return None
 
+    def _there(self, beat: _Beat, now: float) -> None:
+        beat.tries, beat.first, beat.due = 0, inf, now + BUSY
+        self._due = min(self._due, beat.due)
+
     def _ask(self, path: str, node: Endpoint, beat: _Beat, now: float) -> tuple[str, Endpoint, bytes]:
         number = int.from_bytes(self._random(_NUMBER_BYTES)[:_NUMBER_BYTES])
         beat.asked[number] = beat.last = now
@@ -160,11 +169,12 @@ class Pulse:
 
     def _instead(self, path: str, node: Endpoint, beat: _Beat, nodes: Sequence[Endpoint]) -> Endpoint | None:
         """Return who has answered while `node` did not: of those that share its triggers the nearest, or the first."""
-        if any(other.heard >= beat.first for (_, of), other in self._beats.items() if of == node):
+        elsewhere = (other for (by, of), other in self._beats.items() if of == node and by != path)
+        if any(min(other.heard, other.proved + PROVED) >= beat.first for other in elsewhere):
             return None
         there = [
             one for one in nodes
-            if one != node and (known := self._beats.get((path, one))) is not None and known.heard >= beat.first
+            if one != node and (known := self._beats.get((path, one))) is not None and known.proved >= beat.first
         ]  # fmt: skip
         alike = [one for one in there if beat.group != ALONE and self._beats[path, one].group == beat.group]
         return (
