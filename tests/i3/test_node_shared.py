@@ -3,10 +3,13 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sojourn.i3.client import NodeSilent, TriggerRefused, public_trigger
+from sojourn.i3.forwarding import forward
 from sojourn.i3.identifier import public
-from sojourn.i3.orders import LookUpTrigger, PutTrigger
+from sojourn.i3.orders import LookUpTrigger, PutTrigger, TriggersFound
 from sojourn.i3.packet import DATA, Challenge, Data, Location, Request, Right, Status, parse
 from sojourn.i3.shared_table import OUTAGE
 from sojourn.i3.shares import ALWAYS, Rates
@@ -275,3 +278,21 @@ def test_what_a_fellow_node_relays_is_not_counted_as_one_hosts() -> None:
     assert sent == 10
     node.shares.fellows = frozenset({ONE.address})
     assert sum(len(node.handle(packet, (ONE.address, ONE.port), world.now)) for _ in range(100)) == 100
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=50), st.integers(0, 20), st.integers(0, 80), st.booleans(), st.booleans())
+def test_the_fast_way_over_two_nodes_does_what_the_obvious_one_does(
+    payload: bytes, hops: int, copies: int, relayed: bool, here: bool
+) -> None:
+    world = SharedWorld(ONE, TWO)
+    pair(world)
+    node = world.shared[TWO if here else ONE]
+    node.told(TriggersFound(own("b").identifier[:16], world.book.look_up(own("b").identifier[:16], 0.0)), world.now)
+    datagram = bytes((0x10, 0x21 if relayed else 1, hops, copies)) + own("b").identifier + payload
+    sent = node.handle(datagram, ("192.0.2.66", 1), world.now)
+    if hops > 16 or not 1 <= copies <= 64:
+        assert sent == []
+    else:
+        packet = Data((own("b").identifier,), payload, hops, copies, relayed=relayed)
+        assert sent == forward(node.table, packet, world.now).sends

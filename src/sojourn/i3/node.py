@@ -42,10 +42,10 @@ LOCATION_LIFE: Final = 30.0
 MAX_LOOP_LOOKS: Final = 64
 """Triggers that are followed to see whether a new one would close a loop. What is longer ends by its hops."""
 
-_PLAIN: Final = bytes((DATA, 1))
+PLAIN: Final = bytes((DATA, 1))
 """Data with one identifier that asks for nothing: nearly every packet."""
-_PLAIN_BYTES: Final = 36
-_HEADS: Final = [_PLAIN + bytes((max(hops - 1, 0),)) for hops in range(MAX_HOPS + 1)]
+PLAIN_BYTES: Final = 36
+HEADS: Final = [PLAIN + bytes((max(hops - 1, 0),)) for hops in range(MAX_HOPS + 1)]
 """By the hops that a packet has still: its first three bytes after one more."""
 
 
@@ -78,7 +78,7 @@ class RendezvousNode:
         if not self.shares.packet(source[0], now):
             self.refused["rate"] += 1
             return []
-        if datagram.startswith(_PLAIN) and len(datagram) >= _PLAIN_BYTES:
+        if datagram.startswith(PLAIN) and len(datagram) >= PLAIN_BYTES:
             trigger = self.table.sole(datagram[4:20])
             if (
                 trigger is not None
@@ -88,7 +88,7 @@ class RendezvousNode:
                 and 1 <= datagram[3] <= MAX_COPIES
             ):
                 self.forwarded += 1
-                return [(_HEADS[hops] + datagram[3:], trigger.address)]
+                return [(HEADS[hops] + datagram[3:], trigger.address)]
         try:
             return self._slow(datagram, source, now)
         except RemoteProtocolError as error:
