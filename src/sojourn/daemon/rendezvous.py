@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,13 +20,15 @@ from sojourn.daemon.anchor_metrics import NodeMeter
 from sojourn.daemon.driver import Tasks, now
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.metering import meter
-from sojourn.daemon.rendezvous_store import SharedTriggers
 from sojourn.errors import ConfigError
 from sojourn.i3.forwarding import Send
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.node_shared import SharedNode
 from sojourn.i3.shares import Rates
 from sojourn.linux.datagrams import Address, DatagramSocket, runs
+
+if TYPE_CHECKING:
+    from sojourn.daemon.rendezvous_store import SharedTriggers
 
 BATCH = 64
 TICK_AT_MOST = 0.002
@@ -41,11 +43,11 @@ class RendezvousDaemon:
         rates = Rates(config.packets_per_sender, config.requests_per_sender)
         self.ending = Ending()
         self._tasks = Tasks(self.ending.fail)
-        self.node: RendezvousNode
         self._shared: SharedTriggers | None = None
         if config.store:
-            shared = self.node = SharedNode(os.urandom(32), config.known_as, rates, config.triggers)
-            self._shared = SharedTriggers(shared, config.store, config.store_prefix, self._send_all, self._tasks)
+            shared = SharedNode(os.urandom(32), config.known_as, rates, config.triggers)
+            self.node: RendezvousNode = shared
+            self._shared = self._to_store(shared)
         else:
             self.node = RendezvousNode(os.urandom(32), config.known_as, rates, config.triggers)
         self._server = Server(socket_path, {"role": "rendezvous"})
@@ -53,6 +55,11 @@ class RendezvousDaemon:
         """One of each family: True = IPv6."""
         self._timer: asyncio.TimerHandle | None = None
         self._started = now()
+
+    def _to_store(self, node: SharedNode) -> "SharedTriggers":
+        from sojourn.daemon.rendezvous_store import SharedTriggers  # a node that is alone needs none of it
+
+        return SharedTriggers(node, self.config.store, self.config.store_prefix, self._send_all, self._tasks)
 
     async def run(self) -> int:
         """Work until told to end."""
@@ -159,7 +166,7 @@ class RendezvousDaemon:
             **({"store": self._store(self._shared)} if self._shared is not None else {}),
         }
 
-    def _store(self, shared: SharedTriggers) -> dict[str, Any]:
+    def _store(self, shared: "SharedTriggers") -> dict[str, Any]:
         servers = shared.store.servers
         return {
             "servers": [
