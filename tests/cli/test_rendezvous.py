@@ -31,3 +31,17 @@ def test_status_shows_what_the_node_did_and_what_it_refused(tmp_path: Path) -> N
         assert json.loads(sojourn("status", "--json", "--socket", path).out) == NODE
     assert text.startswith("running: rendezvous node at 203.0.113.9:1801, 2 of 1000 triggers\n")
     assert "refused: no-trigger      3" in text
+
+
+def test_status_names_the_servers_of_the_store_and_why_one_is_down(tmp_path: Path) -> None:
+    path = str(tmp_path / "r.sock")
+    servers = [
+        {"address": "10.0.0.1:6379", "state": "up", "reason": None},
+        {"address": "10.0.0.2:6379", "state": "down", "reason": "no answer in 0.5 s"},
+    ]
+    store = {"servers": servers, "places_cached": 3, "nodes": ["203.0.113.9", "203.0.113.10"]}
+    with serving(path, {"role": "rendezvous"}, answers({"status": {**NODE, "store": store}})):
+        text = sojourn("status", "--socket", path).out
+    assert "nodes that share them: 203.0.113.9, 203.0.113.10" in text
+    assert "store 10.0.0.1:6379: up\n" in text
+    assert "store 10.0.0.2:6379: down (no answer in 0.5 s)" in text

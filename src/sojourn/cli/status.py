@@ -110,7 +110,7 @@ def _print_rendezvous(result: dict[str, Any]) -> None:
     output.line(f"{result.get('state')}: rendezvous node at {where}, {triggers} of {most} triggers")
     store = result.get("store")
     if store is not None:
-        output.line(f"  shared with {max(len(store.get('nodes', [])) - 1, 0)} other addresses of nodes")
+        output.line(f"  nodes that share them: {', '.join(store.get('nodes', [])) or 'not known'}")
         for server in store.get("servers", []):
             why = f" ({server['reason']})" if server.get("reason") else ""
             output.line(f"  store {server.get('address')}: {server.get('state')}{why}")

@@ -25,7 +25,7 @@ class TriggerStands(Struct, frozen=True):
 
 
 class TriggerRefused(Struct, frozen=True):
-    """The node doesn't want this trigger; asked for again after REFRESH where that may help."""
+    """The node doesn't want this trigger; asked for again after REFRESH (LATER: 2 s) where that may help."""
 
     identifier: Identifier
     path: str
