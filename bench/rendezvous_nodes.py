@@ -124,7 +124,7 @@ class World:
             event = TriggersFound(order.place, self.book.look_up(order.place, self.now, changed))
         else:
             kept = (self.book.put if isinstance(order, PutTrigger) else self.book.take)(order, self.now, changed)  # type: ignore[arg-type]
-            event = TriggerDone(order.ticket, kept.status, kept.records)
+            event = TriggerDone(order, kept.status, kept.records)
         self.later(way, lambda: self._told(event, place, node))
 
     def _told(self, event: TriggersFound | TriggerDone | TriggersChanged, place: Endpoint, node: SharedNode) -> None:

@@ -64,7 +64,7 @@ class SharedWorld(World):
             if isinstance(order, PutTrigger)
             else self.book.take(order, self.now, changed)
         )
-        return TriggerDone(order.ticket, kept.status, kept.records)
+        return TriggerDone(order, kept.status, kept.records)
 
     def changed(self, node: SharedNode) -> Callable[[bytes], None]:
         def tell(place: bytes) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sojourn.i3.client import NodeSilent, TriggerRefused, public_trigger
 from sojourn.i3.forwarding import forward
 from sojourn.i3.identifier import public
-from sojourn.i3.orders import LookUpTrigger, PutTrigger, TriggersFound
+from sojourn.i3.orders import LookUpTrigger, PutTrigger, TriggersChanged, TriggersFound
 from sojourn.i3.packet import DATA, Challenge, Data, Location, Request, Right, Status, parse
 from sojourn.i3.shared_table import OUTAGE
 from sojourn.i3.shares import ALWAYS, Rates
@@ -278,6 +278,25 @@ def test_what_a_fellow_node_relays_is_not_counted_as_one_hosts() -> None:
     assert sent == 10
     node.shares.fellows = frozenset({ONE.address})
     assert sum(len(node.handle(packet, (ONE.address, ONE.port), world.now)) for _ in range(100)) == 100
+
+
+def test_an_answer_that_a_change_has_overtaken_is_not_kept() -> None:
+    """The word of a change may be read before the answer that is older than it is taken in."""
+    world = SharedWorld(ONE, TWO)
+    pair(world)
+    node, place = world.shared[ONE], own("b").identifier[:16]
+    packet = bytes(Data((own("b").identifier,), b"x"))
+    for change in (place, None):
+        assert node.handle(packet, ("192.0.2.66", 1), world.now) == []
+        assert node.orders == [LookUpTrigger(place)]
+        node.orders.clear()
+        node.told(TriggersChanged(change), world.now)
+        sent = node.told(TriggersFound(place, world.book.look_up(place, world.now)), world.now)
+        assert [to for _, to in sent] == [(TWO.address, TWO.port)], "who waited has waited long enough"
+    assert node.handle(packet, ("192.0.2.66", 1), world.now) == []
+    assert node.orders == [LookUpTrigger(place)]
+    node.told(TriggersFound(place, world.book.look_up(place, world.now)), world.now)
+    assert len(node.handle(packet, ("192.0.2.66", 1), world.now)) == 1
 
 
 @settings(deadline=None)

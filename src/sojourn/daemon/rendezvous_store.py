@@ -80,7 +80,7 @@ class SharedTriggers:
         if isinstance(order, LookUpTrigger):
             return TriggersFound(order.place, await self.store.look_up(order.place))
         kept = await (self.store.put(order) if isinstance(order, PutTrigger) else self.store.take(order))
-        return TriggerDone(order.ticket, kept.status, kept.records)
+        return TriggerDone(order, kept.status, kept.records)
 
     async def _ask_facts(self) -> None:
         while True:

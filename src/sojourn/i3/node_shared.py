@@ -9,6 +9,7 @@ taken; new triggers and removals are refused as `later`. When it is back, it is 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
@@ -72,6 +73,10 @@ class SharedNode(RendezvousNode):
         self._pending: dict[int, tuple[Request, Address]] = {}
         """By ticket: the request that a put or take was for."""
         self._ticket = 0
+        self._under_way: Counter[bytes] = Counter()
+        """Orders that are not answered yet, by place."""
+        self._overtaken: set[bytes] = set()
+        """Places that have changed meanwhile: the answer on its way may be older than that."""
         self._in_all = 0
         self.nodes: tuple[str, ...] = ()
 
@@ -85,13 +90,23 @@ class SharedNode(RendezvousNode):
         match event:
             case TriggersFound():
                 self.table.learn(event.place, event.records, now)
-                return self._go_on(event.place, now)
+                sends = self._go_on(event.place, now)
+                self._answered(event.place)
+                return sends
             case TriggerDone():
-                return self._done(event, now)
+                sends = self._done(event, now)
+                self._answered(event.order.place)
+                return sends
             case StoreSilent():
-                return self._silent(event.order, now)
+                sends = self._silent(event.order, now)
+                self._answered(event.order.place)
+                return sends
             case TriggersChanged():
                 self.table.doubt(event.place)
+                if event.place is None:
+                    self._overtaken.update(self._under_way)
+                elif event.place in self._under_way:
+                    self._overtaken.add(event.place)
             case StoreBack():
                 self._put_back(now)
             case StoreFacts():
@@ -100,6 +115,19 @@ class SharedNode(RendezvousNode):
                 self.group = hashlib.blake2s(_GROUP, key=event.secret, digest_size=GROUP_BYTES).digest()
                 self.shares.fellows = frozenset(map(neighbourhood, event.nodes))
         return []
+
+    def _order(self, order: Order) -> None:
+        self.orders.append(order)
+        self._under_way[order.place] += 1
+
+    def _answered(self, place: bytes) -> None:
+        """Note that an order was answered; doubt the answer if its place has changed while it was under way."""
+        if place in self._overtaken:
+            self.table.doubt(place)
+        self._under_way[place] -= 1
+        if self._under_way[place] <= 0:
+            del self._under_way[place]
+            self._overtaken.discard(place)
 
     def tick(self, now: float) -> list[Send]:
         """Forget what is over."""
@@ -143,7 +171,7 @@ class SharedNode(RendezvousNode):
         for place in missing:
             if place not in self._waiting:
                 self._waiting[place] = []
-                self.orders.append(LookUpTrigger(place))
+                self._order(LookUpTrigger(place))
                 self.shares.spend(source[0], LOOK_UP_PACKETS)
         self._waiting[missing[0]].append((work, turn + 1))
         self._waiting_count += 1
@@ -176,7 +204,7 @@ class SharedNode(RendezvousNode):
         target: Target = request.target or source
         record = Record(request.identifier, target, source, request.number, TRIGGER_LIFE, self.table.via)
         order = PutTrigger(self._next(request, source), record, most, neighbourhood(source[0]), self._room())
-        self.orders.append(order)
+        self._order(order)
         return None
 
     def _insert_again(self, request: Request, source: Address, now: float, turn: int) -> list[Send]:
@@ -190,7 +218,7 @@ class SharedNode(RendezvousNode):
             return Status.LATER
         ticket = self._next(request, source)
         owner = source if request.target else old
-        self.orders.append(TakeTrigger(ticket, request.identifier, request.target or old, owner, request.number))
+        self._order(TakeTrigger(ticket, request.identifier, request.target or old, owner, request.number))
         return None
 
     def _next(self, request: Request, source: Address) -> int:
@@ -203,7 +231,7 @@ class SharedNode(RendezvousNode):
         return max(ALWAYS, free // SHARE_OF_FREE) if free > 0 else 0
 
     def _done(self, done: TriggerDone, now: float) -> list[Send]:
-        request, source = self._pending.pop(done.ticket, (None, None))
+        request, source = self._pending.pop(done.order.ticket, (None, None))
         if request is None or source is None:  # one that we put back
             return []
         self.table.learn(request.identifier[:16], done.records, now)
@@ -238,4 +266,4 @@ class SharedNode(RendezvousNode):
             self._ticket += 1
             again = Record(record.identifier, record.target, record.owner, record.number, life, record.via)
             whose = neighbourhood(record.owner[0])
-            self.orders.append(PutTrigger(self._ticket, again, MAX_ADDRESSES, whose, self._room()))
+            self._order(PutTrigger(self._ticket, again, MAX_ADDRESSES, whose, self._room()))

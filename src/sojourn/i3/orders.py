@@ -8,7 +8,7 @@ Unasked come TriggersChanged, for each place that was looked up or written and h
 from msgspec import Struct
 
 from sojourn.i3.challenge import Address
-from sojourn.i3.identifier import Identifier
+from sojourn.i3.identifier import Identifier, place_of
 from sojourn.i3.packet import Status
 from sojourn.i3.table import Target
 from sojourn.model import Endpoint
@@ -45,6 +45,11 @@ class PutTrigger(Struct, frozen=True):
     room: int
     """Triggers that this neighbourhood may have, at all nodes together."""
 
+    @property
+    def place(self) -> bytes:
+        """Where it is."""
+        return place_of(self.record.identifier)
+
 
 class TakeTrigger(Struct, frozen=True):
     """Order: take a trigger out, and let no request up to this number bring it back."""
@@ -54,6 +59,11 @@ class TakeTrigger(Struct, frozen=True):
     target: Target
     owner: Address
     number: int
+
+    @property
+    def place(self) -> bytes:
+        """Where it is."""
+        return place_of(self.identifier)
 
 
 Order = LookUpTrigger | PutTrigger | TakeTrigger
@@ -69,7 +79,7 @@ class TriggersFound(Struct, frozen=True):
 class TriggerDone(Struct, frozen=True):
     """What became of a PutTrigger or TakeTrigger, and what its place has now."""
 
-    ticket: int
+    order: PutTrigger | TakeTrigger
     status: Status
     records: tuple[Record, ...]
 
