@@ -9,9 +9,9 @@ import weakref
 from collections.abc import Callable, Sequence
 
 from sojourn.datapath._core import Core
-from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, LEARNED, OPENED
+from sojourn.datapath.core_births import CoreForwarder
+from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, LEARNED, OPENED, REFUSED
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
-from sojourn.datapath.core_rows import CoreTable
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, TunnelId
@@ -33,21 +33,29 @@ class CoreEnd:
         self.core = Core()
         self.core.configure(anchor)
         self.forwarder = forwarder
+        self.births = self._with_core(forwarder)
         self.fd = os.eventfd(0)  # stands for a socket: nothing is ever sent on it
         weakref.finalize(self, os.close, self.fd)
         self.core.watch_socket(self.fd, -1, True, True)
         self.core.use_uso(True)
         self._paths: dict[TunnelId, bool] = {}
-        self._shadow_rows()
         for tunnel in forwarder.tunnels.values():
             self._take_over(tunnel)
         self.core.poll(True)
 
-    def _shadow_rows(self) -> None:
-        paft = self.forwarder.paft
-        paft.shadow = self.table = CoreTable(self.core)
-        for key, row in list(paft.rows.items()):
-            self.table.added(key, row)
+    def _with_core(self, forwarder: Forwarder) -> CoreForwarder:
+        """Make a forwarder one that has a core, as it stands."""
+        forwarder.__class__ = CoreForwarder
+        assert isinstance(forwarder, CoreForwarder)
+        forwarder.on_gone, forwarder.owners = (lambda _number: None), None
+        forwarder.use(self.core)
+        for key, row in list(forwarder.paft.rows.items()):
+            forwarder.table.added(key, row)
+        if forwarder.setup is not None:
+            forwarder.tell_core(forwarder.setup)
+        for association in forwarder.associations.values():
+            forwarder.tell_core(association.added)
+        return forwarder
 
     def _take_over(self, tunnel: Tunnel) -> None:
         keys, opener, sealer = tunnel.keys, tunnel.opener, tunnel.sealer
@@ -87,8 +95,7 @@ class CoreEnd:
             if packets_in:
                 tunnel.heard(now, int(packets_in), int(bytes_in))
         for name, count in self.core.counts().items():
-            if name in ("forged", "replayed", "wrong-tunnel"):
-                self.forwarder.refused[name] += count
+            (self.forwarder.refused if name in REFUSED else self.forwarder.totals)[name] += count
 
 
 class CoreSender(CoreEnd):
@@ -137,9 +144,11 @@ class CoreReceiver(CoreEnd):
         data = bytes(self.buffers[0][:size])
         for whole in self.core.drive_udp(self.fd, data, segment, packed(source.address), source.port, b"", ecn, now):
             self._write((whole,))
-        for ring in (FROM_PEERS, FROM_STRANGERS):
-            for notice in self.core.take(ring, 10000):
-                self._up(notice[0], notice, source, tunnel)
+        queues = [self.core.take(ring, 10000) for ring in (FROM_PEERS, FROM_STRANGERS)]
+        while self.births.take_births(now):
+            pass
+        for notice in (notice for queue in queues for notice in queue):
+            self._up(notice[0], notice, source, tunnel)
         self.core.done()
         self.catch_up(now)
 

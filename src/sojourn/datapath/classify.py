@@ -15,7 +15,7 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.linux.bpf import close_all
 from sojourn.linux.bpf_ring import BpfRing
 from sojourn.linux.owner_programs import PASSED_BYTES
-from sojourn.linux.owners import KEY4_BYTES, KEY6_BYTES, OwnerMaps, User
+from sojourn.linux.owners import KEY4_BYTES, KEY6_BYTES, OwnerMaps, User, user_of
 from sojourn.linux.sock_diag import SocketTable
 from sojourn.model import Origin
 from sojourn.paft import FlowKey
@@ -39,6 +39,10 @@ class Classifier:
     ) -> None:
         """`say(level, text)` takes a line for the log, `watch(fd, callback)` and `unwatch(fd)` lend the loop."""
         self.on_passed: Callable[[FlowKey], None] | None = None
+        self.on_maps: Callable[[int], None] | None = None
+        """Called with the descriptor of the map flow -> user, -1 for none, before the one of before is closed."""
+        self.record: bytes | None = None
+        """What that map said of the flow that was asked about last, None where it said nothing."""
         self.digest = ""
         """Which version of the programs is in use; "" = none is."""
         self._say, self._watch, self._unwatch = say, watch, unwatch
@@ -77,12 +81,17 @@ class Classifier:
         self._drop_ring()
         self._ring, self.digest = ring, digest
         self._watch(ring.fd, self._read_passed)
+        self._tell_maps(maps["flows"])
         self._origins.clear()
         gone = [other for other in self._sets if other != digest]
         names = [f"{PREFIX}{other}/{rest}" for other in gone for rest in self._sets[other]]
         for other in gone:
             close_all(self._sets.pop(other).values())
         return names
+
+    def _tell_maps(self, fd: int) -> None:
+        if self.on_maps is not None:
+            self.on_maps(fd)
 
     def _drop_ring(self) -> None:
         if self._ring is not None:
@@ -97,20 +106,35 @@ class Classifier:
 
         An origin without executable is to be looked at by control.
         """
-        maps = self._maps
+        maps, self.record = self._maps, None
         if maps is not None:
             try:
-                user = maps.user(key)
-                if user is not None:
-                    return self._origins.get(user) or self._origin(maps, user)
+                self.record = maps.record(key)
+                if self.record is not None:
+                    return self._origin(maps, user_of(self.record))
             except (OSError, RemoteProtocolError) as error:
-                self._say("warning", f"flows can't be told apart by their programs any more: {error}")
-                self._maps = None
+                self._without(error)
         holder = self._sockets.holder(key)
         # A negative number is no execution's: sockets are known by their inode.
         return None if holder is None else Origin(-holder.inode, uid=holder.uid, exact=False)
 
+    def origin_of(self, record: bytes) -> Origin | None:
+        """Return who is meant by a record that the core has read in the map flow -> user."""
+        try:
+            return self._origin(self._maps, user_of(record)) if self._maps is not None else None
+        except (OSError, RemoteProtocolError) as error:
+            self._without(error)
+            return None
+
+    def _without(self, error: Exception) -> None:
+        self._say("warning", f"flows can't be told apart by their programs any more: {error}")
+        self._maps, self.record = None, None
+        self._tell_maps(-1)
+
     def _origin(self, maps: OwnerMaps, user: User) -> Origin:
+        known = self._origins.get(user)
+        if known is not None:
+            return known
         origin = maps.origin(user)
         if user.foreign and needs_look(origin):
             origin = Origin(
@@ -131,6 +155,7 @@ class Classifier:
     def close(self) -> None:
         """Close all that was offered."""
         self._drop_ring()
+        self._tell_maps(-1)
         for kept in self._sets.values():
             close_all(kept.values())
         self._sets.clear()

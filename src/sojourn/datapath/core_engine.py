@@ -2,6 +2,7 @@
 
     core/*.c          two threads: TUN -> UDP and UDP -> TUN, by rows, paths and keys that stand ready
     core_rows.py      rows shared with the core          core_keys.py   keys given to it
+    core_births.py    flows that it begins by itself
     core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
 
 Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
@@ -15,8 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sojourn.datapath._core import Core
+from sojourn.datapath.classify import Classifier
+from sojourn.datapath.core_births import CoreForwarder
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
-from sojourn.datapath.core_rows import CoreTable
 from sojourn.datapath.engine import Engine
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.forwarder import Forwarder
@@ -30,7 +32,7 @@ from sojourn.packet import gso, vnet
 from sojourn.packet.ip import flow_of, packed, text
 from sojourn.packet.seal import SEALED, TAG_BYTES, VERSION, Hint, Opened
 from sojourn.paft import LEARN_HOLD
-from sojourn.upmt.commands import AnyCommand, MoveFlows, Report, Role, Setup, Snapshot
+from sojourn.upmt.commands import AnyCommand, MoveFlows, Report, Role, SendInner, SendOutside, Setup, Snapshot
 from sojourn.upmt.events import AnyEvent, FlowMoved
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
@@ -56,17 +58,7 @@ TURNS: Final = 4
 """The receiving thread counts the beginning and the end of each turn: so many later it has read what waited before."""
 PATIENCE: Final = 0.2
 """Seconds for which timers wait for a receiving thread that does not get to run; then its lateness is forgiven."""
-REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel"))
-
-
-class CoreForwarder(Forwarder):
-    """A forwarder that says which tunnels are gone."""
-
-    on_gone: Callable[[TunnelId], None]
-
-    def _forget(self, number: TunnelId) -> None:
-        self.on_gone(number)
-        super()._forget(number)
+REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel", "flow-rate"))
 
 
 class CoreEngine(Engine):
@@ -78,10 +70,8 @@ class CoreEngine(Engine):
 
     def _forwarder(self, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> Forwarder:
         self._core = core = Core()
-        forwarder = CoreForwarder(self, emit, epochs)
+        self._births = forwarder = CoreForwarder(core, self, emit, epochs)
         forwarder.on_gone = self._tunnel_gone
-        forwarder.paft.shadow = table = CoreTable(core)
-        forwarder.paft.bulk = table.move
         forwarder.ends = Ends(
             lambda keys, tunnel, direction, epoch: CoreSealer(core, keys, tunnel, direction, epoch),
             lambda keys, tunnel, direction, epoch, seen: CoreOpener(core, keys, tunnel, direction, epoch, seen),
@@ -124,7 +114,17 @@ class CoreEngine(Engine):
             elif isinstance(command, MoveFlows | Report | Snapshot):
                 self._catch_up(self._clock())
                 self._take_counts()
+            if not isinstance(command, SendInner | SendOutside):
+                while self._births.take_births(self._clock()):
+                    pass
             super().submit((command,))
+            self._births.tell_core(command)
+
+    def ask(self, owners: Classifier) -> None:
+        """Ask `owners` who made each new flow; the core asks the same map."""
+        super().ask(owners)
+        self._births.owners = owners
+        owners.on_maps = self._core.set_owners
 
     # Time (loop.Timed).
 
@@ -230,9 +230,10 @@ class CoreEngine(Engine):
         self._core.rest()
         if now >= self._catch_up_at or self._catch_up_took < CATCH_UP_LIGHT:
             self._catch_up(now)
-        self._more = False
-        for queue, most in PER_TURN.items():
-            notices = self._core.take(queue, most)
+        queues = [self._core.take(queue, most) for queue, most in PER_TURN.items()]
+        # What has begun is taken after what is handed up, and worked on before: the first packet of a flow comes first.
+        self._more = self._births.take_births(now)
+        for notices, most in zip(queues, PER_TURN.values(), strict=True):
             self._more = self._more or len(notices) == most
             for notice in notices:
                 _HANDLERS[notice[0]](self, notice)

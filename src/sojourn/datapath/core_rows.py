@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.model import TunnelId
+from sojourn.datapath._core import Row as Twin
+from sojourn.model import AssociationId, TunnelId
 from sojourn.paft import FlowKey, Mode, MoveResult, Row
 
 if TYPE_CHECKING:
@@ -82,22 +83,47 @@ for _names, _make in ((_SHARED, _shared), (_COUNTED, _counted), (("mode", "block
         setattr(CoreRow, _name, _of(_name))
 
 
+_FRESH: Final = (
+    ("copies", ()), ("label", ""), ("origin", None), ("kept", None), ("sequence", None), ("window", None),
+    ("mode", Mode.ONE), ("blocked", False), *((name, 0) for name in _COUNTED),
+)  # fmt: skip
+"""What a row begins with, beside what its twin holds."""
+_PUT_FRESH: Final = tuple((_SLOTS[name].__set__, value) for name, value in _FRESH)
+
+
+def born(twin: Twin, association: AssociationId, now: float) -> CoreRow:
+    """Return the row of a flow whose twin was there first."""
+    row: CoreRow = CoreRow.__new__(CoreRow)
+    row.shadow, row.association, row.created = twin, association, now
+    for put, value in _PUT_FRESH:
+        put(row, value)
+    return row
+
+
 class CoreTable:
     """Follows a Paft (paft.Shadow)."""
 
-    def __init__(self, core: "Core") -> None:
-        from sojourn.datapath._core import Row as Twin
+    TWIN: Final = Twin
 
+    def __init__(self, core: "Core") -> None:
         self._core = core
-        self._twin = Twin
 
     def added(self, key: FlowKey, row: Row) -> None:
         """Give a row its twin. Packets of the flow that are still with us stay before those that come now."""
-        held = {name: getattr(row, name) for name in (*_SHARED, *_COUNTED, "mode", "blocked")}
-        twin = row.shadow = self._twin(self._core, row.association)
+        if isinstance(row, CoreRow):
+            twin: Any = row.shadow
+            if not twin.linked:
+                twin.link(key)
+            return
+        twin = self.TWIN(self._core, row.association)
+        for name in _SHARED:
+            value = _SLOTS[name].__get__(row)
+            if value is not None:
+                setattr(twin, name, value)
+        twin.slow = row.mode is not Mode.ONE or row.blocked
+        twin.answered = row.packets_out > 0
+        row.shadow = twin
         row.__class__ = CoreRow
-        for name, value in held.items():
-            setattr(row, name, value)
         twin.link(key)
 
     def removed(self, row: Row) -> None:

@@ -95,7 +95,7 @@ class Rows(ABC):
         row = Row(association.id, tunnel, now)
         row.label = label
         self.paft.place(row, tunnel, now, copies, blocked)
-        self._enter(key, row)
+        self.enter(key, row)
         return row
 
     def labelled_row(
@@ -103,10 +103,10 @@ class Rows(ABC):
     ) -> Row:
         """Host: give a flow its first row where the rule that covers it says; `came_on`: its correspondent began it."""
         row = Row(association.id, None, now)
-        self._put_by_rule(key, row, association, origin, now)
+        self.put_by_rule(key, row, association, origin, now)
         if row.tunnel is None and not row.blocked and association.book.place(row.label) is None:
             self.paft.place(row, came_on, now)
-        self._enter(key, row)
+        self.enter(key, row)
         return row
 
     def answered(self, key: FlowKey, row: Row, association: Association, now: float) -> None:
@@ -132,10 +132,11 @@ class Rows(ABC):
         before, row.origin = row.label, origin
         row.label = association.book.label(flow_of(key), origin)
         if row.label != before and row.move == 0:
-            self._put_by_rule(key, row, association, origin, now)
+            self.put_by_rule(key, row, association, origin, now)
         self._tell_seen(key, row)
 
-    def _put_by_rule(self, key: FlowKey, row: Row, association: Association, origin: Origin | None, now: float) -> None:
+    def put_by_rule(self, key: FlowKey, row: Row, association: Association, origin: Origin | None, now: float) -> None:
+        """Host: label a row, and place it where its label's flows go."""
         row.origin = origin
         row.label = association.book.label(flow_of(key), origin)
         placed = association.book.place(row.label)
@@ -144,7 +145,8 @@ class Rows(ABC):
         else:
             self.paft.place(row, None if placed.block else placed.tunnel, now, placed.copies, placed.block)
 
-    def _enter(self, key: FlowKey, row: Row) -> None:
+    def enter(self, key: FlowKey, row: Row) -> None:
+        """Put a new row into the table, and tell so."""
         evicted = self.paft.add(key, row)
         if evicted is not None:
             self.waiting.drop(evicted)

@@ -206,9 +206,16 @@ class OwnerMaps:
         self._paths: OrderedDict[int, str] = OrderedDict()
         self._pins: OrderedDict[int, str] = OrderedDict()
 
+    def record(self, key: bytes) -> bytes | None:
+        """Return the `struct user` of who made the flow of a key (packet/ip.py), None where no program of ours saw it.
+
+        Raises OSError.
+        """
+        return self._flows.look_up(key)
+
     def user(self, key: bytes) -> User | None:
-        """Return who made the flow of a key (packet/ip.py), None where no program of ours saw it. Raises OSError."""
-        record = self._flows.look_up(key)
+        """Return the same, read."""
+        record = self.record(key)
         return None if record is None else user_of(record)
 
     def origin(self, user: User) -> Origin:

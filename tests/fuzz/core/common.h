@@ -64,7 +64,7 @@ static inline void know(struct core *core, const uint8_t *packet, size_t size, b
     if (!look(packet, size, inbound, &view) || row_find(core, &view.key) || !(row = row_new(1, TUNNEL)))
         return;
     atomic_store(&row->answered, true);
-    CHECK(row_link(core, row, &view.key));
+    CHECK(row_link(core, row, &view.key, true));
 }
 
 /* Forget what went up, and rows when there are many. */

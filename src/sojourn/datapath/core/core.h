@@ -1,8 +1,10 @@
 /* The C core of the data path: sealed tunnels without Python in the loop (docs/architecture.md).
  *
  *   packet.c   what is in a packet: headers, flow keys, checksums          no state
+ *   hash.c     which bucket, by a secret key
  *   seal.c     AEAD, send counters, replay windows                         one epoch of one tunnel each
  *   table.c    rows by flow key, tunnels by index, and when memory is free
+ *   rules.h    new flows that need no Python: rules.c, births.c
  *   notice.c   what goes up to Python, bounded
  *   send.c     TUN -> UDP: super-packets cut where they lie, sealed in batches
  *   receive.c  UDP -> TUN: batches opened, runs written as super-packets
@@ -200,12 +202,13 @@ struct row {
     _Atomic bool slow;       /* more than "one tunnel": Python's */
     _Atomic bool answered;   /* a packet from here was seen: a host's Python wants the first one */
     _Atomic bool linked;
+    bool adopted; /* an object of Python's has it (rules.h); written under `writing` */
     _Atomic int64_t last_used;
     _Atomic int64_t behind_until[WAYS]; /* until then packets go behind those of theirs that Python still has */
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out; /* since Python took them last */
 };
 
-enum { ROW_BUCKETS = 1 << 16, TUNNEL_BUCKETS = 1 << 14, PLACES = 1 << 12, NO_PLACE = PLACES };
+enum { ROW_BUCKETS = 1 << 17, TUNNEL_BUCKETS = 1 << 14, PLACES = 1 << 12, NO_PLACE = PLACES };
 
 struct retired {
     struct retired *next;
@@ -254,7 +257,8 @@ struct queue {
 /* Names in module.c, in this order. */
 enum count {
     C_WRONG_TUNNEL, C_FORGED, C_REPLAYED, C_QUEUE_FULL, C_TOO_BIG, C_NOT_SENT_EPERM, C_NOT_SENT, C_NOT_WRITTEN_EINVAL,
-    C_NOT_WRITTEN_EIO, C_NOT_WRITTEN, C_SLOW_FULL, C_SLOW_READS, C_SLOW_PACKETS, C_MESSAGES, C_WRITES, C_NO_MEMORY, COUNTS
+    C_NOT_WRITTEN_EIO, C_NOT_WRITTEN, C_SLOW_FULL, C_SLOW_READS, C_SLOW_PACKETS, C_MESSAGES, C_WRITES, C_NO_MEMORY, C_FLOWS_BEGUN,
+    C_FLOW_RATE, COUNTS
 };
 
 struct worker;
@@ -267,8 +271,10 @@ struct core {
     _Atomic bool woken, polling;
     _Atomic(struct row *) *rows;
     _Atomic(struct tunnel *) *tunnels;
-    uint64_t seed;
-    pthread_mutex_t writing; /* of the tables, and the list of the retired */
+    uint64_t seed[2];      /* of `siphash`, new with each start */
+    struct births *births; /* rules.h */
+    pthread_mutex_t writing;  /* of the tables */
+    pthread_mutex_t retiring; /* of the list of what was retired */
     struct retired *retired;
     struct udp_socket sockets[MAX_SOCKETS];
     struct queue rings[RINGS];
@@ -292,13 +298,16 @@ static inline void count_in(struct core *core, enum count which, uint64_t many)
     atomic_fetch_add_explicit(&core->counts[which], many, memory_order_relaxed);
 }
 
+uint64_t siphash(const uint64_t key[2], const uint8_t *data, size_t size); /* hash.c */
+uint64_t hash_of(const struct core *core, const struct flow_key *key);
+struct row *row_at(struct core *core, const struct flow_key *key, uint64_t hash);
 struct row *row_find(struct core *core, const struct flow_key *key);
-uint16_t place_of(const struct core *core, const struct flow_key *key);
 bool in_turn(struct core *core, struct row *row, unsigned way, int64_t now);
 void sent_up(struct row *row, unsigned way, int64_t now);
 struct row *row_new(int64_t association, int64_t tunnel);
-bool row_link(struct core *core, struct row *row, const struct flow_key *key);
+bool row_link(struct core *core, struct row *row, const struct flow_key *key, bool adopted);
 void row_unlink(struct core *core, struct row *row);
+bool row_adopt(struct core *core, struct row *row);
 enum move_result { NOT_OURS, STALE, UNCHANGED, MOVED };
 enum move_result row_move(struct row *row, int64_t tunnel, int64_t number, int64_t now);
 struct tunnel *tunnel_find(struct core *core, uint32_t id);

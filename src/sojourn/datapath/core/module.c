@@ -55,11 +55,23 @@ static PyObject *replay(PyObject *self, PyObject *arguments)
     return results;
 }
 
+static PyObject *siphash_of(PyObject *self, PyObject *arguments)
+{
+    const char *data;
+    Py_ssize_t size;
+    unsigned long long key[2];
+    if (!PyArg_ParseTuple(arguments, "KKy#", &key[0], &key[1], &data, &size))
+        return NULL;
+    const uint64_t words[2] = {key[0], key[1]};
+    return PyLong_FromUnsignedLongLong(siphash(words, (const uint8_t *)data, (size_t)size));
+}
+
 static PyMethodDef functions[] = {
     {"libcrypto", libcrypto, METH_NOARGS, "Return the name and version of the library that seals and opens."},
     {"look", look_at, METH_VARARGS, "look(packet, inbound): what an ordinary packet is, None for any other."},
     {"bench", bench, METH_VARARGS, "bench(threads, seconds, aead, open): (bytes sealed, bytes opened, writes, seconds, of processors)"},
     {"sum", sum_of, METH_VARARGS, "sum(data, initial): the folded one's complement sum."},
+    {"siphash", siphash_of, METH_VARARGS, "siphash(k0, k1, data): SipHash-2-4."},
     {"replay", replay, METH_VARARGS, "replay(seen, counters): what a replay window says of each."},
     {NULL},
 };

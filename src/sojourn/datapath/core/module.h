@@ -13,12 +13,32 @@ struct core_object {
     struct drive *drive; /* module_drive.c */
 };
 
+struct row_object {
+    PyObject_HEAD
+    PyObject *owner; /* the Core, so that it outlives us */
+    struct row *row;
+};
+
 extern PyType_Spec row_spec, core_spec;
 
 PyObject *drive_tun(PyObject *self, PyObject *arguments);
 PyObject *drive_udp(PyObject *self, PyObject *arguments);
 PyObject *bench(PyObject *self, PyObject *arguments);
 PyObject *move_rows(PyObject *self, PyObject *arguments);
+PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row);
+PyObject *place_or_none(int64_t tunnel);
+
+/* module_rules.c */
+PyObject *set_book(PyObject *self, PyObject *arguments);
+PyObject *set_guard(PyObject *self, PyObject *arguments);
+PyObject *set_holder(PyObject *self, PyObject *arguments);
+PyObject *drop_holder(PyObject *self, PyObject *arguments);
+PyObject *core_may_begin(PyObject *self, PyObject *arguments);
+PyObject *set_owners(PyObject *self, PyObject *arguments);
+PyObject *know(PyObject *self, PyObject *arguments);
+PyObject *place_of(PyObject *self, PyObject *arguments);
+PyObject *passes(PyObject *self, PyObject *arguments);
+PyObject *births(PyObject *self, PyObject *arguments);
 void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
 void drive_free(struct drive *drive);
 

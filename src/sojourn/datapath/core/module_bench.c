@@ -77,7 +77,7 @@ static bool add_row(struct core *core, struct lane *lane, bool inbound)
 {
     struct view view;
     struct row *row = row_new(1, BENCH_TUNNEL);
-    if (!row || !look(lane->packet + VNET_BYTES, HEAD + PAYLOAD, inbound, &view) || !row_link(core, row, &view.key))
+    if (!row || !look(lane->packet + VNET_BYTES, HEAD + PAYLOAD, inbound, &view) || !row_link(core, row, &view.key, true))
         return false;
     atomic_store(&row->answered, true);
     for (unsigned way = 0; way < WAYS; way++)

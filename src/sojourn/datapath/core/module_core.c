@@ -9,7 +9,7 @@
 static const char *const COUNT_NAMES[COUNTS] = {
     "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
     "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
-    "core_slow_packets", "core_messages", "core_writes", "core_no_memory",
+    "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate",
 };
 
 struct core *core_of(PyObject *self)
@@ -606,6 +606,18 @@ static PyMethodDef core_methods[] = {
     {"done", core_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
     {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
     {"move", move_rows, METH_VARARGS, "move([Row], tunnel or None, number, now): what became of each, a byte a row."},
+    {"set_book", set_book, METH_VARARGS,
+     "set_book(version, asks, otherwise, [(tunnel or -2, [match], [network] or None)], [rule of flows of nobody known])"},
+    {"set_guard", set_guard, METH_VARARGS, "set_guard(signal port, [inner], [port], [refused], [allowed]): for an anchor."},
+    {"set_holder", set_holder, METH_VARARGS, "set_holder(association, IPv4, IPv6): it may begin flows."},
+    {"drop_holder", drop_holder, METH_VARARGS, "drop_holder(association)"},
+    {"may_begin", core_may_begin, METH_VARARGS, "may_begin(association, now): whether one more flow; it is counted."},
+    {"set_owners", set_owners, METH_VARARGS, "set_owners(fd or -1): the map flow -> user; the one before may be closed."},
+    {"know", know, METH_VARARGS, "know(user, version, [rule]): the rules that are left for a program."},
+    {"place", place_of, METH_VARARGS, "place(key, [rule]): (tunnel or -2, which rule or -1)."},
+    {"passes", passes, METH_VARARGS, "passes(key): whether the guard lets a flow begin for certain."},
+    {"births", births, METH_VARARGS,
+     "births(most, Row): [(row, key, association, tunnel, version, when, user)] of flows that the core has begun."},
     {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
     {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},

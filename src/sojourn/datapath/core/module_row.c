@@ -3,12 +3,6 @@
 
 #include <stdlib.h>
 
-struct row_object {
-    PyObject_HEAD
-    PyObject *owner; /* the Core, so that it outlives us */
-    struct row *row;
-};
-
 static struct core *owner_core(const struct row_object *self)
 {
     return self->owner ? ((struct core_object *)self->owner)->core : NULL;
@@ -63,7 +57,7 @@ static PyObject *link_row(PyObject *object, PyObject *argument)
     key.size = (uint8_t)size;
     for (Py_ssize_t i = 0; i < size; i++)
         key.bytes[i] = (uint8_t)data[i];
-    return PyBool_FromLong(row_link(core, self->row, &key));
+    return PyBool_FromLong(row_link(core, self->row, &key, true));
 }
 
 static PyObject *unlink_row(PyObject *object, PyObject *unused)
@@ -114,10 +108,7 @@ PyObject *move_rows(PyObject *self, PyObject *arguments)
 static PyObject *get_tunnel(PyObject *object, void *which)
 {
     struct row *row = ((struct row_object *)object)->row;
-    int64_t tunnel = atomic_load(which ? &row->left : &row->tunnel);
-    if (tunnel == NO_TUNNEL)
-        Py_RETURN_NONE;
-    return PyLong_FromLongLong(tunnel);
+    return place_or_none(atomic_load(which ? &row->left : &row->tunnel));
 }
 
 static int set_tunnel(PyObject *object, PyObject *value, void *which)
@@ -148,6 +139,28 @@ static int set_stamp(PyObject *object, PyObject *value, void *which)
         return -1;
     atomic_store(stamp(object, which), to_ns(seconds));
     return 0;
+}
+
+/* Wrap a row that the core has made: from now on it is Python's. `type` is Row. */
+PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row)
+{
+    struct row_object *self = (struct row_object *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (self) {
+        Py_INCREF(owner);
+        self->owner = owner;
+        self->row = row;
+    }
+    return (PyObject *)self;
+}
+
+PyObject *place_or_none(int64_t tunnel)
+{
+    return tunnel == NO_TUNNEL ? Py_NewRef(Py_None) : PyLong_FromLongLong(tunnel);
+}
+
+static PyObject *get_linked(PyObject *object, void *unused)
+{
+    return PyBool_FromLong(atomic_load(&((struct row_object *)object)->row->linked));
 }
 
 static PyObject *get_move(PyObject *object, void *unused)
@@ -191,6 +204,7 @@ static PyGetSetDef row_attributes[] = {
     {"last_used", get_stamp, set_stamp, "When a packet passed last.", (void *)0},
     {"left_at", get_stamp, set_stamp, "When the path before was left.", (void *)1},
     {"closing", get_stamp, set_stamp, "When FIN or RST was seen, 0 = not.", (void *)2},
+    {"linked", get_linked, NULL, "It is in the table.", NULL},
     {"slow", get_flag, set_flag, "Packets of this row go up to Python.", NULL},
     {"answered", get_flag, set_flag, "A packet from the TUN was seen: a host's core waits for Python to say so.", (void *)1},
     {NULL},

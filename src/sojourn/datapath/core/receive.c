@@ -3,7 +3,7 @@
  * put together as the kernel, which cuts them again, makes the very same of (packet/gso.py).
  *
  * What is not ordinary goes up opened, so that nothing is opened twice and one replay window serves both. */
-#include "core.h"
+#include "rules.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -242,10 +242,18 @@ static bool deliver(struct receiver *receiver, const struct batch *batch, struct
     struct view view;
     if (!look(text, size, !core->inbound_reads, &view))
         return false;
-    receiver->place = place_of(core, &view.key);
-    struct row *row = receiver->row = row_find(core, &view.key);
+    const uint64_t hash = hash_of(core, &view.key);
+    receiver->place = (uint16_t)(hash % PLACES);
+    struct row *row = receiver->row = row_at(core, &view.key, hash);
     /* ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not. */
-    if (!row || batch->ecn & 1 || !from_where_it_should(path, batch) || !in_turn(core, row, INWARD, now) || row->association != path->association || atomic_load_explicit(&row->slow, memory_order_relaxed))
+    if (batch->ecn & 1 || !from_where_it_should(path, batch))
+        return false;
+    bool refused = false;
+    if (!row && !(row = born_there(core, path->association, tunnel->id, &view.key, hash, now, &refused)))
+        return refused;
+    receiver->row = row;
+    if (!in_turn(core, row, INWARD, now) || row->association != path->association ||
+        atomic_load_explicit(&row->slow, memory_order_relaxed))
         return false;
     if (view.flags & SYN && !clamp_mss(text, &view, (uint16_t)(path->inner_mtu - view.at - 20), hint & PARTIAL))
         return false;

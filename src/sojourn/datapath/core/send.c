@@ -1,5 +1,5 @@
 /* TUN -> UDP. datapath/engine_send.py does the same, and says why it is done so; packet/gso.py is the oracle of both. */
-#include "core.h"
+#include "rules.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -171,8 +171,12 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
     size -= VNET_BYTES;
     if (!look(sender->input + VNET_BYTES, size, core->inbound_reads, &view))
         return false;
-    sender->place = place_of(core, &view.key);
-    struct row *row = sender->row = row_find(core, &view.key);
+    const uint64_t hash = hash_of(core, &view.key);
+    sender->place = (uint16_t)(hash % PLACES);
+    struct row *row = row_at(core, &view.key, hash);
+    if (!row)
+        row = born_here(core, &view.key, hash, now);
+    sender->row = row;
     if (!row || !in_turn(core, row, OUTWARD, now) || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
         !(core->inbound_reads || atomic_load_explicit(&row->answered, memory_order_relaxed)))
         return false;

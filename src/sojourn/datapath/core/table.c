@@ -3,7 +3,7 @@
  * Chains in buckets that never move. Readers take no lock: a new entry is put at the head of its chain when it is
  * complete; one that is taken out still leads on to the rest. Memory is given back when every worker has come to
  * the end of the turn in which it may have seen it (`turns` is odd during one). */
-#include "core.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +30,7 @@ struct core *core_new(void)
         return NULL;
     atomic_store(&core->tun, -1);
     pthread_mutex_init(&core->writing, NULL);
+    pthread_mutex_init(&core->retiring, NULL);
     pthread_mutex_init(&core->dirty_lock, NULL);
     for (unsigned i = 0; i < RINGS; i++) {
         pthread_mutex_init(&core->rings[i].lock, NULL);
@@ -43,11 +44,10 @@ struct core *core_new(void)
     core->tunnels = calloc(TUNNEL_BUCKETS, sizeof *core->tunnels);
     core->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (!core->rows || !core->tunnels || core->wake_fd < 0 ||
-        getrandom(&core->seed, sizeof core->seed, 0) != sizeof core->seed) {
+        getrandom(core->seed, sizeof core->seed, 0) != sizeof core->seed || !births_make(core)) {
         core_free(core);
         return NULL;
     }
-    core->seed |= 1;
     return core;
 }
 
@@ -66,9 +66,10 @@ static void tunnel_free(void *what)
     free(tunnel);
 }
 
-/* All workers have ended. Rows belong to Python's objects, which are gone too: each holds the core. */
+/* All workers have ended. Rows belong to Python's objects, which are gone too: each holds the core; or to births. */
 void core_free(struct core *core)
 {
+    births_free(core);
     for (unsigned i = 0; core->tunnels && i < TUNNEL_BUCKETS; i++)
         for (struct tunnel *at = atomic_load(&core->tunnels[i]), *next; at; at = next) {
             next = atomic_load(&at->next);
@@ -95,35 +96,21 @@ void core_free(struct core *core)
 
 /* Rows. */
 
-/* Ports and addresses are chosen by strangers: without the seed nobody knows which keys share a bucket. */
-static uint64_t hash(const struct core *core, const struct flow_key *key)
+uint64_t hash_of(const struct core *core, const struct flow_key *key)
 {
-    uint64_t value = core->seed, word = 0;
-    for (unsigned at = 0; at < key->size; at += 8) {
-        unsigned many = key->size - at < 8 ? key->size - at : 8;
-        word = 0;
-        memcpy(&word, key->bytes + at, many);
-        value = (value ^ word) * 0x9E3779B97F4A7C15ull;
-        value ^= value >> 29;
-    }
-    value *= core->seed;
-    return value ^ value >> 32;
+    return siphash(core->seed, key->bytes, key->size);
 }
 
-struct row *row_find(struct core *core, const struct flow_key *key)
+struct row *row_at(struct core *core, const struct flow_key *key, uint64_t hash)
 {
-    uint64_t wanted = hash(core, key);
-    struct row *row = atomic_load_explicit(&core->rows[wanted % ROW_BUCKETS], memory_order_acquire);
+    struct row *row = atomic_load_explicit(&core->rows[hash % ROW_BUCKETS], memory_order_acquire);
     for (; row; row = atomic_load_explicit(&row->next, memory_order_acquire))
-        if (row->hash == wanted && row->key.size == key->size && !memcmp(row->key.bytes, key->bytes, key->size))
+        if (row->hash == hash && row->key.size == key->size && !memcmp(row->key.bytes, key->bytes, key->size))
             return row;
     return NULL;
 }
 
-uint16_t place_of(const struct core *core, const struct flow_key *key)
-{
-    return (uint16_t)(hash(core, key) % PLACES);
-}
+struct row *row_find(struct core *core, const struct flow_key *key) { return row_at(core, key, hash_of(core, key)); }
 
 /* Say whether the core may forward the next packet of a row: not while Python has packets of the flow that came before
  * it. That is bounded in time, or a flow that is faster than Python would stay with it for ever. */
@@ -152,17 +139,44 @@ struct row *row_new(int64_t association, int64_t tunnel)
     return row;
 }
 
-/* Put a row under its key, in place of none: false if the key has one. */
-bool row_link(struct core *core, struct row *row, const struct flow_key *key)
+/* The caller has the lock. */
+static void unlink_locked(struct core *core, struct row *row)
 {
+    if (atomic_exchange(&row->linked, false)) {
+        _Atomic(struct row *) *at = &core->rows[row->hash % ROW_BUCKETS];
+        while (atomic_load(at) != row)
+            at = &atomic_load(at)->next;
+        atomic_store_explicit(at, atomic_load(&row->next), memory_order_release);
+    }
+}
+
+static void take_counts(struct row *row, struct row *from)
+{
+    atomic_fetch_add(&row->packets_in, atomic_load(&from->packets_in));
+    atomic_fetch_add(&row->bytes_in, atomic_load(&from->bytes_in));
+    atomic_fetch_add(&row->packets_out, atomic_load(&from->packets_out));
+    atomic_fetch_add(&row->bytes_out, atomic_load(&from->bytes_out));
+}
+
+/* Put a row under its key: false if the key has one. `adopted`: it is Python's; one that the core has made and that
+ * Python has not heard of gives way to it, and is given back with its birth. */
+bool row_link(struct core *core, struct row *row, const struct flow_key *key, bool adopted)
+{
+    const uint64_t hash = hash_of(core, key);
     pthread_mutex_lock(&core->writing);
-    bool may = !atomic_load(&row->linked) && !row_find(core, key);
+    struct row *there = row_at(core, key, hash);
+    bool may = !atomic_load(&row->linked) && (!there || (adopted && !there->adopted));
     if (may) {
         row->key = *key;
-        row->hash = hash(core, key);
+        row->hash = hash;
+        row->adopted = adopted;
         for (unsigned way = 0; way < WAYS; way++)
             atomic_store(&row->behind_until[way], now_ns() + BEHIND_AT_FIRST);
-        _Atomic(struct row *) *head = &core->rows[row->hash % ROW_BUCKETS];
+        if (there) {
+            unlink_locked(core, there);
+            take_counts(row, there);
+        }
+        _Atomic(struct row *) *head = &core->rows[hash % ROW_BUCKETS];
         atomic_store(&row->next, atomic_load(head));
         atomic_store(&row->linked, true);
         atomic_store_explicit(head, row, memory_order_release);
@@ -171,15 +185,19 @@ bool row_link(struct core *core, struct row *row, const struct flow_key *key)
     return may;
 }
 
+/* Make a row that the core has made Python's; false if it is not in the table any more. */
+bool row_adopt(struct core *core, struct row *row)
+{
+    pthread_mutex_lock(&core->writing);
+    bool there = row->adopted = atomic_load(&row->linked);
+    pthread_mutex_unlock(&core->writing);
+    return there;
+}
+
 void row_unlink(struct core *core, struct row *row)
 {
     pthread_mutex_lock(&core->writing);
-    if (atomic_exchange(&row->linked, false)) {
-        _Atomic(struct row *) *at = &core->rows[row->hash % ROW_BUCKETS];
-        while (atomic_load(at) != row)
-            at = &atomic_load(at)->next;
-        atomic_store_explicit(at, atomic_load(&row->next), memory_order_release);
-    }
+    unlink_locked(core, row);
     pthread_mutex_unlock(&core->writing);
 }
 
@@ -254,13 +272,13 @@ void retire(struct core *core, void *what, void (*free_it)(void *))
         return; /* nothing, or better lost than used after it was freed */
     item->what = what;
     item->free = free_it;
-    pthread_mutex_lock(&core->writing);
+    pthread_mutex_lock(&core->retiring);
     atomic_thread_fence(memory_order_seq_cst);
     for (unsigned i = 0; i < MAX_THREADS; i++)
         item->turns[i] = atomic_load(&core->turns[i]);
     item->next = core->retired;
     core->retired = item;
-    pthread_mutex_unlock(&core->writing);
+    pthread_mutex_unlock(&core->retiring);
 }
 
 static bool seen_by_none(struct core *core, const struct retired *item)
@@ -274,7 +292,7 @@ static bool seen_by_none(struct core *core, const struct retired *item)
 /* Give back what no worker can be looking at any more. Python's thread only. */
 void reap(struct core *core)
 {
-    pthread_mutex_lock(&core->writing);
+    pthread_mutex_lock(&core->retiring);
     struct retired **at = &core->retired, *free_now = NULL, *item;
     while ((item = *at)) {
         if (seen_by_none(core, item)) {
@@ -285,7 +303,7 @@ void reap(struct core *core)
             at = &item->next;
         }
     }
-    pthread_mutex_unlock(&core->writing);
+    pthread_mutex_unlock(&core->retiring);
     while ((item = free_now)) {
         free_now = item->next;
         item->free(item->what);
