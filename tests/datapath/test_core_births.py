@@ -53,6 +53,7 @@ def test_the_hash_is_siphash_as_its_authors_publish_it(size: int, result: int) -
     assert siphash(0x0706050403020100, 0x0F0E0D0C0B0A0908, bytes(range(size))) == result
 
 
+@settings(deadline=None)
 @given(st.lists(PLACED, max_size=5), FLOWS, ORIGINS, st.sampled_from([None, TunnelId(7)]))
 def test_a_new_flow_goes_where_the_rules_in_python_say(
     placed: list[Placed], flow: Flow, origin: Origin | None, default: TunnelId | None
@@ -79,6 +80,7 @@ def test_a_new_flow_goes_where_the_rules_in_python_say(
         assert tunnel == there.tunnel
 
 
+@settings(deadline=None)
 @given(
     FLOWS, st.lists(NETWORKS, max_size=3), st.lists(NETWORKS, max_size=2), st.lists(st.integers(0, 65535), max_size=2)
 )
@@ -101,7 +103,7 @@ def test_a_flow_begins_in_the_core_only_if_the_guard_in_python_lets_it(
     assert not (passes and verdict)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 200), st.integers(1, 400)), min_size=1, max_size=5))
 def test_an_association_begins_as_many_flows_as_pythons_bucket_would_let_it(steps: list[tuple[float, int]]) -> None:
     core, now = Core(), 1000.0
@@ -143,7 +145,7 @@ def told(bench: same.Bench) -> list[FlowSeen]:
     return [event for event in bench.pair.anchor_told(FlowSeen) if event.flow.local.port < 3000]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(

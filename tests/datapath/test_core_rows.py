@@ -1,7 +1,7 @@
 """Rows that the core holds are what rows are anywhere: the same orders do the same to both tables."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sojourn.datapath._core import Core
@@ -41,6 +41,7 @@ def places(paft: Paft) -> list[tuple[object, ...]]:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(orders | learned, max_size=12))
 def test_many_rows_at_once_move_as_each_alone_does_and_as_rows_without_a_core_do(
     steps: list[tuple[list[int], TunnelId | None, int, tuple[TunnelId, ...], bool] | tuple[int, TunnelId]],
