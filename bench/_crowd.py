@@ -5,7 +5,7 @@ own forwarder with probes, epochs and address proofs. Only the sockets are share
 
 `python -m bench._crowd TOKENS SOURCES` reads one join token a line from the file TOKENS, and uses SOURCES addresses
 from 192.0.2.10 on; then orders from standard input, one
-JSON object a line, each answered by one: {"register": n}, {"flows": each}, {"send": packets, "hosts": n}.
+JSON object a line, each answered by one: {"register": n}, {"flows": each, "ports": n}, {"send": packets, "hosts": n}.
 """
 
 import asyncio
@@ -184,13 +184,13 @@ class Crowd:
             self.turn(0.01)
         return {"tunnels": self.tested, "missing": wanted - self.tested, "seconds": round(time.monotonic() - began, 2)}
 
-    def flows(self, each: int) -> dict[str, Any]:
-        """Make the first packet of each flow: `each` a member."""
+    def flows(self, each: int, ports: int = 1) -> dict[str, Any]:
+        """Make the first packet of each flow: `each` a member. `ports`: to so many, of which the first one answers."""
         self.packets = []
         for member in self.members[: self.registered]:
             assert member.lease is not None
             self.packets.append([
-                udp_packet(Endpoint(member.lease.vipa, 10000 + port), Endpoint(TARGET, PORT), PAYLOAD)
+                udp_packet(Endpoint(member.lease.vipa, 10000 + port), Endpoint(TARGET, PORT + port % ports), PAYLOAD)
                 for port in range(each)
             ])  # fmt: skip
         began = time.monotonic()
@@ -250,7 +250,7 @@ def main() -> None:
             answer = asyncio.run(crowd.register(order["register"]))
             answer["open"] = crowd.open(before)
         elif "flows" in order:
-            answer = crowd.flows(order["flows"])
+            answer = crowd.flows(order["flows"], order.get("ports", 1))
         elif "send" in order:
             answer = crowd.send(order["send"], order["hosts"])
         elif "idle" in order:

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench._ground import CH, MH, TARGET, Ground, answers, ground, machine, until
+from bench._ground import AN, CH, MH, TARGET, Ground, answers, ground, machine, until
 from bench.scale import ECHO, Anchor, answer, order
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
@@ -56,9 +56,13 @@ KINDS = {"sojourn-send": "sending", "sojourn-rece": "receiving"}
 """What the core's threads are called (core/worker.c)."""
 
 
-def processes(namespace: str, mark: bytes) -> list[int]:
-    """Return the processes of a namespace whose command line has a word."""
-    return [pid for pid in namespaces.pids(namespace) if mark in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def data_path(namespace: str) -> int:
+    """Return the data-path process of a namespace that works: it has the core's threads, its spare has not."""
+    for pid in namespaces.pids(namespace):
+        tasks = Path(f"/proc/{pid}/task")
+        if any((task / "comm").read_text().startswith("sojourn-send") for task in tasks.iterdir()):
+            return pid
+    raise RuntimeError("no data path with a C core")
 
 
 def microseconds(pid: int) -> Counter[str]:
@@ -78,8 +82,8 @@ class Ends:
 
     def __init__(self, anchor: Anchor, host: int) -> None:
         self.pids = {
-            "anchor_path": anchor.data_path(), "anchor_control": anchor.process.pid, "host_control": host,
-            "host_path": max(processes(MH, b"sojourn.datapath.process"), key=lambda pid: microseconds(pid).total()),
+            "anchor_path": data_path(AN), "anchor_control": anchor.process.pid,
+            "host_path": data_path(MH), "host_control": host,
         }  # fmt: skip
 
     def used(self) -> dict[str, Counter[str]]:
@@ -94,7 +98,7 @@ def burst(
     flows = (len(host.call("flows")), anchor.client.call("status")["flows"])
     stream = built.start(MH, f"stream{first}", sys.executable, "-c", STREAM, TARGET, str(seconds + 3))
     time.sleep(1.0)
-    before = ends.used()
+    before, counted = ends.used(), Counter(anchor.client.call("status")["totals"])
     opener = built.start(
         MH, f"open{first}", sys.executable, "-c", OPEN, TARGET, str(given.flows), str(given.rate), str(first)
     )
@@ -111,6 +115,7 @@ def burst(
         "known_at_host": len(host.call("flows")) - flows[0],
         "known_at_anchor": anchor.client.call("status")["flows"] - flows[1],
         "flows_before_at_anchor": flows[1],
+        "anchor_counted": dict(Counter(anchor.client.call("status")["totals"]) - counted),
         "us_per_flow": used,
         "us_per_flow_path": {end: round(sum(used[f"{end}_path"].values()), 1) for end in ("host", "anchor")},
         "stream": json.loads(stream.output().splitlines()[-1]),
@@ -160,7 +165,7 @@ def crowded(
     with Piped(namespaces.entering(MH, ["env", f"PYTHONPATH={os.getcwd()}:{os.getcwd()}/src", *argv])) as crowd:
         answer(crowd)  # "ready"
         order(crowd, register=len(tokens))
-        order(crowd, flows=12500)
+        order(crowd, flows=12500, ports=100)  # one address of the anchor has 64,000 ports towards each
         time.sleep(2.0)
         found = burst(built, ends, anchor, host, given, 20000)
         crowd.stdin.close()

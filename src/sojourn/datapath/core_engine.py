@@ -58,7 +58,7 @@ TURNS: Final = 4
 """The receiving thread counts the beginning and the end of each turn: so many later it has read what waited before."""
 PATIENCE: Final = 0.2
 """Seconds for which timers wait for a receiving thread that does not get to run; then its lateness is forgiven."""
-REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel", "flow-rate"))
+REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel", "flow-rate", "flows-full"))
 
 
 class CoreEngine(Engine):

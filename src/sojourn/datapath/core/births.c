@@ -161,7 +161,7 @@ static bool ask_owner(struct core *core, const struct flow_key *key, uint8_t *us
 
 static unsigned share_of(int64_t association) { return (unsigned)((uint64_t)association % SHARES); }
 
-static bool reserve(struct core *core, int64_t association)
+static bool reserve(struct core *core, int64_t association, bool *refused)
 {
     struct births *births = core->births;
     const unsigned most = MOST_BIRTHS / (core->inbound_reads ? PART_OF_ONE : 1);
@@ -170,6 +170,9 @@ static bool reserve(struct core *core, int64_t association)
     if (room)
         births->count++, births->shares[share_of(association)]++;
     pthread_mutex_unlock(&births->lock);
+    *refused = !room;
+    if (!room)
+        count_in(core, C_FLOWS_FULL, 1);
     return room;
 }
 
@@ -240,7 +243,7 @@ struct row *born_there(struct core *core, int64_t association, uint32_t tunnel, 
     struct holder *holder = holder_find(core, association);
     const struct guard *guard = atomic_load_explicit(&core->births->guard, memory_order_acquire);
     if (!core->inbound_reads || !holder || !guard || !is_local(holder, key) || !guard_passes(guard, key) ||
-        with_python(core, INWARD, hash) || !reserve(core, association))
+        with_python(core, INWARD, hash) || !reserve(core, association, refused))
         return NULL;
     *refused = !may_begin(holder, now);
     if (*refused)
@@ -260,7 +263,7 @@ static bool can_send(struct core *core, int64_t tunnel, int64_t association)
 
 /* Mobile host: a program of this machine has sent a packet. Where the kernel's programs do not know which one, its socket
  * has to be looked at while it is open: Python does that before the packet goes on. */
-struct row *born_here(struct core *core, const struct flow_key *key, uint64_t hash, int64_t now)
+struct row *born_here(struct core *core, const struct flow_key *key, uint64_t hash, int64_t now, bool *refused)
 {
     struct birth birth = {0};
     const struct holder *holder = atomic_load_explicit(&core->births->own, memory_order_acquire);
@@ -277,7 +280,8 @@ struct row *born_here(struct core *core, const struct flow_key *key, uint64_t ha
     }
     int which;
     const int64_t tunnel = book_place(book, chain, key, &which);
-    if (!can_send(core, tunnel, holder->association) || !reserve(core, holder->association))
+    if (!can_send(core, tunnel, holder->association) ||
+        !reserve(core, holder->association, refused))
         return NULL;
     birth.version = book->version;
     struct row *row = bear(core, holder->association, tunnel, key, &birth, now);

@@ -9,7 +9,7 @@
 static const char *const COUNT_NAMES[COUNTS] = {
     "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
     "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
-    "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate",
+    "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate", "flows-full",
 };
 
 struct core *core_of(PyObject *self)

@@ -22,7 +22,7 @@ enum {
     USER_PROCESS_AT = 24,  /* its process id: rules do not ask for that */
     KNOWN_USERS = 1 << 12, /* programs whose rules are known: a place each, by hash */
     HOLDERS = 1 << 12,     /* buckets of associations */
-    MOST_BIRTHS = 8192,    /* that Python has not taken yet; of one host at an anchor a quarter */
+    MOST_BIRTHS = 1 << 15, /* that Python has not taken yet; of one host at an anchor a quarter */
     FLOWS_PER_SECOND = 200,
     FLOWS_AT_ONCE = 32768, /* datapath/rows.py */
 };
@@ -131,9 +131,11 @@ bool may_begin(struct holder *holder, int64_t now);
 void know_user(struct core *core, struct known *known);
 struct birth *births_take(struct core *core);
 
-/* Give a flow without a row one, if it may have it; NULL: it is for Python to say. */
+/* Give a flow without a row one, if it may have it; NULL: it is for Python to say. `refused`: it is not to begin now,
+ * and its packet is dropped and counted. Python is not asked: while it is behind, or a host begins flows as fast as it
+ * can, what it has to do for the flows that are there, and for tunnels, comes first. */
 struct row *born_there(struct core *core, int64_t association, uint32_t tunnel, const struct flow_key *key,
                        uint64_t hash, int64_t now, bool *refused);
-struct row *born_here(struct core *core, const struct flow_key *key, uint64_t hash, int64_t now);
+struct row *born_here(struct core *core, const struct flow_key *key, uint64_t hash, int64_t now, bool *refused);
 
 #endif

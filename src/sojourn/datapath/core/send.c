@@ -174,8 +174,11 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
     const uint64_t hash = hash_of(core, &view.key);
     sender->place = (uint16_t)(hash % PLACES);
     struct row *row = row_at(core, &view.key, hash);
+    bool refused = false;
     if (!row)
-        row = born_here(core, &view.key, hash, now);
+        row = born_here(core, &view.key, hash, now, &refused);
+    if (refused)
+        return true;
     sender->row = row;
     if (!row || !in_turn(core, row, OUTWARD, now) || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
         !(core->inbound_reads || atomic_load_explicit(&row->answered, memory_order_relaxed)))
