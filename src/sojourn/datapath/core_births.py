@@ -169,6 +169,12 @@ class CoreForwarder(Forwarder):
         if int.from_bytes(record[:8], sys.byteorder) == origin.owner:
             self._core.know(record, self._version, _chain(book, origin))
 
+    def passed(self, key: FlowKey, now: float) -> None:
+        """Host: take note that another program has a flow now, also if it began a moment ago."""
+        while self.take_births(now):
+            pass
+        super().passed(key, now)
+
     # What it has done.
 
     def take_births(self, now: float) -> bool:
