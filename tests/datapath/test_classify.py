@@ -12,7 +12,11 @@ from sojourn.datapath.classify import Classifier, needs_look
 from sojourn.linux import cgroups
 from sojourn.linux.owner_programs import OwnerPrograms
 from sojourn.model import TCP, UDP, Endpoint, Flow, Origin
-from sojourn.packet.ip import flow_of, key_of
+from sojourn.packet import vnet
+from sojourn.packet.ip import flow_of, key_of, udp_packet
+from sojourn.policy.rules import Rule, Subject
+from sojourn.upmt.commands import AddAssociation, Placed, SetRules
+from tests.datapath.engine_pair import ME, TUNNEL, ready_pair
 from tests.harness.watched import LOCAL, LOCAL6, REMOTE, REMOTE6, Watched, watched
 from tests.linux.fresh import fresh_namespace
 
@@ -184,3 +188,50 @@ def test_the_question_costs_little(ground: Watched, loop: Loop) -> None:
         classifier.classify(key)
     assert time.perf_counter() - began < 0.5
     classifier.close()
+
+
+@needs_root
+@needs_btf
+def test_the_core_asks_the_same_map_and_begins_a_programs_flows_once_its_rules_are_known(
+    ground: Watched, loop: Loop
+) -> None:
+    pytest.importorskip("sojourn.datapath._core", reason="needs the C core, built")
+    from tests.harness.core_ends import CoreSender
+
+    pair, classifier = ready_pair(), loop.classifier()
+    forwarder = pair.host.forwarder
+    sender = CoreSender(forwarder, lambda *_: None, inbound=False)
+    births, told = sender.births, list[int]()
+    births.owners, forwarder.classify = classifier, classifier.classify
+
+    def on_maps(fd: int) -> None:
+        told.append(fd)
+        sender.core.set_owners(fd)
+
+    classifier.on_maps = on_maps
+    offer_all(classifier, ground)
+    rules = SetRules(ME, (Placed(Rule("shell", Subject(commands=("bash",))), TUNNEL),))
+    for order in (AddAssociation(ME, LOCAL, None, (TUNNEL,)), rules):
+        forwarder.handle(order, pair.now)
+        births.tell_core(order)
+    ground.run("bash", "-c", f"for port in 6011 6012 6013; do echo > /dev/udp/{REMOTE}/$port; done")
+    ground.origin_to(6013)
+    flows = [flow for flow in ground.seen if flow.remote.port in (6011, 6012, 6013)]
+    assert len(flows) == 3
+    for flow in flows:
+        whole = bytes(vnet.HEADER_BYTES) + udp_packet(flow.local, flow.remote, b"first")
+        sender.buffers[0][: len(whole)] = whole
+        sender.take(len(whole), pair.now)
+    sender.flush(pair.now)
+    assert forwarder.totals["core_flows_begun"] == 2, "the first one is asked about"
+    assert not births.take_births(pair.now)
+    rows = [forwarder.paft.rows[key_of(flow)] for flow in flows]
+    assert [(row.label, row.tunnel, row.packets_out) for row in rows] == [("shell", TUNNEL, 1)] * 3
+    assert rows[0].origin is rows[1].origin is rows[2].origin
+    assert rows[0].origin is not None
+    assert rows[0].origin.command == "bash"
+    assert classifier.record is not None
+    assert classifier.origin_of(classifier.record) == rows[0].origin
+    classifier.close()
+    assert (len(told), told[-1]) == (2, -1)
+    assert classifier.origin_of(classifier.record) is None
