@@ -9,7 +9,7 @@ daemon meets, a metric has `MOST_SERIES` series at most.
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -153,6 +153,7 @@ class Figures(Collector):
         self.role = role
         self._values: dict[str, dict[tuple[str, ...], float]] = {}
         self._distributions: dict[str, list[tuple[str, dict[str, str], float]]] = {}
+        self._later: list[Callable[[], None]] = []
 
     def put(self, name: str, value: float | None, **labels: str) -> None:
         """Set (a gauge) or add to (a counter) one series; None is no value. KeyError for what the catalogue lacks."""
@@ -180,12 +181,14 @@ class Figures(Collector):
         assert CATALOGUE[name].kind == "histogram"
         self._distributions[name] = list(distribution.samples())
 
-    def names(self) -> set[str]:
-        """Return the names of the metrics that have a value."""
-        return set(self._values) | set(self._distributions)
+    def later(self, fill: Callable[[], None]) -> None:
+        """Have something filled in when the text is written, away from control's loop, of values that don't change."""
+        self._later.append(fill)
 
     def text(self) -> bytes:
         """Write everything in Prometheus' text format."""
+        while self._later:
+            self._later.pop()()
         return generate_latest(self)
 
     def collect(self) -> Iterator[Family]:

@@ -117,19 +117,13 @@ class AnchorApi:
         return {
             "name": subscriber.name,
             "user": subscriber.user,
-            "state": self.state_of(subscriber),
+            "state": host_state(subscriber, _today()),
             "vipa": subscriber.vipa,
             "vipa6": subscriber.vipa6,
             "lease_s": round(left) if left is not None else None,
             "tunnels": {str(tunnel): f"{outer[tunnel].address}:{outer[tunnel].port}"
                         for tunnel in subscriber.tunnels if tunnel in outer},
         }  # fmt: skip
-
-    def state_of(self, subscriber: Subscriber) -> str:
-        """Say whether a host is "associated", "away", "invited" (it has not come yet) or "revoked"."""
-        if subscriber.vipa is not None and (subscriber.lease_until or 0.0) > _today():
-            return "associated"
-        return "revoked" if subscriber.revoked else "invited" if subscriber.ha1 is None else "away"
 
     def _host(self, name: object) -> str:
         users = [s.user for s in self._daemon.machine.subscribers.values() if not s.revoked and name in (None, s.name)]
@@ -145,6 +139,13 @@ class AnchorApi:
             return _PROTOCOLS[str(arguments.get("protocol"))]
         except KeyError as error:
             raise ApiError("only tcp and udp have ports", "Write it like tcp/22.", ErrorKind.USAGE) from error
+
+
+def host_state(subscriber: Subscriber, today: float) -> str:
+    """Say whether a host is "associated", "away", "invited" (never came) or "revoked"; `today`: Unix seconds."""
+    if subscriber.vipa is not None and (subscriber.lease_until or 0.0) > today:
+        return "associated"
+    return "revoked" if subscriber.revoked else "invited" if subscriber.ha1 is None else "away"
 
 
 def _port(arguments: Arguments, name: str) -> int:
