@@ -223,7 +223,8 @@ class AnchorDaemon:
         except ConfigError as error:
             _log.error("reload refused", error=str(error))
             return
-        fixed = ("pool", "pool6", "device", "listen", "sip_port", "tunnel_port", "sip_plain", "sip_plain_port")
+        fixed = ("pool", "pool6", "device", "listen", "sip_port", "tunnel_port", "sip_plain", "sip_plain_port",
+                 "metrics")  # fmt: skip
         kept = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
         if kept:
             _log.warning("these need a restart", keys=kept)
