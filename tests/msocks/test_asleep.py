@@ -84,8 +84,8 @@ def test_after_an_hour_both_streams_go_on_at_the_exact_byte() -> None:
     heard_down = carry(proxy, mobile, 20_000, lost=5_000)
     stale = challenges.make(100.0)
     assert table.leg_lost(ID, 160.0) == []
-    for now in range(160, 160 + int(HOUR), 60):
-        assert table.expired(float(now)) == []
+    for second in range(160, 160 + int(HOUR), 60):
+        assert table.expired(float(second)) == []
     now = 160.0 + HOUR
     received, HELD[0] = mobile.cut(0), proxy.cut(0)
     resumed, proved, challenged = returned(table, challenges, received, 1, stale, now)
