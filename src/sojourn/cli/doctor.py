@@ -57,9 +57,21 @@ def _host(directory: ConfigDir, socket: str | None) -> list["Check"]:
 
     found = [*checks.host_checks(), _core(), *owner_checks.owner_checks(), *desktop_checks.desktop_checks()]
     found.append(_configuration("host.toml", directory.host))
-    found.append(_configuration("credentials", directory.read_credentials))
+    found += _identity(directory)
     found.append(_daemon("host", socket, HOST_SOCKET))
     return found
+
+
+def _identity(directory: ConfigDir) -> list["Check"]:
+    """Check what proves this host to its anchor, and to its peers."""
+    from sojourn.store import home_key
+
+    try:
+        config = directory.host()
+    except ConfigError:
+        return [_configuration("credentials", directory.read_credentials)]
+    found = [_configuration("credentials", directory.read_credentials)] if config.anchor else []
+    return found + ([_configuration("home.key", lambda: home_key.load(directory))] if config.rendezvous else [])
 
 
 def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
@@ -119,7 +131,7 @@ def _daemon(role: str, socket: str | None, default: str) -> "Check":
         return Check(
             name, False, f"the {about.get('role')} answers at {daemon.path}", "Name its --socket", needed=False
         )
-    if role == "host" and state.get("state") != "associated":
+    if role == "host" and state.get("state") not in ("associated", "reachable"):
         found = f"{state.get('state')}: {state.get('reason') or 'no reason is known'}"
         return Check(name, False, found, "`sojourn log` says what was tried")
     return Check(name, True, str(state.get("state")))

@@ -15,8 +15,8 @@ from sojourn.store.config_dir import ConfigDir
 def host(config_dir: str, socket: str | None, replace: bool) -> int:
     """Run the mobile host in the foreground, until SIGTERM (SIGUSR2: make way for a successor)."""
     directory = ConfigDir(config_dir)
-    directory.host()  # a bad configuration is told before anything is imported or started
-    directory.read_credentials()
+    if directory.host().anchor:  # a bad configuration is told before anything is imported or started
+        directory.read_credentials()
     from sojourn.daemon.host import run
 
     code: int = run(config_dir, socket_path(socket, HOST_SOCKET), replace=replace)

@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "networks": ("sojourn.cli.networks", "List the networks; log in to a captive one (`open`)."),
     "flows": ("sojourn.cli.flows", "List the flows and the network that carries each."),
     "apps": ("sojourn.cli.flows", "List the applications that have flows."),
+    "peers": ("sojourn.cli.peers", "List, show, add and remove peers: hosts that are reached without an anchor."),
     "handover": ("sojourn.cli.handover", "Move flows to another network."),
     "policy": ("sojourn.cli.policy", "Show, test and explain which application uses which network."),
     "ask": ("sojourn.cli.ask", "Answer what policies leave to you."),

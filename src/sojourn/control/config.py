@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from sojourn.control import peer_config
 from sojourn.control.capture import Capture, CaptureEntry, captures_of
 from sojourn.control.decode import decode
 from sojourn.control.metrics_config import MetricsConfig
+from sojourn.control.peer_config import PeerConfig, RendezvousPlaces
 from sojourn.control.socks_config import SocksConfig
 from sojourn.errors import ConfigError
 from sojourn.model import TCP, UDP
@@ -90,12 +92,12 @@ class SignallingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """host.toml."""
 
-    anchor: Text
-    """Address or name."""
-    spki: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    anchor: Annotated[str, Meta(max_length=255)] = ""
+    """Address or name; empty: this host has peers and no anchor."""
+    spki: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
     """SHA-256 of the anchor's public key (SubjectPublicKeyInfo): who the anchor is, whatever its address."""
-    user: Name
-    tid: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{1,32}$")]
+    user: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$")] = ""
+    tid: Annotated[str, Meta(pattern=r"^[A-Za-z0-9]{0,32}$")] = ""
     """Terminal identifier, made by `join`."""
     name: Name = "host"
     port: Port = SIP_TLS_PORT
@@ -118,6 +120,8 @@ class HostConfig(Struct, frozen=True, forbid_unknown_fields=True):
     device: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "sojourn0"
     policies: tuple[dict[str, Any], ...] = field(name="policy", default=())
     """`[[policy]]` tables as they are: the policy language is another package's."""
+    rendezvous: RendezvousPlaces | None = None
+    peers: dict[str, PeerConfig] = field(name="peer", default_factory=dict)
     accept: tuple[Literal["policies", "costs", "preferences"], ...] = ()
     """What of the anchor's PolicyPush is used; nothing unless the owner says so."""
 
@@ -254,7 +258,9 @@ def parse_host(text: str | bytes, file: str = "host.toml") -> HostConfig:
     """Read host.toml, whole and checked. Raises ConfigError only."""
     config = decode(text, HostConfig, file)
     captures_of(config.capture, file)
-    _host_name(config.anchor, f"{file}: anchor")
+    peer_config.check(config.rendezvous, config.peers, file)
+    if config.anchor or config.rendezvous is None:
+        _joined(config, file)
     if config.signalling.transport != "tls" and config.tunnels == "sealed":
         why = f"SIP over {config.signalling.transport.upper()} is in the clear: it brings no secret for sealed tunnels"
         raise ConfigError(f"{file}: signalling.transport", why, 'Set tunnels = "plain", or transport = "tls".')
@@ -269,6 +275,15 @@ def parse_host(text: str | bytes, file: str = "host.toml") -> HostConfig:
             raise ConfigError(f"{file}: network.{name}.interface", why, "Give each interface one network.")
         taken[interface] = name
     return config
+
+
+def _joined(config: HostConfig, file: str) -> None:
+    """Check what a host needs that has an anchor."""
+    for key in ("anchor", "spki", "user", "tid"):
+        if not getattr(config, key):
+            fix = "Make the file with `sojourn join TOKEN`; or give [rendezvous] for a host that has peers only."
+            raise ConfigError(f"{file}: {key}", "is missing", fix)
+    _host_name(config.anchor, f"{file}: anchor")
 
 
 def parse_credentials(text: str | bytes, file: str = "credentials") -> Credentials:

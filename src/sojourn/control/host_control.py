@@ -7,11 +7,14 @@ the roaming log.
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from sojourn.control.decide import Decide
 from sojourn.control.decide_board import MEASURE_FOR
 from sojourn.control.entries import Effects, entry_of, of_confirmation, of_handover
 from sojourn.control.entries import Entry as Entry
 from sojourn.control.measures import PathMeasured
+from sojourn.control.peers import PeerFact, PeerPaths
 from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portal_gate import PortalGate, Told
 from sojourn.control.portals import PathCaptive, PathReleased, PortalProbed, Portals, ProbePortal, ProbeWanted
@@ -19,7 +22,7 @@ from sojourn.control.questions import AnswerGiven
 from sojourn.model import Network
 from sojourn.upmt.association_events import CredentialIssued, Left, SendSip
 from sojourn.upmt.commands import AnyCommand, Measure, MoveFlows
-from sojourn.upmt.events import FlowMoved, FlowSeen, FlowsMoved, GapMeasured, State, TunnelMeasured
+from sojourn.upmt.events import FlowEnded, FlowMoved, FlowSeen, FlowsMoved, GapMeasured, State, TunnelMeasured
 from sojourn.upmt.events_network import (
     NetworkChanged,
     NetworkDescribed,
@@ -46,6 +49,8 @@ from sojourn.upmt.host_events import (
     Remember,
 )
 from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
+from sojourn.upmt.peer_commands import HOME
+from sojourn.upmt.peer_events import RendezvousMoved
 from sojourn.upmt.policy_push import PushReceived
 
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
@@ -66,8 +71,11 @@ ControlCommand = (
 class HostControl:
     """A machine (machine.py)."""
 
-    def __init__(self, host: MobileHost, decide: Decide, portals: Portals | None = None) -> None:
+    def __init__(
+        self, host: MobileHost, decide: Decide, portals: Portals | None = None, peers: PeerPaths | None = None
+    ) -> None:
         self.host = host
+        self.peers = peers
         self.decide = decide
         self.portals = portals or Portals(enabled=False)
         self.cause: dict[str, str] = {}
@@ -78,6 +86,18 @@ class HostControl:
 
     def handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         """Take in one event."""
+        if isinstance(event, State):
+            event = replace(event, rows=tuple(row for row in event.rows if row.association != HOME))
+        elif isinstance(event, FlowSeen | FlowMoved | FlowEnded | FlowsMoved) and event.association == HOME:
+            return []  # flows with peers go where peers do
+        if self.peers is None:
+            return self._handle(event, now)
+        first = self.peers.handle(event) if isinstance(event, PeerFact) else []
+        if isinstance(event, RendezvousMoved):
+            self.peers.moved(event)
+        return [*first, *self._handle(event, now), *self.peers.follow(self.decide.active)]
+
+    def _handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         if isinstance(event, HandoverWanted | AnswerGiven):
             return self._hand_over(self.decide.handle(event, now), now)
         if isinstance(event, PoliciesChanged):
@@ -101,7 +121,8 @@ class HostControl:
         """Do what is due in any."""
         commands = self._settle(self.host.tick(now), now)
         commands += self._told(self.portals.tick(now), now)
-        return commands + self._hand_over(self.decide.tick(now), now)
+        commands += self._hand_over(self.decide.tick(now), now)
+        return commands + (self.peers.follow(self.decide.active) if self.peers is not None else [])
 
     def _settle(self, commands: Sequence[HostCommand], now: float) -> list[ControlCommand]:
         """Pass facts to the decision and carry out what it decides, until nothing more follows."""

@@ -8,20 +8,20 @@ control socket ─┘                          └── roaming log, state file
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 import time
 from collections import deque
 
 import structlog
+from msgspec.structs import replace
 
 from sojourn.api.server import Server
 from sojourn.control.config import HostConfig
-from sojourn.control.decide import Decide, Preferences, ranked
 from sojourn.control.entries import DECISIONS
-from sojourn.control.host_control import ControlCommand, ControlEvent, Entry, HostControl
-from sojourn.control.portals import Portals, ProbePortal
+from sojourn.control.host_control import ControlCommand, ControlEvent, Entry
+from sojourn.control.portals import ProbePortal
 from sojourn.control.roaming_log import RoamingLog
+from sojourn.daemon import host_machines
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.host_api import register
@@ -30,6 +30,7 @@ from sojourn.daemon.host_metrics import register as register_metrics
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_owners import HostOwners
 from sojourn.daemon.host_owners import register as register_owners
+from sojourn.daemon.host_peers import HostPeers
 from sojourn.daemon.host_policies import HostPolicies
 from sojourn.daemon.host_system import HostSystem
 from sojourn.daemon.host_watch import HostWatch
@@ -49,8 +50,6 @@ from sojourn.store.config_dir import ConfigDir
 from sojourn.store.journal import Journal
 from sojourn.upmt import events
 from sojourn.upmt.association import (
-    AssociationClient,
-    AssociationSettings,
     ChannelClosed,
     ChannelOpened,
     CredentialIssued,
@@ -60,13 +59,10 @@ from sojourn.upmt.association import (
     SipReceived,
 )
 from sojourn.upmt.commands import AnyCommand, CloseTunnel, MoveFlows, Report, Resumed, Role, SetRules, Setup
-from sojourn.upmt.host_events import CloseChannel, HandoverWanted, HostState, LeaseGranted, OpenChannel, Remember
-from sojourn.upmt.lease import Lease, Offer
-from sojourn.upmt.mobile_host import HostSettings, MobileHost
+from sojourn.upmt.host_events import CloseChannel, HandoverWanted, LeaseGranted, OpenChannel, Remember
+from sojourn.upmt.lease import Lease
 from sojourn.upmt.policy_push import PushReceived
 
-EXPIRES = 3600
-"""Seconds of lease that the host asks for: a laptop that slept for half an hour finds its address again."""
 LEAVE_PATIENCE = 2.0
 """Seconds that a clean stop waits for the anchor to confirm the end of the association."""
 REPORT_EVERY = 5.0
@@ -80,10 +76,13 @@ class HostDaemon:
     def __init__(self, directory: ConfigDir, socket_path: str) -> None:
         self.directory = directory
         self.config: HostConfig = directory.host()
-        self._memory = HostMemory(directory)
+        self._memory = HostMemory(directory, with_anchor=bool(self.config.anchor))
         self.system = HostSystem(self.config)
         self.policies = HostPolicies(directory)
-        self.control = self._machine(self._memory.read_state())
+        self.peers = HostPeers(self)
+        self.control = host_machines.make(
+            self.config, self._memory, self.policies, lambda network: self.networks.facts(network)
+        )
         self.driver: Driver[ControlEvent, ControlCommand] = Driver(self.control, self._execute)
         self.journal = Journal(directory.host_log)
         self.log = RoamingLog(self.journal.write)
@@ -121,13 +120,16 @@ class HostDaemon:
         register_owners(self._server, self.owners)
         register_metrics(self._server, self, self._tasks)
         register_watch(self._server, self._watch)
+        self.peers.register(self._server)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
                 sys.stderr.write("sojourn host: ready\n")
+                if self.peers.identity is not None:
+                    await self._set_up_home()
                 self.networks.start()
                 self.policies.start(
-                    self._tasks, self.config, self.networks.book, self.control, self.driver.feed, self._note
+                    self._tasks, self.config, self.networks.book, self.control, self.driver.feed, self.note
                 )
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
@@ -217,6 +219,7 @@ class HostDaemon:
                     self.networks.measured(held.network, event, self.data_path)
             case events.TunnelTested() | events.TunnelRecovered():
                 self.networks.answered(event.tunnel)
+        self.peers.see(event)
         self.driver.feed(event)
         self._watch.see(event)
 
@@ -225,7 +228,7 @@ class HostDaemon:
     def _execute(self, command: ControlCommand) -> None:
         match command:
             case Entry():
-                self._note(command)
+                self.note(command)
             case OpenChannel():
                 self._open_channel(command)
             case CloseChannel(channel):
@@ -259,7 +262,7 @@ class HostDaemon:
                 self._ordered = self._ordered or isinstance(command, MoveFlows)
                 self.submit(command)
 
-    def _note(self, entry: Entry) -> None:
+    def note(self, entry: Entry) -> None:
         """Write a line down; a decision with what was known when it was made."""
         known = self.control.cause if entry.event in DECISIONS else None
         self.log.add(
@@ -268,6 +271,10 @@ class HostDaemon:
         )  # fmt: skip
         self._watch.noted(entry)
         _log.info(entry.event, network=entry.network, reason=entry.reason, details=entry.details)
+
+    def take_peers(self, config: HostConfig) -> None:
+        """Go by the peers of another configuration from now on."""
+        self.config = replace(self.config, peers=config.peers, rendezvous=config.rendezvous)
 
     async def hand_over(self, order: HandoverWanted) -> dict[str, int]:
         """Carry out the user's order; return how many rows here had which result."""
@@ -296,6 +303,13 @@ class HostDaemon:
             self._held.append(command)
         elif self.data_path is not None:
             self.data_path.submit([command])
+
+    async def _set_up_home(self) -> None:
+        """Be there for peers, with or without a lease."""
+        first = await self.peers.set_up()
+        held, self._held = self._held or deque(), None
+        if self.data_path is not None:
+            self.data_path.submit([*first, *held])
 
     async def _set_up(self, lease: Lease) -> None:
         await self.system.up(lease)
@@ -342,31 +356,6 @@ class HostDaemon:
         )
         self._channels[channel] = client
         self._tasks.start(client.run(), f"channel {channel}")
-
-    # -- machines and their memory
-
-    def _machine(self, state: HostState) -> HostControl:
-        config = self.config
-        preferences = Preferences(config.order)
-        signalling = Preferences(config.signalling.networks or config.order)
-        ports = {name: network.port for name, network in config.networks.items() if network.port is not None}
-        sealed, transport = config.tunnels == "sealed", config.signalling.transport
-        anchor = Endpoint(config.anchor, config.port if transport == "tls" else config.signalling.port)
-        stream = None if transport == "udp" else transport.upper()
-        settings = HostSettings(anchor, sealed, config.keep_alive, ports, stream)
-        association = AssociationClient(
-            AssociationSettings(
-                user=config.user, domain=config.anchor, tid=config.tid, secret=self._memory.credentials.secret,
-                vipa=state.vipa, expires=EXPIRES, offer=Offer(plain=not sealed),
-            ),
-            os.urandom,
-        )  # fmt: skip
-        host = MobileHost(settings, association, state, os.urandom, lambda networks: ranked(signalling, networks))
-        decide = Decide(
-            preferences, self.policies.book.policies, describe=lambda network: self.networks.facts(network),
-            local_time=local_time, questions=self.policies.questions,
-        )  # fmt: skip
-        return HostControl(host, decide, Portals(enabled=bool(config.portal.url)))
 
 
 def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:

@@ -21,6 +21,7 @@ from sojourn.policy.match import parse as parse_match
 from sojourn.upmt.commands import RowState
 from sojourn.upmt.host_events import HandoverWanted
 from sojourn.upmt.mobile_host import HostNetwork
+from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -70,12 +71,14 @@ class HostApi:
         state = "connecting" if host.networks and not host.refused else "offline"
         if lease is not None and works:
             state = "associated"
+        elif not config.anchor and works:
+            state = "reachable"
         return {
             "version": 1,
             "state": state,
             "vipa": lease.vipa if lease else None,
             "vipa6": lease.vipa6 if lease else None,
-            "anchor": config.anchor,
+            "anchor": config.anchor or None,
             "reason": host.problem,
             "capturing": self._daemon.system.capturing,
             "networks": networks,
@@ -84,6 +87,7 @@ class HostApi:
             "refused": self._daemon.inquiry.counters.refused if self._daemon.inquiry.counters else {},
             "copies": copies(self._daemon.inquiry.counters),
             "data_path": data_path(self._daemon.inquiry.counters),
+            "peers": self._daemon.peers.row(),
             "applications": {"exact": not self._daemon.owners.why, "reason": self._daemon.owners.why or None},
         }
 
@@ -94,7 +98,7 @@ class HostApi:
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the flows."""
-        if self._daemon.control.host.lease is None:
+        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
             return []
         return [self._flow(row) for row in (await self._daemon.inquiry.snapshot()).rows]
 
@@ -225,12 +229,16 @@ class HostApi:
         }
 
     def _flow(self, row: RowState) -> dict[str, Any]:
+        if row.association == HOME:
+            told = self._daemon.peers
+            network = told.told.network if told.told is not None else None
+            return {**flow_row(row, network), "peer": told.name_of(row.flow.remote.address)}
         held = self._daemon.control.host.network_of(row.tunnel)
-        return flow_row(row, held.network.name if held is not None else None)
+        return {**flow_row(row, held.network.name if held is not None else None), "peer": None}
 
     async def _order(self, arguments: Arguments) -> HandoverWanted:
         host = self._daemon.control.host
-        if host.lease is None:
+        if host.lease is None and self._daemon.peers.identity is None:
             raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
         target = None if arguments.get("to") == RELEASE else self._target(arguments.get("to"), arguments)
         if (app := arguments.get("app")) is not None:

@@ -23,10 +23,10 @@ _log = structlog.get_logger(__name__)
 class HostMemory:
     """Files of one configuration directory. A disk that is full costs what is in them, never the daemon."""
 
-    def __init__(self, directory: ConfigDir) -> None:
-        """Read the secret. Raises ConfigError where there is none."""
+    def __init__(self, directory: ConfigDir, *, with_anchor: bool) -> None:
+        """Read the secret, which only an anchor asks for. Raises ConfigError where there is none."""
         self._directory = directory
-        self.credentials: Credentials = directory.read_credentials()
+        self.credentials = directory.read_credentials() if with_anchor else Credentials("no anchor")
         self._state: Path = directory.path / "host.state"
 
     def read_state(self) -> HostState:

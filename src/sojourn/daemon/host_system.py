@@ -8,6 +8,7 @@ from sojourn.control.config import HostConfig
 from sojourn.linux import device, dns
 from sojourn.linux.capture import Action, Capture
 from sojourn.linux.routes import HostRouting
+from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.lease import Lease
 
 
@@ -18,17 +19,24 @@ class HostSystem:
         self._config = config
         self.routing = HostRouting()
         self.lease: Lease | None = None
+        self.home = ""
+        """The home address, if there are peers."""
         self.capturing = True
         self._dns = False
 
     async def up(self, lease: Lease) -> None:
         """Make the device and the rules fit this lease."""
         config = self._config
-        addresses = [f"{lease.vipa}/32"] + ([f"{lease.vipa6}/128"] if lease.vipa6 else [])
+        addresses = [f"{lease.vipa}/32"] + [f"{six}/128" for six in (lease.vipa6, self.home) if six]
         await device.create_tun(config.device, addresses, lease.mtu)
         self.lease = lease
         if self.capturing:
             await self.capture()
+
+    async def up_home(self) -> None:
+        """Make the device for peers, who need no lease."""
+        if self.lease is None:
+            await device.create_tun(self._config.device, [f"{self.home}/128"], MIN_INNER_MTU)
 
     async def capture(self) -> None:
         """Take traffic into the device (`sojourn up`)."""

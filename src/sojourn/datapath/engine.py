@@ -26,6 +26,7 @@ from sojourn.datapath.features import Features, from_environment
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.datapath.loop import Loop, Timed, boot_time
 from sojourn.datapath.outlets import Outlet, Outlets
+from sojourn.datapath.rendezvous_sockets import RendezvousSockets
 from sojourn.linux.descriptors import Descriptors, listen_name, tun_name, tunnel_name
 from sojourn.linux.tun import Tun
 from sojourn.linux.udp import NOT_SENT_FULL, NOT_SENT_GONE, UdpSocket, segment_control
@@ -34,6 +35,7 @@ from sojourn.packet import vnet
 from sojourn.packet.checksum import Buffer
 from sojourn.upmt.commands import AnyCommand, OpenTunnel, Role, Setup
 from sojourn.upmt.events import AnyEvent
+from sojourn.upmt.peer_commands import OpenRendezvous
 from sojourn.upmt.tunnel import Tunnel
 
 READS_PER_TURN: Final = 64
@@ -72,6 +74,9 @@ class Engine:
         self._listening: dict[Endpoint, UdpSocket] = {}
         self._names: dict[TunnelId, str] = {}
         self._failing: set[TunnelId] = set()
+        self._rendezvous = RendezvousSockets(
+            self.forwarder, self.descriptors, self._loop.watch, self._loop.unwatch, clock
+        )
         self._sender = Sender(self.forwarder, self._transmit, inbound=False)
         self._receiver = Receiver(self.forwarder, self._write, inbound=True)
 
@@ -126,6 +131,7 @@ class Engine:
         """Close every descriptor. The device and what others hold of them stay."""
         for sock in (*self._listening.values(), *self.outlets.of_tunnel.values()):
             sock.close()
+        self._rendezvous.close_all()
         if self.tun is not None:
             self.tun.close()
         self._loop.close()
@@ -308,6 +314,18 @@ class Engine:
             self.forwarder.totals["unsent-signals"] += 1
         finally:
             outlet.socket.fragment(False)
+
+    def open_rendezvous(self, command: OpenRendezvous) -> str:
+        """Open a network's socket for peers."""
+        return self._rendezvous.open(command)
+
+    def close_rendezvous(self, network: str) -> None:
+        """Close it."""
+        self._rendezvous.close(network)
+
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
+        """Send one datagram to a rendezvous node."""
+        self._rendezvous.send(network, datagram, node)
 
     def random(self, size: int) -> bytes:
         """Return bytes that nobody can guess."""

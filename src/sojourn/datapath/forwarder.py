@@ -7,8 +7,8 @@ in its tunnels, or is refused, in sending.py.
 """
 
 from sojourn.datapath.expiry import note_tcp_flags
+from sojourn.datapath.peering import Peering
 from sojourn.datapath.registry import Association, Io
-from sojourn.datapath.sending import Sending
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, UDP, Endpoint, TunnelId
 from sojourn.packet import frame as frames
@@ -27,12 +27,13 @@ from sojourn.packet.partial import finished
 from sojourn.packet.seal import OVERHEAD_BYTES, Hint, Opened
 from sojourn.paft import LEARN_HOLD, FlowKey, Row
 from sojourn.upmt.events import FlowMoved, InnerReceived, StrangerReceived
+from sojourn.upmt.peer_commands import HOME
 from sojourn.upmt.tunnel import Tunnel
 
 __all__ = ["Association", "Forwarder", "Io"]
 
 
-class Forwarder(Sending):
+class Forwarder(Peering):
     """Rows, tunnels and associations of one data path, and what is done with each packet."""
 
     # From the TUN.
@@ -49,6 +50,9 @@ class Forwarder(Sending):
         if association is None:
             self.refused["no-vipa" if self.is_anchor else "inner-source"] += 1
             return
+        if association.id == HOME:
+            self._to_peer(key, association, packet, view, now)
+            return
         row = self.paft.rows.get(key)
         if row is None:
             row = self._begun_here(key, association, packet, now)
@@ -63,6 +67,13 @@ class Forwarder(Sending):
             self.refuse(packet, now)
         else:
             self.send_packet(key, row, packet, now, view)
+        self.run_due(now)
+
+    def _to_peer(self, key: FlowKey, association: Association, packet: bytes, view: IpView, now: float) -> None:
+        try:
+            self.to_peer(key, association, packet, view, now)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
         self.run_due(now)
 
     def _begun_here(self, key: FlowKey, association: Association, packet: bytes, now: float) -> Row | None:

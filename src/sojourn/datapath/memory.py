@@ -11,6 +11,7 @@ from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import Endpoint, TunnelId
 from sojourn.upmt.commands import AnyCommand, OpenTunnel
 from sojourn.upmt.events import AnyEvent
+from sojourn.upmt.peer_commands import OpenRendezvous
 from sojourn.upmt.tunnel import Tunnel
 
 OUTSIDE = TunnelId(0)
@@ -40,6 +41,11 @@ class MemoryDataPath:
         """Called with (tunnel, datagram, destination, fragment)."""
         self.sockets: dict[TunnelId, OpenTunnel] = {}
         """Host: the sockets that are open now."""
+        self.rendezvous: dict[str, OpenRendezvous] = {}
+        """Host: the networks that have a socket for peers."""
+        self.to_nodes: list[tuple[str, bytes, Endpoint]] = []
+        """What was sent to rendezvous nodes, unless `on_rendezvous` takes it."""
+        self.on_rendezvous: Callable[[str, bytes, Endpoint], None] | None = None
         self._random = random
         self._counted = 0
         self.forwarder = Forwarder(self, emit or self.events.append, epochs or EpochStore())
@@ -82,6 +88,22 @@ class MemoryDataPath:
             self.on_outer(OUTSIDE, datagram, destination, True)
         else:
             self.outbox.append((OUTSIDE, datagram, destination))
+
+    def open_rendezvous(self, command: OpenRendezvous) -> str:
+        """Note the socket that a network now has for peers."""
+        self.rendezvous[command.network] = command
+        return ""
+
+    def close_rendezvous(self, network: str) -> None:
+        """Note that a network has none any more."""
+        self.rendezvous.pop(network, None)
+
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
+        """Put a datagram into `to_nodes`, or hand it to `on_rendezvous`."""
+        if self.on_rendezvous is not None:
+            self.on_rendezvous(network, datagram, node)
+        else:
+            self.to_nodes.append((network, datagram, node))
 
     def random(self, size: int) -> bytes:
         """Return bytes from the source that the user gave, or count up."""

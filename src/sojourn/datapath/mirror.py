@@ -45,6 +45,7 @@ from sojourn.upmt.events import (
     TunnelMoved,
 )
 from sojourn.upmt.flow_table import FlowTable
+from sojourn.upmt.peer_commands import CloseRendezvous, OpenRendezvous, SetHome, UseRendezvous
 
 ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""
@@ -77,6 +78,9 @@ class Mirror:
         self.associations: dict[AssociationId, MirrorAssociation] = {}
         self.tunnels: dict[TunnelId, OpenTunnel] = {}
         self.outer: dict[TunnelId, Endpoint] = {}
+        self.home: SetHome | None = None
+        self.rendezvous: dict[str, OpenRendezvous] = {}
+        self.use: UseRendezvous | None = None
         self._journal: deque[AnyCommand] = deque()
         self._replaying = 0
         """Orders of a replay, before the journal's, that are not done yet: they change nothing here."""
@@ -121,6 +125,14 @@ class Mirror:
                 self._move_flows(command, now)
             case Restore():
                 self._restore(command, now)
+            case SetHome():
+                self.home = command
+            case OpenRendezvous():
+                self.rendezvous[command.network] = command
+            case CloseRendezvous():
+                self.rendezvous.pop(command.network, None)
+            case UseRendezvous():
+                self.use = command
             case _:
                 pass  # questions, and what is of the moment
 
@@ -223,7 +235,10 @@ class Mirror:
         return out + self._again(len(out), rows)
 
     def _wanted(self) -> list[AnyCommand]:
-        out: list[AnyCommand] = []
+        out: list[AnyCommand] = [] if self.home is None else [self.home]
+        out += self.rendezvous.values()
+        if self.use is not None and self.use.network in self.rendezvous:
+            out.append(self.use)
         for known in self.associations.values():
             out += [known.added, *known.secrets]
         out += self.tunnels.values()

@@ -5,6 +5,7 @@ host in turn (`tick`); orders of one host are carried out in the order in which 
 carried out at once.
 """
 
+from abc import abstractmethod
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -45,6 +46,7 @@ from sojourn.upmt.commands import (
     Snapshot,
 )
 from sojourn.upmt.events import AnyEvent, Counters, FlowsMoved, GapMeasured, State, TunnelTested
+from sojourn.upmt.peer_commands import CloseRendezvous, OpenRendezvous, PeerCommand, SetHome, UseRendezvous
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_alive import Life
 
@@ -91,6 +93,7 @@ class Orders(Registry):
                 self.io.send_outside(command.packet, command.destination)
             case Report():
                 self._report()
+                self.report_peers(now)
             case Measure(number, seconds):
                 if (watched := self.tunnels.get(number)) is not None:
                     watched.watch(seconds, now)
@@ -102,7 +105,17 @@ class Orders(Registry):
                     tunnel.retest(now)
             case Restore():
                 self._restore(command, now)
+            case SetHome() | OpenRendezvous() | CloseRendezvous() | UseRendezvous():
+                self.handle_peers(command, now)
         self.run_due(now)
+
+    @abstractmethod
+    def handle_peers(self, command: PeerCommand, now: float) -> None:
+        """Carry out an order about peers (peering.py)."""
+
+    @abstractmethod
+    def report_peers(self, now: float) -> None:
+        """Tell what is known of peers."""
 
     def _set_up(self, command: Setup) -> None:
         self.setup = command

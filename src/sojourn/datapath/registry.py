@@ -18,6 +18,7 @@ from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import OVERHEAD_BYTES, Opened
 from sojourn.upmt.commands import OpenTunnel, Role, Setup
 from sojourn.upmt.events import AnyEvent, SecretInUse
+from sojourn.upmt.peer_commands import OpenRendezvous
 from sojourn.upmt.tunnel import Ready, SendFrame, Tell, Tunnel, TunnelCommand
 from sojourn.upmt.tunnel_keys import Ends
 
@@ -57,6 +58,18 @@ class Io(Protocol):
 
     def send_outside(self, datagram: bytes, destination: Endpoint) -> None:
         """Anchor: send one UDP payload outside of any tunnel."""
+        ...
+
+    def open_rendezvous(self, command: OpenRendezvous) -> str:
+        """Host: open a network's socket for peers; return why that failed, or nothing."""
+        ...
+
+    def close_rendezvous(self, network: str) -> None:
+        """Host: close it."""
+        ...
+
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
+        """Host: send one datagram to a rendezvous node; a refusal goes to `Forwarder.rendezvous_failed`."""
         ...
 
     def random(self, size: int) -> bytes:

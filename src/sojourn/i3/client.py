@@ -83,6 +83,7 @@ class RendezvousClient:
         self._cache: OrderedDict[bytes, Cached] = OrderedDict()
         self._number = 0
         self._pulse = Pulse(random, self._keeps)
+        self._lost: set[str] = set()
 
     @property
     def node(self) -> Endpoint:
@@ -97,6 +98,9 @@ class RendezvousClient:
         standing = self._standing.get(key)
         if standing is None:
             standing = self._standing[key] = Standing(wanted, path)
+        elif standing.state is State.REMOVING:
+            standing.seen = None  # that it stands again is news
+        self._lost.discard(path)
         standing.via = path
         standing.ask(State.ASKING)
         return self._ask(standing, now)
@@ -106,9 +110,28 @@ class RendezvousClient:
         standing = self._standing.get((wanted.identifier, wanted.target, path))
         if standing is None:
             return []
+        if standing.seen is None and via not in (None, path):
+            return self._gone(standing)  # no node is known to have it; zeros would mean the address of `via`
         standing.via = via or path
         standing.ask(State.REMOVING)
         return self._ask(standing, now)
+
+    def lost(self, path: str) -> None:
+        """Ask nothing over a path that has gone. Its triggers end by themselves, or are removed over another one."""
+        self._lost.add(path)
+        for standing in self._standing.values():
+            if standing.via == path:
+                self._asked.pop(standing.number, None)
+                standing.due = None
+
+    def nonce(self, path: str, node: Endpoint, nonce: bytes) -> None:
+        """Take over a nonce that was got otherwise: the next request needs no challenge."""
+        self._nonces[path, node] = nonce
+
+    def paths_of(self, identifier: Identifier) -> list[str]:
+        """Return the paths over which packets to an identifier come, or are asked to come."""
+        known = self._standing.values()
+        return [one.path for one in known if one.wanted.identifier == identifier and one.state is not State.REMOVING]
 
     def stands(self, identifier: Identifier) -> list[str]:
         """Return the paths over which packets to an identifier come."""
@@ -344,7 +367,7 @@ class RendezvousClient:
     def _again(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for standing in list(self._standing.values()):
-            if standing.state is not State.REMOVING:
+            if standing.state is not State.REMOVING and standing.via not in self._lost:
                 standing.left, standing.seen = standing.seen or standing.left, None
                 standing.ask(State.ASKING)
                 commands += self._ask(standing, now)

@@ -21,6 +21,7 @@ from typing import Final
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint
 from sojourn.upmt.commands import OpenTunnel
+from sojourn.upmt.peer_commands import OpenRendezvous
 
 MAX_QUEUED: Final = 253
 """Descriptors received and not yet claimed by a message (the kernel's SCM_MAX_FD)."""
@@ -34,6 +35,11 @@ def tun_name(device: str) -> str:
 def tunnel_name(command: OpenTunnel) -> str:
     """Name the UDP socket of one tunnel over one network."""
     return f"tunnel/{command.tunnel:06x}/{command.interface}/{command.local.address}/{command.local.port}"
+
+
+def rendezvous_name(command: OpenRendezvous) -> str:
+    """Name the UDP socket for peers over one network."""
+    return f"rendezvous/{command.network}/{command.interface}/{command.local.address}/{command.local.port}"
 
 
 def listen_name(endpoint: Endpoint) -> str:

@@ -25,6 +25,8 @@ class ConfigDir:
         self.host_toml = self.path / "host.toml"
         self.credentials = self.path / "credentials"
         self.host_epochs = self.path / "host.epochs"
+        self.home_key = self.path / "home.key"
+        """Who the host is to its peers."""
         self.host_log = self.path / "host.log"
         """The roaming log, JSON lines."""
         self.anchor_toml = self.path / "anchor.toml"

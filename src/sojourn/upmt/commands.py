@@ -11,6 +11,7 @@ from sojourn.model import AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.policy.match import Match
 from sojourn.policy.rules import Rule
+from sojourn.upmt.peer_commands import PeerCommand
 
 
 class Role(StrEnum):
@@ -264,5 +265,6 @@ class Restore(Command, frozen=True):
 
 AnyCommand = (
     Setup | AddAssociation | RemoveAssociation | InstallSecret | OpenTunnel | CloseTunnel | SetDefault
-    | MoveFlows | SetRules | DescribeOrigin | SendInner | SendOutside | Report | Measure | Snapshot | Resumed | Restore
+    | MoveFlows | SetRules | DescribeOrigin | SendInner | SendOutside | Report | Measure | Snapshot | Resumed
+    | Restore | PeerCommand
 )  # fmt: skip

@@ -5,6 +5,7 @@ from msgspec import Struct
 from sojourn.model import AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.paft import MoveResult
 from sojourn.upmt.commands import AddAssociation, InstallSecret, OpenTunnel, RowState, SetDefault, SetRules, Setup
+from sojourn.upmt.peer_events import PeerEvent
 
 
 class Event(Struct, frozen=True, tag=True):
@@ -200,5 +201,5 @@ class State(Event, frozen=True):
 
 AnyEvent = (TunnelTested | TunnelBlocked | TunnelSilent | TunnelRecovered | TunnelFailed | TunnelMoved | TunnelMeasured
     | TunnelClosed | FlowSeen | OriginUnknown | FlowMoved | FlowEnded | FlowsMoved | GapMeasured | InnerReceived
-    | StrangerReceived | SecretNeeded | SecretInUse | Counters | State
+    | StrangerReceived | SecretNeeded | SecretInUse | Counters | State | PeerEvent
 )  # fmt: skip

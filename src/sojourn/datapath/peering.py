@@ -1,0 +1,272 @@
+"""The data path's side of peers: flows between home addresses have rows like all others, and go by i3/roam.py.
+
+A row's place is `PEERS`; which peer, its flow's remote address says. Rules label such flows and may block them; where
+they go is the network that control names (`UseRendezvous`). What a TCP flow has sent last is kept, and sent again when
+this host or the peer has moved: its other end then acknowledges what it has, and nobody waits for a timer.
+"""
+
+from collections.abc import Callable
+
+from sojourn.datapath.epochs import EpochStore
+from sojourn.datapath.expiry import note_tcp_flags
+from sojourn.datapath.registry import Io
+from sojourn.datapath.rows import Association
+from sojourn.datapath.sending import Sending
+from sojourn.errors import RemoteProtocolError
+from sojourn.i3 import roam_paths as roam
+from sojourn.i3.client import Transmit
+from sojourn.i3.home import HomeIdentity
+from sojourn.i3.roam import RoamProxy
+from sojourn.i3.roam_sessions import PeerKnown, Settings
+from sojourn.model import TCP, Endpoint
+from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
+from sojourn.paft import FlowKey, Row
+from sojourn.upmt.commands import Restore
+from sojourn.upmt.constants import MIN_INNER_MTU
+from sojourn.upmt.events import AnyEvent
+from sojourn.upmt.peer_commands import (
+    HOME,
+    PEERS,
+    CloseRendezvous,
+    OpenRendezvous,
+    PeerCommand,
+    SetHome,
+    UseRendezvous,
+)
+from sojourn.upmt.peer_events import (
+    PeerChanged,
+    PeerState,
+    PeersTold,
+    RendezvousBlocked,
+    RendezvousMoved,
+    RendezvousSilent,
+    RendezvousStayed,
+    RendezvousWorks,
+)
+
+AGAIN_WITHIN = 10.0
+"""Flows that were used so lately have their newest packet sent again after a move."""
+
+
+class Peering(Sending):
+    """What a forwarder does with peers."""
+
+    def __init__(self, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
+        super().__init__(io, emit, epochs)
+        self.roam: RoamProxy | None = None
+        self._home: SetHome | None = None
+        self._rendezvous: dict[str, OpenRendezvous] = {}
+        self._newest: dict[FlowKey, bytes] = {}
+        """Of each TCP flow with a peer, what it sent last."""
+
+    # Orders.
+
+    def handle_peers(self, command: PeerCommand, now: float) -> None:
+        """Carry out an order about peers."""
+        match command:
+            case SetHome():
+                self._set_home(command)
+            case OpenRendezvous():
+                self._open_rendezvous(command, now)
+            case CloseRendezvous(network):
+                self._close_rendezvous(network, now)
+            case UseRendezvous(network):
+                if self.roam is not None:
+                    self.do_roam(self.roam.use(network, now), now)
+
+    def _set_home(self, command: SetHome) -> None:
+        known = tuple(PeerKnown(each.name, each.home, each.signing, each.exchange) for each in command.peers)
+        settings = Settings(command.nodes, known, command.anyone, command.piggyback, MIN_INNER_MTU)
+        same = self._home is not None and (self._home.signing, self._home.exchange, self._home.nodes) == (
+            command.signing, command.exchange, command.nodes)  # fmt: skip
+        if self.roam is not None and same:
+            self.roam.configure(settings)
+        else:
+            identity = HomeIdentity(command.signing, command.exchange)
+            self.roam = RoamProxy(identity, settings, self.io.random, command.wall_offset)
+            for network in list(self._rendezvous):
+                self.io.close_rendezvous(network)
+            self._rendezvous.clear()
+        self._home = command
+
+    def _open_rendezvous(self, command: OpenRendezvous, now: float) -> None:
+        if self.roam is None or self._rendezvous.get(command.network) == command:
+            return
+        self._close_rendezvous(command.network, now)
+        why = self.io.open_rendezvous(command)
+        if why:
+            self.emit(RendezvousBlocked(command.network, why))
+            return
+        self._rendezvous[command.network] = command
+        self.do_roam(self.roam.open_path(command.network, now), now)
+
+    def _close_rendezvous(self, network: str, now: float) -> None:
+        if self.roam is not None and self._rendezvous.pop(network, None) is not None:
+            self.do_roam(self.roam.close_path(network, now), now)
+            self.io.close_rendezvous(network)
+
+    def _restore(self, command: Restore, now: float) -> None:
+        """Greet the peers of flows that a data path before this one had: its keys are gone."""
+        super()._restore(command, now)
+        for home in {row.flow.remote.address for row in command.rows if row.association == HOME}:
+            peer = self.roam.peer_at(home) if self.roam is not None else None
+            if peer is not None and self.roam is not None and peer.greet_at is None and peer.session is None:
+                peer.wanted_at = now
+                self.do_roam(self.roam.greet(peer, now), now)
+
+    # Packets.
+
+    def to_peer(self, key: FlowKey, association: Association, packet: bytes, view: IpView, now: float) -> None:
+        """Send a packet from the home address."""
+        proxy, row = self.roam, self.paft.rows.get(key)
+        if proxy is None:
+            return
+        if row is None:
+            if proxy.peer_at(flow_of(key).remote.address) is None:
+                raise RemoteProtocolError("nobody's home address", reason="no-peer")
+            row = self._begun_with_peer(key, association, now)
+        self._note(row, packet, view, now)
+        row.packets_out += 1
+        row.bytes_out += len(packet)
+        if row.blocked:
+            self.refuse(packet, now)
+            return
+        if len(packet) > MIN_INNER_MTU:
+            self._answer_too_big(packet, view, MIN_INNER_MTU)
+            return
+        packet = self.clamped(packet, view, MIN_INNER_MTU)
+        if view.protocol == TCP:
+            self._newest[key] = packet
+        self.do_roam(proxy.ip_receive(packet, view.destination, now), now)
+
+    def _begun_with_peer(self, key: FlowKey, association: Association, now: float) -> Row:
+        origin = self.classify(key)
+        if origin is not None:
+            origin = self.looks.known(origin)
+        row = Row(association.id, None, now)
+        row.origin, row.label = origin, association.book.label(flow_of(key), origin)
+        placed = association.book.place(row.label)
+        blocked = placed is not None and placed.block
+        self.paft.place(row, None if blocked else PEERS, now, (), blocked)
+        self._enter(key, row)
+        return row
+
+    def from_rendezvous(self, network: str, datagram: bytes, source: Endpoint, now: float) -> None:
+        """Take in a datagram that came by a network's rendezvous socket."""
+        if self.roam is not None:
+            self.do_roam(self.roam.received(network, datagram, source, now), now)
+
+    def rendezvous_failed(self, network: str, why: str) -> None:
+        """Note that the system refuses to send on a network."""
+        self.emit(RendezvousBlocked(network, why))
+
+    def do_roam(self, commands: list[roam.Command], now: float) -> None:
+        """Do what the proxy says."""
+        for command in commands:
+            match command:
+                case Transmit():
+                    self.io.send_rendezvous(command.path, command.data, command.node)
+                case roam.Deliver(_, packet):
+                    self._from_peer(packet, now)
+                case roam.SendAgain(home):
+                    self._send_again(packed(home), now)
+                case _:
+                    self._tell(command)
+
+    def _tell(self, command: roam.Command) -> None:
+        match command:
+            case roam.PathWorks(path, rtt, again):
+                self.emit(RendezvousWorks(path, rtt, again))
+            case roam.PathSilent(path, after):
+                self.emit(RendezvousSilent(path, after))
+            case roam.PathBlocked(path, why):
+                self.emit(RendezvousBlocked(path, why))
+            case roam.Moved(path, came_from, seconds, soft):
+                self.emit(RendezvousMoved(path, came_from, seconds, soft))
+            case roam.MoveFailed(path):
+                self.emit(RendezvousStayed(path))
+            case roam.PeerTold(home, what):
+                self.emit(PeerChanged(home, what))
+
+    def _from_peer(self, packet: bytes, now: float) -> None:
+        association = self.associations.get(HOME)
+        try:
+            view = parse(packet)
+            key = flow_key(packet, inbound=True)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return
+        if association is None:
+            return
+        row = self.paft.rows.get(key)
+        if row is None:
+            row = self._begun_with_peer(key, association, now)
+        if row.blocked:
+            self.refused["blocked"] += 1
+            return
+        self._note(row, packet, view, now)
+        row.packets_in += 1
+        row.bytes_in += len(packet)
+        self.io.write_inner(self.clamped(packet, view, MIN_INNER_MTU))
+
+    def _send_again(self, home: bytes, now: float) -> None:
+        if self.roam is None:
+            return
+        for key, packet in list(self._newest.items()):
+            row = self.paft.rows.get(key)
+            if row is None or row.closing:
+                del self._newest[key]
+            elif packet[24:40] == home and now - row.last_used < AGAIN_WITHIN:
+                self.totals["peer-resent"] += 1
+                self.do_roam(self.roam.ip_receive(packet, home, now), now)
+
+    def _note(self, row: Row, packet: bytes, view: IpView, now: float) -> None:
+        row.last_used = now
+        if view.protocol == TCP and view.has_transport and view.total_bytes >= view.header_bytes + 14:
+            note_tcp_flags(row, packet[view.header_bytes + 13], now)
+
+    def end_row(self, key: FlowKey, *, tell: bool = True) -> None:
+        """Forget a flow, and what it sent last."""
+        self._newest.pop(key, None)
+        super().end_row(key, tell=tell)
+
+    # Time, and reports.
+
+    def deadline(self) -> float | None:
+        """When `tick` is wanted next."""
+        due = super().deadline()
+        mine = self.roam.deadline() if self.roam is not None else None
+        return due if mine is None else mine if due is None else min(due, mine)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        super().tick(now)
+        if self.roam is not None:
+            mine = self.roam.deadline()
+            if mine is not None and mine <= now:
+                self.do_roam(self.roam.tick(now), now)
+
+    def clock_jumped(self, gap: float, now: float) -> None:
+        """Forgive `gap` seconds in which the process did not run."""
+        super().clock_jumped(gap, now)
+        if self.roam is not None:
+            for prober in self.roam.paths.values():
+                prober.forgive(now)
+
+    def report_peers(self, now: float) -> None:
+        """Tell what is known of peers."""
+        proxy = self.roam
+        if proxy is None:
+            return
+        prober = proxy.paths.get(proxy.path) if proxy.path is not None else None
+        node = proxy.client.node
+        peers = tuple(
+            PeerState(
+                each.name, each.home, each.configured, each.usable(now) is not None, each.identifier is not None,
+                each.problem, None if each.heard is None else now - each.heard, each.packets_in, each.packets_out,
+                each.bytes_in, each.bytes_out, each.duplicates,
+            )
+            for each in proxy.by_home.values()
+        )  # fmt: skip
+        rtt = prober.srtt if prober is not None else None
+        self.emit(PeersTold(proxy.path, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))

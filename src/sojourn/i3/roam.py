@@ -1,0 +1,225 @@
+"""The ROAM proxy of a host: packets between home addresses, over i3, while both ends may move (ROAM §5.2).
+
+    ip_receive   a packet for a peer: sealed, and sent to the private identifier that the translation table has for its
+                 home address, else to H(home address). If the peer is owed our private identifier, it goes with it
+    i3_receive   a packet that a trigger of ours led here: with ID the translation table learns where its sender is
+                 sent to from now on; with DATA the packet goes to its application. If it came to our public identifier,
+                 or to our previous private one, its sender lacks our private one: it is owed, for 200 ms, then alone
+
+Each peer gets a private identifier of its own, so that none can listen to another's. Peers see identifiers, and nodes
+see identifiers: where a host is, its peers are never told. A move is roam_paths.py's, keys are roam_sessions.py's.
+"""
+
+from typing import Final
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.i3 import commands as i3
+from sojourn.i3 import handshake, proxy_header
+from sojourn.i3.client import Wanted
+from sojourn.i3.identifier import KEY_BYTES, PREFIX_BYTES, Identifier, private
+from sojourn.i3.packet import Right
+from sojourn.i3.peer import END_AFTER, Peer
+from sojourn.i3.proxy_header import PIGGYBACK_BYTES, ProxyHeader
+from sojourn.i3.roam_paths import Command, Deliver, PeerTold, SendAgain
+from sojourn.i3.roam_sessions import RoamSessions
+
+# Ours.
+PREVIOUS_FOR: Final = 30.0
+"""Seconds for which a previous private identifier is kept once the new one is in use."""
+AGAIN_EVERY: Final = 0.1
+"""A peer may ask so often for what was sent last."""
+TALKED_WITHIN: Final = 60.0
+"""Who was heard so lately is told when we have moved."""
+_ADDRESS_BYTES: Final = 16
+
+
+class RoamProxy(RoamSessions):
+    """A machine, but for its names: what happened is a method's, and commands come back."""
+
+    # A host's own packets.
+
+    def ip_receive(self, packet: bytes, destination: bytes, now: float) -> list[Command]:
+        """Take a packet for a peer; `destination`: its packed home address. RemoteProtocolError: nobody's."""
+        peer = self.by_home.get(destination)
+        if peer is None:
+            raise RemoteProtocolError("nobody's home address", reason="no-peer")
+        peer.wanted_at = now
+        return self.to_peer(peer, packet, now)
+
+    def to_peer(self, peer: Peer, packet: bytes, now: float) -> list[Command]:
+        """Seal a packet and send it; without keys, or while there is no network, it waits."""
+        session = peer.usable(now)
+        if session is None or self.path is None:
+            peer.held.append(packet)
+            return self.greet(peer, now) if peer.greet_at is None else []
+        renewal = self.greet(peer, now) if peer.renew(session, now) else []
+        peer.packets_out += 1
+        peer.bytes_out += len(packet)
+        if peer.owed is not None and self._may_take_along(peer, packet):
+            assert peer.own is not None
+            packet, peer.owed = bytes(ProxyHeader(peer.own.identifier, packet=packet)), None
+        peer.answer_at = None
+        if peer.unanswered_since is None:
+            peer.unanswered_since = now
+        if session.sealer.exhausted():
+            session.sealer.step()
+        return self.transmit(peer.identifier or peer.public, session.sealer.seal(packet), now) + renewal
+
+    def _may_take_along(self, peer: Peer, packet: bytes) -> bool:
+        fits = len(packet) + PIGGYBACK_BYTES <= self.settings.mtu
+        return fits and peer.own is not None and bool(self.client.stands(peer.own.identifier))
+
+    # What comes.
+
+    def arrived(self, came: i3.Arrived, now: float) -> list[Command]:
+        """Take in what a trigger of ours led here; what is refused is counted."""
+        try:
+            return self.i3_receive(came, now)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return []
+
+    def i3_receive(self, came: i3.Arrived, now: float) -> list[Command]:
+        """Do what ROAM's i3_receive does; RemoteProtocolError."""
+        payload = came.payload
+        kind = payload[0] if payload else 0
+        if kind & handshake.SEALED:
+            return self._sealed(came, now)
+        match kind:
+            case handshake.HELLO:
+                return self.hello(payload, now)
+            case handshake.ACCEPT:
+                return self.accepted(payload, now)
+            case handshake.WHO:
+                return self.asked_who(payload, now)
+            case handshake.KEYS:
+                return self.told_keys(payload, now)
+        raise RemoteProtocolError("nothing that peers send", reason="kind")
+
+    def _sealed(self, came: i3.Arrived, now: float) -> list[Command]:
+        peer, session = self.session_of(came.payload)
+        if now - session.began > END_AFTER:
+            raise RemoteProtocolError("keys that are too old", reason="old-keys")
+        try:
+            opened = session.opener.open(came.payload)
+        except RemoteProtocolError as error:
+            if error.reason != "replayed" or self.soft is None:
+                raise
+            peer.duplicates += 1
+            self.soft.came(came.path, duplicate=True)
+            return self.look_at_soft(now)
+        told = self.look_at_soft(now) if self._counted(came.path) else []
+        header = proxy_header.parse(opened.plaintext)
+        told += self.confirm(peer, session, now)
+        self.heard(peer, data=bool(header.packet), now=now)
+        if header.identifier is not None:
+            if header.home not in (None, peer.home):
+                raise RemoteProtocolError("an identifier for somebody else", reason="inner-source")
+            peer.identifier = header.identifier
+        told += self._look_where(peer, came.stack[0], now)
+        if header.again and now - peer.again_at >= AGAIN_EVERY:
+            peer.again_at = now
+            told.append(SendAgain(peer.home))
+        if header.packet:
+            told.append(self._deliver(peer, header.packet))
+        return told
+
+    def _counted(self, path: str) -> bool:
+        if self.soft is None:
+            return False
+        self.soft.came(path, duplicate=False)
+        return True
+
+    def _deliver(self, peer: Peer, packet: bytes) -> Deliver:
+        """Let in only what the peer itself sends to this host itself."""
+        own, theirs = proxy_header.pack_home(self.home), proxy_header.pack_home(peer.home)
+        if packet[0] >> 4 != 6 or packet[8:24] != theirs or packet[24:40] != own:
+            raise RemoteProtocolError("not from this peer's home address to ours", reason="inner-source")
+        peer.packets_in += 1
+        peer.bytes_in += len(packet)
+        return Deliver(peer.home, packet)
+
+    # Private identifiers.
+
+    def _look_where(self, peer: Peer, identifier: Identifier, now: float) -> list[Command]:
+        """Owe a peer our private identifier, if it has sent to another one."""
+        if peer.own is not None and identifier == peer.own.identifier:
+            if peer.previous is not None and not peer.previous_until:
+                peer.previous_until = now + PREVIOUS_FOR
+            return []
+        if peer.owed is not None:
+            return []
+        peer.owed = now + self.settings.piggyback
+        return self._choose(peer, now) if peer.own is None else []
+
+    def _choose(self, peer: Peer, now: float) -> list[Command]:
+        secret = self._random(KEY_BYTES)
+        prefix = self._random(PREFIX_BYTES)
+        peer.own = Wanted(private(secret, prefix), Right.KEY, secret)
+        return self.insert(peer.own, now)
+
+    def choose_anew(self, peer: Peer, now: float) -> list[Command]:
+        """Take another private identifier; the previous one is honoured, and whoever uses it is told the new one."""
+        commands: list[Command] = []
+        if peer.previous is not None:
+            commands += self.remove_everywhere(peer.previous, now)
+        peer.previous, peer.previous_until = peer.own, 0.0
+        return commands + self._choose(peer, now)
+
+    def _pay(self, peer: Peer, now: float) -> list[Command]:
+        """Send our private identifier alone, once packets to it arrive here."""
+        if peer.own is None or not self.client.stands(peer.own.identifier):
+            peer.owed = now + self.settings.piggyback
+            return []
+        peer.owed = None
+        return self.say(peer, bytes(ProxyHeader(peer.own.identifier, self.home)), now)
+
+    def absent(self, identifier: Identifier, now: float) -> list[Command]:
+        """Fall back to H(home address) where a private identifier leads nowhere any more."""
+        for peer in self.by_home.values():
+            if peer.identifier == identifier:
+                peer.identifier = None
+            elif peer.public == identifier and not peer.usable(now) and peer.problem != "not there":
+                peer.problem = "not there"
+                return [PeerTold(peer.home, "not there: no rendezvous node knows where it is")]
+        return []
+
+    # Moves.
+
+    def moved(self, now: float) -> list[Command]:
+        """Ask for what may have been lost on the way, and send again what we had sent."""
+        commands: list[Command] = []
+        for peer in self.by_home.values():
+            held, session = list(peer.held), peer.usable(now)
+            if held and session is not None:
+                peer.held.clear()
+                commands += [order for packet in held for order in self.to_peer(peer, packet, now)]
+            if session is not None and peer.heard is not None and now - peer.heard < TALKED_WITHIN:
+                peer.moves += 1
+                commands += self.say(peer, bytes(ProxyHeader(again=True)), now)
+                commands.append(SendAgain(peer.home))
+            elif held:
+                peer.tries = 0
+                commands += self.greet(peer, now)
+        return commands
+
+    # Time.
+
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called next."""
+        times = [at for at in (self.path_deadline(), self.session_deadline()) if at is not None]
+        for peer in self.by_home.values():
+            times += [peer.owed] if peer.owed is not None else []
+            times += [peer.previous_until] if peer.previous is not None and peer.previous_until else []
+        return min(times, default=None)
+
+    def tick(self, now: float) -> list[Command]:
+        """Do what is due."""
+        commands = self.path_tick(now) + self.session_tick(now)
+        for peer in list(self.by_home.values()):
+            if peer.owed is not None and peer.owed <= now:
+                commands += self._pay(peer, now)
+            if peer.previous is not None and peer.previous_until and peer.previous_until <= now:
+                commands += self.remove_everywhere(peer.previous, now)
+                peer.previous, peer.previous_until = None, 0.0
+        return commands

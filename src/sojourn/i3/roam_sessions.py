@@ -1,0 +1,285 @@
+"""How a ROAM proxy meets its peers: greetings, sessions, and which hosts it speaks to at all.
+
+A Hello goes to a peer's public identifier, its Accept to the sender's; data follows under the keys of both. Where two
+Hellos cross, that of the lower public key is the one that counts. Keys are renewed every 120 s. A home address says
+by itself which keys are right; of a peer that is known by address alone they are asked for (`Who`).
+
+What anybody can make this host do is bounded: greetings of `HELLOS_PER_SECOND`, answers likewise, `MAX_PEERS` unknown
+peers, of which the one that was silent for longest is forgotten.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.i3 import handshake, proxy_header
+from sojourn.i3.client import RendezvousClient, Wanted, public_trigger
+from sojourn.i3.handshake import Greeting, Session
+from sojourn.i3.home import HomeIdentity, HomeKeys
+from sojourn.i3.identifier import public
+from sojourn.i3.peer import DEAF_AFTER, FIRST_AGAIN, GIVE_UP_AFTER, KEEP_ALIVE, LONGEST_AGAIN, Peer
+from sojourn.i3.roam_paths import Command, PeerTold, RoamPaths
+from sojourn.model import Endpoint, TunnelId
+
+# Ours.
+HELLOS_PER_SECOND: Final = 50.0
+MAX_PEERS: Final = 256
+"""Peers that are not configured."""
+_INDEX_BYTES: Final = 3
+
+
+class PeerKnown(Struct, frozen=True):
+    """A peer as the configuration names it."""
+
+    name: str
+    home: str
+    signing: bytes = b""
+    """Its public keys, where they are known (32 bytes each); their address is `home`."""
+    exchange: bytes = b""
+
+
+class Settings(Struct, frozen=True):
+    """What the configuration says of the proxy."""
+
+    nodes: tuple[Endpoint, ...]
+    """The nearest first."""
+    peers: tuple[PeerKnown, ...] = ()
+    anyone: bool = False
+    """Speak to hosts that are not configured, too: their addresses show their keys."""
+    piggyback: float = 0.2
+    """Seconds for which a private identifier waits for a packet that takes it along."""
+    mtu: int = 1280
+    """The largest inner packet."""
+
+
+class RoamSessions(RoamPaths):
+    """Peers and their keys."""
+
+    def __init__(
+        self, identity: HomeIdentity, settings: Settings, random: Callable[[int], bytes], wall_offset: float
+    ) -> None:
+        """`wall_offset`: what added to `now` gives seconds of the wall clock."""
+        super().__init__(RendezvousClient(settings.nodes, random, identity), random)
+        self.identity, self.settings = identity, settings
+        self.home = identity.address
+        self.public = public(self.home)
+        self.by_home: dict[bytes, Peer] = {}
+        self._wall_offset = wall_offset
+        self._trigger = public_trigger(identity)
+        self._by_index: dict[TunnelId, tuple[Peer, Session | None]] = {}
+        """Ours, of sessions and of greetings (None)."""
+        self._tokens, self._filled = HELLOS_PER_SECOND, float("-inf")
+        self.configure(settings)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over which peers there are; those that stay go on as they are. Nodes stay what they were."""
+        self.settings = settings
+        known = {_packed(peer.home): peer for peer in settings.peers}
+        for home, peer in list(self.by_home.items()):
+            if peer.configured and home not in known:
+                self._forget(peer)
+        for home, told in known.items():
+            keys = HomeKeys(told.signing, told.exchange) if told.signing else None
+            peer = self.by_home.setdefault(home, Peer(told.name, told.home, keys, configured=True))
+            peer.name, peer.configured, peer.keys = told.name, True, peer.keys or keys
+
+    def wanted(self) -> Iterator[Wanted]:
+        """Return the public trigger and all private ones."""
+        yield self._trigger
+        for peer in self.by_home.values():
+            if peer.own is not None:
+                yield peer.own
+            if peer.previous is not None:
+                yield peer.previous
+
+    def peer_at(self, home: str) -> Peer | None:
+        """Return the peer of a home address; one that is not configured is made if that is allowed."""
+        packed = _packed(home)
+        peer = self.by_home.get(packed)
+        if peer is None and self.settings.anyone and home != self.home:
+            peer = self.by_home[packed] = Peer("", home, None, configured=False)
+            others = [each for each in self.by_home.values() if not each.configured]
+            if len(others) > MAX_PEERS:
+                self._forget(min(others[:-1], key=lambda each: max(each.heard or 0.0, each.wanted_at)))
+        return peer
+
+    def _forget(self, peer: Peer) -> None:
+        self.by_home.pop(_packed(peer.home), None)
+        for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
+            del self._by_index[index]
+
+    # Greeting.
+
+    def greet(self, peer: Peer, now: float) -> list[Command]:
+        """Ask a peer for new keys, or whoever has its address for his."""
+        if self.path is None:
+            peer.greet_at = now + FIRST_AGAIN
+            return []
+        peer.greet_at = now + min(FIRST_AGAIN * 2**peer.tries, LONGEST_AGAIN)
+        peer.tries += 1
+        if peer.keys is None:
+            return self.transmit(peer.public, handshake.who(self.public), now)
+        if peer.greeting is not None:
+            self._by_index.pop(peer.greeting.index, None)
+        index = self._index()
+        wall_ns = int((now + self._wall_offset) * 1e9)
+        peer.greeting = Greeting(self.identity, peer.keys, index, self._random(32), wall_ns)
+        self._by_index[index] = (peer, None)
+        return self.transmit(peer.public, peer.greeting.message, now)
+
+    def hello(self, message: bytes, now: float) -> list[Command]:
+        """Answer a peer's Hello; RemoteProtocolError."""
+        self._spend(now)
+        hello = handshake.read_hello(message, self.identity, self._random(32))
+        peer = self.peer_at(hello.keys.address)
+        if peer is None:
+            raise RemoteProtocolError("a host that is no peer", reason="no-peer")
+        if hello.wall_ns <= peer.newest_hello:
+            raise RemoteProtocolError("a Hello that is not new", reason="replayed")
+        if peer.greeting is not None and self.identity.keys.exchange < hello.keys.exchange:
+            raise RemoteProtocolError("our own Hello goes before it", reason="crossed")
+        peer.newest_hello, peer.keys = hello.wall_ns, hello.keys
+        accept, session = hello.accept(self._index(), now)
+        self._end_greeting(peer)
+        if peer.next is not None:
+            self._by_index.pop(peer.next.index, None)
+        peer.next = session
+        self._by_index[session.index] = (peer, session)
+        return self.transmit(peer.public, accept, now)
+
+    def accepted(self, message: bytes, now: float) -> list[Command]:
+        """Take in the Accept of a Hello of ours; RemoteProtocolError."""
+        peer, session = self._by_index.get(handshake.accept_index(message), (None, None))
+        if peer is None or session is not None or peer.greeting is None:
+            raise RemoteProtocolError("an Accept that nobody waits for", reason="no-session")
+        made = peer.greeting.accepted(message, now)
+        self._by_index[made.index] = (peer, made)
+        peer.greeting = None
+        self._end_greeting(peer)
+        self._begin(peer, made, now)
+        held = list(peer.held)
+        peer.held.clear()
+        told: list[Command] = [PeerTold(peer.home, "met")] if peer.heard is None else []
+        peer.heard, peer.unanswered_since = now, None
+        if not held:
+            return told + self.say(peer, proxy_header.EMPTY, now)
+        return told + [order for packet in held for order in self.to_peer(peer, packet, now)]
+
+    def asked_who(self, message: bytes, now: float) -> list[Command]:
+        """Tell our keys to whoever has our home address."""
+        self._spend(now)
+        return self.transmit(handshake.read_who(message), handshake.keys_of(self.identity.keys), now)
+
+    def told_keys(self, message: bytes, now: float) -> list[Command]:
+        """Believe keys that make the home address of a peer whose keys we asked for."""
+        keys = handshake.read_keys(message)
+        peer = self.by_home.get(_packed(keys.address))
+        if peer is None or peer.keys is not None or peer.greet_at is None:
+            raise RemoteProtocolError("keys that nobody asked for", reason="no-peer")
+        peer.keys, peer.tries = keys, 0
+        return self.greet(peer, now)
+
+    def _end_greeting(self, peer: Peer) -> None:
+        if peer.greeting is not None:
+            self._by_index.pop(peer.greeting.index, None)
+        peer.greeting, peer.greet_at, peer.tries = None, None, 0
+
+    def _begin(self, peer: Peer, session: Session, now: float) -> None:
+        """Send under new keys from now on."""
+        if peer.before is not None:
+            self._by_index.pop(peer.before.index, None)
+        peer.before, peer.session, peer.next = peer.session, session, None
+        session.used = True
+
+    def session_of(self, datagram: bytes) -> tuple[Peer, Session]:
+        """Return under which session a sealed packet claims to be; RemoteProtocolError."""
+        peer, session = self._by_index.get(TunnelId(int.from_bytes(datagram[1:4])), (None, None))
+        if peer is None or session is None:
+            raise RemoteProtocolError("no such session", reason="no-session")
+        return peer, session
+
+    def confirm(self, peer: Peer, session: Session, now: float) -> list[Command]:
+        """Take note that something was opened under a session: one that was accepted is used from now on."""
+        if session is not peer.next:
+            return []
+        told: list[Command] = [PeerTold(peer.home, "met")] if peer.heard is None else []
+        self._begin(peer, session, now)
+        held = list(peer.held)
+        peer.held.clear()
+        return told + [order for packet in held for order in self.to_peer(peer, packet, now)]
+
+    def to_peer(self, peer: Peer, packet: bytes, now: float) -> list[Command]:
+        """Send an inner packet to a peer."""
+        raise NotImplementedError
+
+    def say(self, peer: Peer, plaintext: bytes, now: float) -> list[Command]:
+        """Seal something that is no data, and send it."""
+        session = peer.usable(now)
+        if session is None or self.path is None:
+            return []
+        peer.answer_at = None
+        return self.transmit(peer.identifier or peer.public, session.sealer.seal(plaintext), now)
+
+    def _index(self) -> TunnelId:
+        while True:
+            index = TunnelId(int.from_bytes(self._random(_INDEX_BYTES)))
+            if index and index not in self._by_index:
+                return index
+
+    def _spend(self, now: float) -> None:
+        self._tokens = min(self._tokens + (now - self._filled) * HELLOS_PER_SECOND, HELLOS_PER_SECOND)
+        self._filled = now
+        if self._tokens < 1:
+            raise RemoteProtocolError("more greetings than we answer", reason="rate")
+        self._tokens -= 1
+
+    # Time.
+
+    def session_deadline(self) -> float | None:
+        """When `session_tick` wants to be called next."""
+        times: list[float] = []
+        for peer in self.by_home.values():
+            times += [at for at in (peer.greet_at, peer.answer_at) if at is not None]
+            if peer.unanswered_since is not None and peer.greet_at is None:
+                times.append(peer.unanswered_since + DEAF_AFTER)
+        return min(times, default=None)
+
+    def session_tick(self, now: float) -> list[Command]:
+        """Greet again, say that we are there, notice who is deaf."""
+        commands: list[Command] = []
+        for peer in list(self.by_home.values()):
+            deaf = peer.unanswered_since is not None and now - peer.unanswered_since >= DEAF_AFTER
+            if deaf and peer.greet_at is None:
+                peer.identifier, peer.unanswered_since = None, None
+                commands += self.greet(peer, now)
+            elif peer.greet_at is not None and peer.greet_at <= now:
+                commands += self._greet_again(peer, now)
+            if peer.answer_at is not None and peer.answer_at <= now:
+                peer.answer_at = None
+                commands += self.say(peer, proxy_header.EMPTY, now)
+        return commands
+
+    def _greet_again(self, peer: Peer, now: float) -> list[Command]:
+        if now - peer.wanted_at > GIVE_UP_AFTER:
+            self._end_greeting(peer)
+            peer.held.clear()
+            peer.unanswered_since = None
+            return []
+        told: list[Command] = []
+        if peer.tries == 4 and not peer.usable(now):
+            peer.problem = "does not answer"
+            told.append(PeerTold(peer.home, "does not answer"))
+        return told + self.greet(peer, now)
+
+    def heard(self, peer: Peer, *, data: bool, now: float) -> None:
+        """Note that something of a peer was opened."""
+        peer.heard, peer.unanswered_since, peer.problem = now, None, ""
+        if data and peer.answer_at is None:
+            peer.answer_at = now + KEEP_ALIVE
+
+
+def _packed(home: str) -> bytes:
+    return ipaddress.ip_address(home).packed

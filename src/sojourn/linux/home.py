@@ -1,0 +1,24 @@
+"""The home address in the kernel: all home addresses are reached through the device, from our own.
+
+The route is in the main table, where every rule of ours finds it (linux/capture.py), and goes with the device.
+"""
+
+import socket
+from typing import Final
+
+from sojourn.linux.interfaces import INET6, MAIN_TABLE
+from sojourn.linux.numbers import PROTOCOL
+from sojourn.linux.rules import kernel
+
+HOMES: Final = "fd53:6f6a::/32"
+"""The prefix of all home addresses (i3/home.py)."""
+METRIC: Final = 5200
+
+
+async def lead(device: str, home: str) -> None:
+    """Lead packets for home addresses into `device` (it exists and has `home`). OSError where the kernel refuses."""
+    async with kernel() as ask:
+        await ask.route(
+            "replace", family=INET6, table=MAIN_TABLE, dst=HOMES, oif=socket.if_nametoindex(device), prefsrc=home,
+            proto=PROTOCOL, priority=METRIC,
+        )  # fmt: skip
