@@ -17,6 +17,7 @@ from sojourn.packet.seal import Secret
 from sojourn.policy.match import parse
 from sojourn.policy.rules import Rule, Subject
 from sojourn.upmt import commands, events
+from sojourn.upmt.peer_events import PeerEvent
 from tests.harness.engine_double import EngineDouble, flow_number
 
 HOSTS = (AssociationId(1), AssociationId(2))
@@ -46,7 +47,7 @@ def fold(*steps: commands.AnyCommand | events.AnyEvent) -> Mirror:
     """A mirror of a data path that did each thing at once."""
     mirror = Mirror()
     for step in steps:
-        if isinstance(step, events.Event):
+        if isinstance(step, events.Event | PeerEvent):
             mirror.received(step, NOW)
         else:
             mirror.sent(step, NOW)

@@ -1,5 +1,7 @@
 """Two proxies over a node: seed 001's story, and what follows from it."""
 
+from functools import partial
+
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import Data, parse
 from sojourn.i3.roam_paths import Moved, PathWorks
@@ -95,8 +97,8 @@ def test_both_move_at_once_and_nothing_that_is_sent_later_is_lost() -> None:
         host.down("wifi")
         host.up("cellular", address)
     for number in range(40):
-        world.at(number * 0.01, lambda number=number: a.send(b, f"{number}"))
-        world.at(number * 0.01, lambda number=number: b.send(a, f"{number}"))
+        world.at(number * 0.01, partial(a.send, b, f"{number}"))
+        world.at(number * 0.01, partial(b.send, a, f"{number}"))
     world.run(1.0)
     rtt = 4 * world.delay
     first = min(at for at in b.delivered_at if at > moved_at)

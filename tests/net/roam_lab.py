@@ -94,14 +94,15 @@ class RoamLab:
 
     def start(self, role: str, *argv: str) -> subprocess.Popen[str]:
         """Run a daemon and wait until it is ready."""
-        log = (self.folder / f"{role}-{argv[0]}.log").open("w+")
-        process = subprocess.Popen(
-            namespaces.entering(self.name(role), [sys.executable, "-m", "sojourn", *argv]),
-            stderr=log, stdout=log, text=True, cwd=self.folder,
-        )  # fmt: skip
+        log = self.folder / f"{role}-{argv[0]}.log"
+        with log.open("w") as said:
+            process = subprocess.Popen(
+                namespaces.entering(self.name(role), [sys.executable, "-m", "sojourn", *argv]),
+                stderr=said, stdout=said, text=True, cwd=self.folder,
+            )  # fmt: skip
         self.processes.append(process)
-        until(lambda: "ready" in Path(log.name).read_text() or process.poll() is not None, 30)
-        assert process.poll() is None, Path(log.name).read_text()
+        until(lambda: "ready" in log.read_text() or process.poll() is not None, 30)
+        assert process.poll() is None, log.read_text()
         return process
 
     def start_node(self) -> subprocess.Popen[str]:

@@ -282,7 +282,7 @@ def _joined(config: HostConfig, file: str) -> None:
     for key in ("anchor", "spki", "user", "tid"):
         if not getattr(config, key):
             fix = "Make the file with `sojourn join TOKEN`; or give [rendezvous] for a host that has peers only."
-            raise ConfigError(f"{file}: {key}", "is missing", fix)
+            raise ConfigError(f"{file}: {key}", "this key is missing", fix)
     _host_name(config.anchor, f"{file}: anchor")
 
 

@@ -66,8 +66,8 @@ def entry_of(fact: HostFact | PathCaptive) -> list[Entry]:
             ]
         case PathOpened(network):
             return [Entry("network", network.name, f"{network.interface} has {network.address}")]
-        case PathTested(name, rtt):
-            return [Entry("works", name, "the anchor answers", {"rtt_ms": round(rtt * 1000, 2)})]
+        case PathTested(name, rtt, by):
+            return [Entry("works", name, f"{by} answers", {"rtt_ms": round(rtt * 1000, 2)})]
         case PathRecovered(name):
             return [Entry("recovered", name, "answers again")]
         case PathSilent(name, after):

@@ -42,7 +42,6 @@ from sojourn.daemon.tenure import tenure
 from sojourn.daemon.undo import Undo
 from sojourn.datapath.client import DataPathClient
 from sojourn.errors import SojournError
-from sojourn.linux.clock import local_time
 from sojourn.linux.failures import explained
 from sojourn.linux.sip_client import SipClient, sip_client
 from sojourn.model import Endpoint

@@ -10,7 +10,8 @@ from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.peers import PeerPaths
 from sojourn.control.portals import Portals
 from sojourn.daemon.host_memory import HostMemory
-from sojourn.daemon.host_policies import HostPolicies, local_time
+from sojourn.daemon.host_policies import HostPolicies
+from sojourn.linux.clock import local_time
 from sojourn.model import Endpoint, Network
 from sojourn.upmt.anchorless import AnchorlessHost
 from sojourn.upmt.association import AssociationClient, AssociationSettings

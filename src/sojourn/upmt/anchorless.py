@@ -47,7 +47,8 @@ class AnchorlessHost(MobileHost):
             case NetworkDown(name, reason):
                 return [PathGone(name, reason)] if self.networks.pop(name, None) is not None else []
             case RendezvousWorks(name, rtt, again):
-                return self._become(name, "works", PathRecovered(name) if again else PathTested(name, rtt))
+                fact = PathRecovered(name) if again else PathTested(name, rtt, "a rendezvous node")
+                return self._become(name, "works", fact)
             case RendezvousSilent(name, after):
                 return self._become(name, "silent", PathSilent(name, after))
             case RendezvousBlocked(name, why):

@@ -37,6 +37,8 @@ class PathTested(Struct, frozen=True, tag=True):
 
     network: str
     rtt: float
+    by: str = "the anchor"
+    """Or who else leads on, where there is no anchor."""
 
 
 class PathRecovered(Struct, frozen=True, tag=True):

@@ -1,0 +1,84 @@
+"""The two ends of a conversation in tests/net/test_roam.py; run as a program inside a host's namespace.
+
+receive ADDRESS          takes one connection; prints JSON: bytes, SHA-256, longest pause, arrival of each second's end
+send ADDRESS SECONDS     sends what a counter says, 100 pieces a second; prints JSON: bytes, SHA-256
+count ADDRESS            receives datagrams with a number until one says the end; prints which never came, longest pause
+number ADDRESS SECONDS   sends 200 numbered datagrams a second, then the end
+"""
+
+import hashlib
+import json
+import socket
+import sys
+import time
+
+PORT = 7000
+PIECE = 2000
+
+
+def receive(address: str) -> dict[str, object]:
+    with socket.create_server((address, PORT), family=socket.AF_INET6) as server:
+        connection, _ = server.accept()
+        digest, size, longest, at, last = hashlib.sha256(), 0, 0.0, 0.0, time.monotonic()
+        while data := connection.recv(65536):
+            now = time.monotonic()
+            if size and now - last > longest:
+                longest, at = now - last, last
+            digest.update(data)
+            size, last = size + len(data), now
+        return {"bytes": size, "sha256": digest.hexdigest(), "longest": longest, "paused_at": at}
+
+
+def send(address: str, seconds: float) -> dict[str, object]:
+    digest, size, number = hashlib.sha256(), 0, 0
+    with socket.create_connection((address, PORT), timeout=30) as connection:
+        end = begin = time.monotonic()
+        end += seconds
+        while time.monotonic() < end:
+            piece = number.to_bytes(4) * (PIECE // 4)
+            connection.sendall(piece)
+            digest.update(piece)
+            size, number = size + PIECE, number + 1
+            time.sleep(max(begin + number / 100 - time.monotonic(), 0))
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def count(address: str) -> dict[str, object]:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+        own.bind((address, PORT))
+        own.settimeout(30)
+        seen: dict[int, int] = {}
+        longest, last, total = 0.0, 0.0, None
+        while total is None:
+            data = own.recv(2000)
+            now, number = time.monotonic(), int.from_bytes(data[:4])
+            if number == 0xFFFFFFFF:
+                total = int.from_bytes(data[4:8])
+                break
+            if last:
+                longest = max(longest, now - last)
+            last = now
+            seen[number] = seen.get(number, 0) + 1
+        lost = [number for number in range(total or 0) if number not in seen]
+        return {"sent": total, "lost": lost, "twice": sum(times > 1 for times in seen.values()), "longest": longest}
+
+
+def number(address: str, seconds: float) -> dict[str, object]:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+        begin, sent = time.monotonic(), 0
+        while time.monotonic() < begin + seconds:
+            own.sendto(sent.to_bytes(4) + bytes(200), (address, PORT))
+            sent += 1
+            time.sleep(max(begin + sent / 200 - time.monotonic(), 0))
+        time.sleep(0.5)
+        for _ in range(5):
+            own.sendto(b"\xff" * 4 + sent.to_bytes(4), (address, PORT))
+        return {"sent": sent}
+
+
+if __name__ == "__main__":
+    what, address, *rest = sys.argv[1:]
+    if what in ("send", "number"):
+        print(json.dumps((send if what == "send" else number)(address, float(rest[0]))))  # noqa: T201
+    else:
+        print(json.dumps((receive if what == "receive" else count)(address)))  # noqa: T201
