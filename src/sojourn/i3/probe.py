@@ -55,7 +55,8 @@ class Prober:
     def due(self) -> float:
         """When `ask` is wanted next."""
         if self.works and not self.silent and self.used > self.heard:
-            return self._outstanding[-1] + ASK_AGAIN if self._outstanding else self.used + QUIET
+            asked = self._outstanding[-1] if self._outstanding else self.used
+            return asked + ASK_AGAIN if asked > self.used else self.used + QUIET
         return self._due
 
     def ask(self, now: float) -> bytes:

@@ -251,7 +251,7 @@ class RoamSessions(RoamPaths):
         """Greet again, say that we are there, notice who is deaf."""
         commands: list[Command] = []
         for peer in list(self.by_home.values()):
-            deaf = peer.unanswered_since is not None and now - peer.unanswered_since >= DEAF_AFTER
+            deaf = peer.unanswered_since is not None and peer.unanswered_since + DEAF_AFTER <= now
             if deaf and peer.greet_at is None:
                 peer.identifier, peer.unanswered_since = None, None
                 commands += self.greet(peer, now)

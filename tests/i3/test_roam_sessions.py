@@ -1,0 +1,268 @@
+"""Who peers are, what keys they have, and what an attacker gains: nothing that is theirs."""
+
+from functools import partial
+
+from sojourn.i3.identifier import public
+from sojourn.i3.packet import Data, parse
+from sojourn.i3.roam_paths import PeerTold
+from sojourn.packet.ip import packed
+from tests.i3.roam_world import Roamer, RoamWorld
+from tests.i3.world import NODE, own
+
+
+def payloads(world: RoamWorld, since: int = 0) -> list[bytes]:
+    sent = [parse(data) for data, _, _ in world.wire[since:] if data[0] == 0x10]
+    return [one.payload for one in sent if isinstance(one, Data)]
+
+
+def test_no_byte_of_an_inner_packet_and_no_private_identifier_passes_a_node_in_the_clear() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    for _ in range(3):
+        a.send(b, "SECRET WORDS")
+        b.send(a, "OTHER SECRET")
+        world.run(0.5)
+    assert a.got() and b.got()  # noqa: PT018
+    everything = b"".join(payloads(world))
+    for secret in (b"SECRET", packed(a.home)[4:], packed(b.home)[4:]):
+        assert secret not in everything
+    for host in (a, b):
+        for peer in host.proxy.by_home.values():
+            assert peer.own is not None
+            assert peer.own.identifier not in everything
+
+
+def test_a_peer_never_gets_the_others_address() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    for _ in range(3):
+        a.send(b, "x")
+        b.send(a, "x")
+        world.run(0.5)
+    outer = bytes(int(part) for part in a.outer["wifi"].address.split("."))
+    assert not any(outer in data for data in b.came)
+    assert not any(source == a.outer["wifi"] and to == b.outer["wifi"] for _, source, to in world.wire)
+
+
+def test_two_hellos_that_cross_make_one_session() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "from a")
+    b.send(a, "from b")
+    world.run(1.0)
+    assert (a.got(), b.got()) == (["from b"], ["from a"])
+    ours, theirs = a.proxy.peer_at(b.home), b.proxy.peer_at(a.home)
+    assert ours is not None
+    assert theirs is not None
+    assert ours.session is not None
+    assert theirs.session is not None
+    assert (ours.session.index, ours.session.peer_index) == (theirs.session.peer_index, theirs.session.index)
+    lower = a if a.identity.keys.exchange < b.identity.keys.exchange else b
+    assert ours.session.initiator is (lower is a)
+
+
+def test_keys_are_renewed_every_120_s_and_nothing_is_lost_by_it() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    for number in range(400):
+        world.at(number * 1.0, partial(a.send, b, f"{number}"))
+        world.at(number * 1.0 + 0.5, partial(b.send, a, f"{number}"))
+    indices = set()
+    for _ in range(40):
+        world.run(10.0)
+        peer = a.proxy.peer_at(b.home)
+        assert peer is not None
+        assert peer.session is not None
+        indices.add(peer.session.index)
+    world.run(5.0)
+    assert [int(text) for text in b.got()] == list(range(400))
+    assert [int(text) for text in a.got()] == list(range(400))
+    assert len(indices) == 4
+
+
+def test_a_host_that_is_no_peer_is_not_spoken_to() -> None:
+    world = RoamWorld()
+    b, m = world.roamer("b", "a"), world.roamer("m", "b")
+    for host, address in ((b, "198.51.100.2"), (m, "198.51.100.3")):
+        host.up("wifi", address)
+    world.run(0.5)
+    m.send(b, "let me in")
+    world.run(20.0)
+    assert not b.got()
+    assert b.proxy.refused["no-peer"] >= 3
+    assert PeerTold(b.home, "does not answer") in m.told
+
+
+def test_with_accept_anyone_a_host_known_by_its_address_alone_is_met_and_the_address_shows_the_keys() -> None:
+    world = RoamWorld()
+    a, b = world.roamer("a", "b", keys=False), world.roamer("b", anyone=True)
+    for host, address in ((a, "198.51.100.1"), (b, "198.51.100.2")):
+        host.up("wifi", address)
+    world.run(0.5)
+    a.send(b, "hello")
+    world.run(1.0)
+    assert b.got() == ["hello"]
+    peer = a.proxy.peer_at(b.home)
+    assert peer is not None
+    assert peer.keys == b.identity.keys
+
+
+def test_keys_that_do_not_make_the_address_are_not_believed() -> None:
+    """M stands in for B at the node, as a hostile node may: it can answer Who, but not with keys of B's address."""
+    world = RoamWorld()
+    a, m = world.roamer("a", "b", keys=False), world.roamer("m", anyone=True)
+    b = world.roamer("b")
+    a.up("wifi", "198.51.100.1")
+    m.up("wifi", "198.51.100.3")
+    world.run(0.5)
+    a.proxy.by_home[packed(b.home)].public = public(m.home)  # what a node could do: lead H(b) to m
+    a.send(b, "for b alone")
+    world.run(5.0)
+    peer = a.proxy.by_home[packed(b.home)]
+    assert peer.keys is None
+    assert a.proxy.refused["no-peer"] >= 1
+    assert not m.got()
+
+
+def test_a_host_that_holds_only_the_public_identifier_gets_copies_at_most_and_can_read_and_answer_nothing() -> None:
+    """A hostile node gives M a trigger for B's public identifier: greetings reach M, too."""
+    world = RoamWorld()
+    a, b = world.pair()
+    m = world.roamer("m", "a")
+    m.up("wifi", "198.51.100.3")
+    world.run(0.5)
+    node = world.nodes[NODE]
+    (trigger,) = node.table.match(public(b.home), world.now)
+    outer = m.outer["wifi"]
+    trigger.address = (outer.address, outer.port)  # now everything for H(b) goes to m
+    a.send(b, "for b")
+    world.run(3.0)
+    assert not m.got()
+    assert m.proxy.refused["noise"] >= 1
+    trigger.address = (b.outer["wifi"].address, b.outer["wifi"].port)
+    world.run(6.0)
+    assert b.got() == ["for b"], "when it leads to b again, b gets it"
+
+
+def test_repeated_and_changed_packets_are_counted_and_deliver_nothing() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "once")
+    world.run(0.5)
+    came = list(b.came)
+    b.got()
+    for data in came:
+        b.do(b.proxy.received("wifi", data, NODE, world.now))
+        changed = data[:43] + bytes((data[43] ^ 0x40,)) + data[44:]  # of a sealed packet: another counter
+        b.do(b.proxy.received("wifi", changed, NODE, world.now))
+    world.run(1.0)
+    assert not b.got()
+    assert b.proxy.refused["replayed"] >= 1
+    assert b.proxy.refused["forged"] >= 1
+    b.send(a, "still there")
+    world.run(0.5)
+    assert a.got() == ["still there"]
+
+
+def test_a_peer_may_send_only_as_itself_and_only_to_us() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "hello")
+    world.run(0.5)
+    b.got()
+    real = a.home
+    a.home = "fd53:6f6a::bad"
+    a.send(b, "as somebody else")
+    a.home = real
+    world.run(0.5)
+    assert not b.got()
+    assert b.proxy.refused["inner-source"] == 1
+
+
+def test_a_peer_whose_process_was_replaced_is_met_again_within_seconds() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "before")
+    world.run(1.0)
+    b.got()
+    outer = b.outer["wifi"]
+    world.roamers.remove(b)
+    again = world.roamer("b", "a")
+    again.proxy._random = lambda size: (b"other" * 13)[:size]
+    again.outer["wifi"] = outer
+    again.do(again.proxy.open_path("wifi", world.now))
+    again.use("wifi")
+    for number in range(20):
+        world.at(number * 1.0, partial(a.send, again, f"{number}"))
+    world.run(22.0)
+    assert "19" in again.got()
+
+
+def test_a_flood_of_greetings_costs_a_bounded_number_of_answers() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "one")
+    world.run(0.001)
+    hello = next(data for data in payloads(world) if data[0] == 1)
+    flood = bytes(Data((public(b.home),), hello))
+    for _ in range(300):
+        b.do(b.proxy.received("wifi", flood, NODE, world.now))
+    assert b.proxy.refused["rate"] >= 200
+
+
+def test_lost_packets_of_the_handshake_are_sent_again() -> None:
+    world = RoamWorld(loss=0.3)
+    a, b = world.pair()
+    world.run(5.0)
+    a.send(b, "through")
+    world.run(20.0)
+    assert b.got() == ["through"]
+
+
+def test_a_new_private_identifier_is_told_and_the_previous_one_honoured() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    for _ in range(2):
+        a.send(b, "x")
+        b.send(a, "x")
+        world.run(0.5)
+    peer, at_b = a.proxy.peer_at(b.home), b.proxy.peer_at(a.home)
+    assert peer is not None
+    assert at_b is not None
+    before = at_b.own
+    a.got(), b.got()
+    b.do(b.proxy.choose_anew(at_b, world.now))
+    for number in range(20):
+        world.at(number * 0.05, partial(a.send, b, f"{number}"))
+    world.run(2.0)
+    assert len(b.got()) == 20
+    assert at_b.own is not None
+    assert peer.identifier == at_b.own.identifier
+    assert before is not None
+    assert at_b.previous == before
+    world.run(40.0)
+    assert at_b.previous is None
+    assert before.identifier not in {trigger for trigger in _identifiers(world)}
+
+
+def _identifiers(world: RoamWorld) -> list[bytes]:
+    return [one.identifier for host in world.roamers for one in host.proxy.wanted()]
+
+
+def test_a_stranger_cannot_insert_the_private_identifier_that_he_has_seen() -> None:
+    """Identifiers alone give no right: the secret behind one goes to the node only."""
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "x")
+    world.run(0.5)
+    peer = b.proxy.peer_at(a.home)
+    assert peer is not None
+    assert peer.own is not None
+    thief: Roamer = world.roamer("m")
+    thief.up("wifi", "198.51.100.3")
+    world.run(0.5)
+    stolen = own("thief")
+    forged = type(stolen)(peer.own.identifier, stolen.right, stolen.evidence)
+    thief.do(thief.proxy.insert(forged, world.now))
+    world.run(1.0)
+    assert thief.proxy.refused["trigger-wrong"] == 1
