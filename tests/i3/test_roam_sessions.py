@@ -29,7 +29,7 @@ def test_no_byte_of_an_inner_packet_and_no_private_identifier_passes_a_node_in_t
     for host in (a, b):
         for peer in host.proxy.by_home.values():
             assert peer.own is not None
-            assert peer.own.identifier not in everything
+            assert bytes(peer.own.identifier) not in everything
 
 
 def test_a_peer_never_gets_the_others_address() -> None:
@@ -153,6 +153,8 @@ def test_repeated_and_changed_packets_are_counted_and_deliver_nothing() -> None:
     b.got()
     for data in came:
         b.do(b.proxy.received("wifi", data, NODE, world.now))
+        if len(data) < 60:
+            continue
         changed = data[:43] + bytes((data[43] ^ 0x40,)) + data[44:]  # of a sealed packet: another counter
         b.do(b.proxy.received("wifi", changed, NODE, world.now))
     world.run(1.0)
