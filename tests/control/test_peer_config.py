@@ -6,7 +6,7 @@ from sojourn.control import peer_config
 from sojourn.control.config import parse_host
 from sojourn.control.peer_config import PeerConfig
 from sojourn.errors import ConfigError
-from sojourn.i3.home import HomeIdentity
+from sojourn.i3.home import HomeIdentity, HomeKeys
 
 BOB = HomeIdentity(bytes(range(32)), bytes(range(32, 64)))
 KEY = peer_config.key_text(BOB.keys)
@@ -16,6 +16,7 @@ ALONE = '[rendezvous]\nnodes = ["203.0.113.9"]\n'
 def test_a_key_in_text_reads_back_and_rubbish_does_not() -> None:
     assert peer_config.parse_key(KEY) == BOB.keys
     assert len(KEY) == 86
+    assert peer_config.key_text(HomeKeys(b"\xfb" * 32, b"\xff" * 32)).startswith("."), "never an option"
     for wrong in ("", "x", KEY[:-1], KEY + "AAAA", "!" * 86, "ä" * 86):
         assert peer_config.parse_key(wrong) is None
 

@@ -13,7 +13,7 @@ from sojourn.cli import output
 from sojourn.cli.options import json_option
 from sojourn.errors import NotSupported
 from sojourn.lab import demo as drawing
-from sojourn.lab import tables, timeline
+from sojourn.lab import roam, tables, timeline
 from sojourn.lab.copied import copied
 from sojourn.lab.links import AccessNetwork
 from sojourn.lab.report import Result
@@ -76,13 +76,18 @@ def list_command(as_json: bool) -> None:
     scenarios = [make() for make in SCENARIOS.values()]
     if as_json:
         rows = [{"name": it.name, "purpose": it.purpose, "seconds": it.seconds} for it in scenarios]
+        rows.append({"name": "roam", "purpose": roam.PURPOSE, "seconds": roam.SECONDS})
         output.emit_json(rows)
         return
-    output.table(("SCENARIO", ">SECONDS", "PURPOSE"), [[it.name, f"{it.seconds:g}", it.purpose] for it in scenarios])
+    scenarios_too = [["roam", f"{roam.SECONDS:g}", roam.PURPOSE]]
+    output.table(
+        ("SCENARIO", ">SECONDS", "PURPOSE"),
+        [[it.name, f"{it.seconds:g}", it.purpose] for it in scenarios] + scenarios_too,
+    )
 
 
 @lab.command("run")
-@click.argument("name", metavar="SCENARIO", type=click.Choice(list(SCENARIOS)))
+@click.argument("name", metavar="SCENARIO", type=click.Choice([*SCENARIOS, "roam"]))
 @prefix_option
 @click.option("--bare", is_flag=True, help="Without Sojourn: what the same events do to ordinary flows.")
 @click.option("--seconds", type=click.FloatRange(1, 3600), help="Essential time of a scenario that has one.")
@@ -91,6 +96,10 @@ def run_command(name: str, prefix: str, bare: bool, seconds: float | None, as_js
     """Run a scenario; exit with 1 if a flow broke or a figure was missed."""
     if seconds is not None and name not in LASTING:
         raise click.UsageError(f"--seconds is for {', '.join(LASTING)}; {name} has times of its own.")
+    if name == "roam":
+        if bare:
+            raise click.UsageError("roam is about two hosts with Sojourn: without it neither can be reached.")
+        return _roam(prefix, as_json)
     scenario = SCENARIOS[name]() if seconds is None else LASTING[name](seconds)
     result = _execute(scenario, prefix, bare)
     if as_json:
@@ -106,7 +115,7 @@ def run_command(name: str, prefix: str, bare: bool, seconds: float | None, as_js
 @click.option("--picture", default="sojourn-demo", show_default=True, metavar="PATH", help="Writes PATH.svg, PATH.png.")
 @json_option
 def demo_command(prefix: str, bare: bool, picture: str, as_json: bool) -> int:
-    """Move SSH, a download and a voice call through everything that happens in life, and then by their own rules.
+    """Move SSH, a download and a voice call through everything that happens, then by rules; then two laptops at once.
 
     Exits with 1 if a flow broke.
     """
@@ -117,11 +126,40 @@ def demo_command(prefix: str, bare: bool, picture: str, as_json: bool) -> int:
         output.line(f"Picture: {', '.join(str(path) for path in files)}")
         output.line()
     second = _execute(SCENARIOS["applications"](), prefix, bare)
+    third = None if bare else roam.run(own_prefix(prefix), _step)
     if as_json:
-        output.emit_json({**msgspec.to_builtins(result), "applications": second})
+        output.emit_json({**msgspec.to_builtins(result), "applications": second, "roam": third})
     else:
         _print(second, expectations=False)
-    return 1 if result.broken or second.broken else 0
+        if third is not None:
+            output.line()
+            _print_roam(third)
+    return 1 if result.broken or second.broken or (third is not None and third.broken) else 0
+
+
+def _roam(prefix: str, as_json: bool) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    result = roam.run(own_prefix(prefix), _step)
+    if as_json:
+        output.emit_json(result)
+    else:
+        _print_roam(result)
+    return 0 if result.met else 1
+
+
+def _step(text: str) -> None:
+    print(f"roam: {text}", file=sys.stderr)
+
+
+def _print_roam(result: roam.RoamResult) -> None:
+    rows = [
+        [f"{each.at:.1f} s", each.text, f"{each.gap_ms:.0f} ms", "" if each.met else "too long"]
+        for each in result.events
+    ]
+    output.table(("AT", "TWO LAPTOPS, ONE SSH SESSION", ">LONGEST GAP", ""), rows)
+    output.line()
+    ended = ", ".join(f"{host} on {network}" for host, network in result.networks.items())
+    output.line(f"{result.lines} lines came back; {result.broken or 'the session held'}; {ended}.")
 
 
 def _execute(scenario: Scenario, prefix: str, bare: bool) -> Result:

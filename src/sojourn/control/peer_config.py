@@ -1,6 +1,6 @@
 """`[rendezvous]` and `[peer.NAME]` of host.toml: where peers are found, and who they are.
 
-A peer's key is both its public keys (64 bytes, base64url): its home address follows from them. A peer may be given by
+A peer's key is both its public keys (64 bytes, base64): its home address follows from them. A peer may be given by
 its home address alone; it is then asked for the keys, which have to make that address.
 """
 
@@ -23,6 +23,8 @@ HOME_PREFIX: Final = ipaddress.IPv6Network("fd53:6f6a::/32")
 """Of all home addresses (i3/home.py)."""
 MAX_NODES: Final = 32
 MAX_PEERS: Final = 4096
+_ALPHABET: Final = b"._"
+"""The last two of base64, so that a key is one word to a shell and never looks like an option."""
 
 
 class RendezvousPlaces(Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +58,7 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 def parse_key(text: str) -> HomeKeys | None:
     """Read a peer's key as `sojourn peers show` prints it; None if it is none."""
     try:
-        data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=_ALPHABET, validate=True)
     except (ValueError, binascii.Error):
         return None
     return HomeKeys(data[:KEY_BYTES], data[KEY_BYTES:]) if len(data) == 2 * KEY_BYTES else None
@@ -64,7 +66,7 @@ def parse_key(text: str) -> HomeKeys | None:
 
 def key_text(keys: HomeKeys) -> str:
     """Return what `parse_key` reads."""
-    return base64.urlsafe_b64encode(keys.signing + keys.exchange).decode().rstrip("=")
+    return base64.b64encode(keys.signing + keys.exchange, altchars=_ALPHABET).decode().rstrip("=")
 
 
 def check(rendezvous: RendezvousPlaces | None, peers: Mapping[str, PeerConfig], file: str) -> None:
