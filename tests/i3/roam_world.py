@@ -12,7 +12,7 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3.client import Transmit
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.roam import RoamProxy
-from sojourn.i3.roam_paths import Command, Deliver
+from sojourn.i3.roam_commands import Command, Deliver
 from sojourn.i3.roam_sessions import PeerKnown, Settings
 from sojourn.model import Endpoint
 from sojourn.packet.ip import packed, udp_packet

@@ -4,7 +4,8 @@ from functools import partial
 
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import Data, parse
-from sojourn.i3.roam_paths import Moved, PathWorks
+from sojourn.i3.roam_commands import Moved, PathWorks
+from sojourn.i3.roam_paths import network_of
 from tests.i3.roam_world import Roamer, RoamWorld
 from tests.i3.world import NODE
 
@@ -27,7 +28,7 @@ def test_a_host_tests_its_network_and_inserts_its_public_trigger() -> None:
     a.up("wifi", "198.51.100.1")
     world.run(0.2)
     assert [type(one) for one in a.told] == [PathWorks, Moved]
-    assert a.proxy.client.stands(public(a.home)) == ["wifi"]
+    assert [network_of(path) for path in a.proxy.client.stands(public(a.home))] == ["wifi"]
 
 
 def test_seed_001_step_by_step() -> None:

@@ -4,7 +4,9 @@ from functools import partial
 
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import REMOVE, Request, parse
-from sojourn.i3.roam_paths import Moved, MoveFailed, PathBlocked, PathSilent, PathWorks, SendAgain
+from sojourn.i3.roam_commands import Moved, MoveFailed, PathBlocked, PathSilent, PathWorks, SendAgain
+from sojourn.i3.roam_paths import network_of
+from sojourn.model import Endpoint
 from tests.i3.roam_world import Roamer, RoamWorld
 from tests.i3.world import NODE
 
@@ -43,7 +45,9 @@ def test_a_soft_move_of_both_at_once_loses_nothing_and_delivers_nothing_twice() 
         (moved,) = [one for one in host.of(Moved) if isinstance(one, Moved) and one.path == "cellular"]
         assert moved.soft
         assert host.proxy.soft is None
-        assert host.proxy.client.stands(public(host.home)) == ["cellular"], "the old triggers are out"
+        assert [network_of(path) for path in host.proxy.client.stands(public(host.home))] == ["cellular"], (
+            "the old triggers are out"
+        )
     assert len(world.nodes[NODE].table) == 4
 
 
@@ -55,7 +59,7 @@ def test_duplicates_show_that_the_new_network_works_long_before_the_window_ends(
     a.use("cellular")
     began = world.now
     world.run(0.001)
-    while a.proxy.path != "cellular":
+    while a.proxy.network != "cellular":
         world.run(0.005)
     assert a.proxy.soft is not None
     while a.proxy.soft is not None:
@@ -110,7 +114,7 @@ def test_a_network_that_dies_silently_is_told_and_the_move_from_it_is_hard() -> 
         world.run(0.01)
         assert world.now - began < 0.8
     a.use("cellular")
-    assert a.proxy.path == "cellular", "at once"
+    assert a.proxy.network == "cellular", "at once"
     b.got()
     world.run(0.2)
     assert b.got()
@@ -132,7 +136,7 @@ def test_a_soft_move_to_a_network_whose_node_does_not_answer_is_given_up() -> No
         a.send(b, "still")
         world.run(1.0)
     assert MoveFailed("cellular") in a.told
-    assert a.proxy.path == "wifi"
+    assert a.proxy.network == "wifi"
     assert b.got() == ["still"] * 8
 
 
@@ -156,7 +160,7 @@ def test_losing_the_new_network_in_the_middle_of_a_soft_move_leaves_the_old_one_
     b.send(a, "there?")
     world.run(0.5)
     assert a.got() == ["there?"]
-    assert a.proxy.path == "wifi"
+    assert a.proxy.network == "wifi"
 
 
 def test_without_any_network_packets_wait_and_leave_with_the_next_one() -> None:
@@ -183,3 +187,30 @@ def test_a_trigger_is_never_removed_without_saying_which_address() -> None:
     ]  # fmt: skip
     assert removals
     assert all(one.old is not None and one.old.address == "198.51.100.1" for one in removals)
+
+
+def test_a_network_that_goes_and_comes_at_once_is_another_one_with_another_port() -> None:
+    """The triggers of its old socket stand still, and lead nowhere: they must not be taken for the new one's."""
+    world, a, b = talking()
+    a.down("wifi")
+    a.outer["wifi"] = Endpoint("198.51.100.1", 4001)
+    a.do(a.proxy.open_path("wifi", world.now))
+    a.use("wifi")
+    world.run(0.3)
+    b.send(a, "found?")
+    world.run(0.3)
+    assert a.got() == ["found?"]
+    assert len(world.nodes[NODE].table) == 4, "and the old ones are out"
+
+
+def test_a_nat_that_gives_another_port_is_noticed_within_seconds_not_at_the_next_refresh() -> None:
+    world, a, b = talking()
+    world.run(2.0)
+    a.outer["wifi"] = Endpoint("198.51.100.1", 4444)
+    for number in range(120):
+        world.at(number * 0.1, partial(a.send, b, f"{number}"))
+        world.at(number * 0.1, partial(b.send, a, f"{number}"))
+    world.run(9.0)
+    a.got()
+    world.run(1.0)
+    assert a.got()

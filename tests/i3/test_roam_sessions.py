@@ -4,7 +4,7 @@ from functools import partial
 
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import Data, parse
-from sojourn.i3.roam_paths import PeerTold
+from sojourn.i3.roam_commands import PeerTold
 from sojourn.packet.ip import packed
 from tests.i3.roam_world import Roamer, RoamWorld
 from tests.i3.world import NODE, own

@@ -104,8 +104,8 @@ def test_with_an_anchor_beside_peers_and_the_world_are_reached_and_move_together
         lab.start("node", "anchor", "--config-dir", anchor, "--socket", lab.socket("anchor"))
         command("join", token, "--config-dir", etc, "--name", "a")
         toml = tmp_path / "a" / "host.toml"
-        toml.write_text(toml.read_text().replace('order = ["ethernet", "wifi", "cellular", "*"]', 'order = ["wifi", "cell"]')
-                        + '[portal]\nurl = ""\n')  # fmt: skip
+        joined = toml.read_text().replace('order = ["ethernet", "wifi", "cellular", "*"]', 'order = ["wifi", "cell"]')
+        toml.write_text(joined + '[portal]\nurl = ""\n')
         lab.configure("a", "b")
         for host in ("a", "b"):
             for net in ("wifi", "cell"):

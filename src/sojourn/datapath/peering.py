@@ -13,7 +13,7 @@ from sojourn.datapath.registry import Io
 from sojourn.datapath.rows import Association
 from sojourn.datapath.sending import Sending
 from sojourn.errors import RemoteProtocolError
-from sojourn.i3 import roam_paths as roam
+from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.roam import RoamProxy
@@ -258,7 +258,7 @@ class Peering(Sending):
         proxy = self.roam
         if proxy is None:
             return
-        prober = proxy.paths.get(proxy.path) if proxy.path is not None else None
+        prober = proxy.prober(proxy.network)
         node = proxy.client.node
         peers = tuple(
             PeerState(
@@ -269,4 +269,4 @@ class Peering(Sending):
             for each in proxy.by_home.values()
         )  # fmt: skip
         rtt = prober.srtt if prober is not None else None
-        self.emit(PeersTold(proxy.path, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))
+        self.emit(PeersTold(proxy.network, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))

@@ -20,7 +20,7 @@ from sojourn.i3.identifier import KEY_BYTES, PREFIX_BYTES, Identifier, private
 from sojourn.i3.packet import Right
 from sojourn.i3.peer import END_AFTER, Peer
 from sojourn.i3.proxy_header import PIGGYBACK_BYTES, ProxyHeader
-from sojourn.i3.roam_paths import Command, Deliver, PeerTold, SendAgain
+from sojourn.i3.roam_commands import Command, Deliver, PeerTold, SendAgain
 from sojourn.i3.roam_sessions import RoamSessions
 
 # Ours.

@@ -5,6 +5,9 @@
     soft   both work: insert over the new one while the old one still serves; when all stand, send over the new one,
            and remove the old one's by the stop rule (soft.py)
 
+A network that goes and comes again is another path each time (`NAME`, newline, number): the triggers of its old address
+are not those of its new one. Only here; everybody else says the network's name.
+
 Timers: the probes of each path, `GIVE_UP` of a soft handover, the stop rule, and the client's.
 """
 
@@ -12,14 +15,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from msgspec import Struct
-
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import commands as i3
 from sojourn.i3.client import RendezvousClient, Transmit, Wanted
 from sojourn.i3.identifier import Identifier
 from sojourn.i3.packet import CHALLENGE, Challenge, parse
 from sojourn.i3.probe import PROBE_NUMBER, Prober
+from sojourn.i3.roam_commands import (
+    Command,
+    Moved,
+    MoveFailed,
+    PathBlocked,
+    PathSilent,
+    PathWorks,
+)
 from sojourn.i3.soft import SoftHandover
 from sojourn.model import Endpoint
 
@@ -27,66 +36,6 @@ from sojourn.model import Endpoint
 GIVE_UP: Final = 5.0
 """Seconds in which the triggers of a soft handover have to stand."""
 BLOCKED_AFTER: Final = 3.0
-
-
-class PathWorks(Struct, frozen=True):
-    """A node has answered over this path, for the first time or again."""
-
-    path: str
-    rtt: float
-    again: bool = False
-
-
-class PathSilent(Struct, frozen=True):
-    """A path that worked has stopped to answer."""
-
-    path: str
-    after: float
-
-
-class PathBlocked(Struct, frozen=True):
-    """No node answers over this path."""
-
-    path: str
-    why: str
-
-
-class Moved(Struct, frozen=True):
-    """All triggers stand over this path."""
-
-    path: str
-    came_from: str | None
-    seconds: float
-    soft: bool
-
-
-class MoveFailed(Struct, frozen=True):
-    """The triggers did not come to stand over this path, or nothing came over it: the old one serves."""
-
-    path: str
-
-
-class Deliver(Struct, frozen=True):
-    """A packet of a peer, for this host."""
-
-    home: str
-    packet: bytes
-
-
-class SendAgain(Struct, frozen=True):
-    """What was sent to this peer lately may be lost: send the newest packet of each flow once more."""
-
-    home: str
-
-
-class PeerTold(Struct, frozen=True):
-    """Something of a peer changed: met, refused, not found."""
-
-    home: str
-    what: str
-
-
-Command = Transmit | PathWorks | PathSilent | PathBlocked | Moved | MoveFailed | Deliver | SendAgain | PeerTold
 
 
 class RoamPaths:
@@ -98,6 +47,9 @@ class RoamPaths:
         self.path: str | None = None
         """What is sent over."""
         self.paths: dict[str, Prober] = {}
+        self._path_of: dict[str, str] = {}
+        """By network."""
+        self._opens = 0
         self.goal: str | None = None
         """Where a soft handover goes, until the triggers stand there."""
         self.soft: SoftHandover | None = None
@@ -130,16 +82,28 @@ class RoamPaths:
 
     # Orders.
 
-    def open_path(self, path: str, now: float) -> list[Command]:
+    @property
+    def network(self) -> str | None:
+        """The network that is sent over."""
+        return network_of(self.path) if self.path is not None else None
+
+    def prober(self, network: str | None) -> Prober | None:
+        """Return what is known of a network."""
+        return self.paths.get(self._path_of.get(network or "", ""))
+
+    def open_path(self, network: str, now: float) -> list[Command]:
         """Have a network; it is tested at once. One that has another address now is opened anew, after `close_path`."""
-        if path in self.paths:
+        if network in self._path_of:
             return []
+        self._opens += 1
+        path = self._path_of[network] = f"{network}\n{self._opens}"
         self.paths[path] = Prober(int.from_bytes(self._random(6)) << 8, now)
         self._opened[path] = now
         return self._probe(path, self.paths[path], now)
 
-    def close_path(self, path: str, now: float) -> list[Command]:
+    def close_path(self, network: str, now: float) -> list[Command]:
         """Lose a network, at once."""
+        path = self._path_of.pop(network, "")
         if self.paths.pop(path, None) is None:
             return []
         self.client.lost(path)
@@ -162,8 +126,9 @@ class RoamPaths:
             return self._remove_left(now)
         return []
 
-    def use(self, path: str, now: float) -> list[Command]:
-        """Move to a path that is open."""
+    def use(self, network: str, now: float) -> list[Command]:
+        """Move to a network that is open."""
+        path = self._path_of.get(network, "")
         if path not in self.paths or path == self.goal or (path == self.path and self.goal is None):
             return []
         commands = self._cancel(now)
@@ -212,6 +177,14 @@ class RoamPaths:
             commands += self.from_client(self.client.insert(wanted, path, now), now)
         return commands
 
+    def insert_again(self, now: float) -> list[Command]:
+        """Refresh all triggers at once: our address, as the node sees it, may have become another one."""
+        commands: list[Command] = []
+        for each in list(self.wanted()) if self.path is not None else []:
+            assert self.path is not None
+            commands += self.from_client(self.client.insert(each, self.path, now), now)
+        return commands
+
     def remove_everywhere(self, wanted: Wanted, now: float) -> list[Command]:
         """Take one out again."""
         commands: list[Command] = []
@@ -252,9 +225,9 @@ class RoamPaths:
             assert self.path is not None
             self.soft = SoftHandover(self.path, goal, now)
             self.path = goal
-            return [Moved(goal, came_from, now - began, True)]
+            return [Moved(network_of(goal), _named(came_from), now - began, True)]
         assert self.path is not None
-        told: list[Command] = [Moved(self.path, came_from, now - began, False)]
+        told: list[Command] = [Moved(network_of(self.path), _named(came_from), now - began, False)]
         return told + self._remove_left(now) + self.moved(now)
 
     # Datagrams.
@@ -268,10 +241,12 @@ class RoamPaths:
         prober = self.paths.get(path)
         if prober is not None:
             prober.send(now)
-        return self.client.send((identifier,), payload, path, now)  # type: ignore[return-value]
+        sent = self.client.send((identifier,), payload, path, now)
+        return [_out(each) for each in sent if isinstance(each, Transmit)]
 
-    def received(self, path: str, datagram: bytes, source: Endpoint, now: float) -> list[Command]:
-        """Take in a datagram that came over a path."""
+    def received(self, network: str, datagram: bytes, source: Endpoint, now: float) -> list[Command]:
+        """Take in a datagram that came over a network."""
+        path = self._path_of.get(network, "")
         prober = self.paths.get(path)
         if prober is None or source not in self.client.nodes:
             self.refused["no-node"] += 1
@@ -283,7 +258,7 @@ class RoamPaths:
                 if challenge is not None and challenge.number & PROBE_NUMBER:
                     return self._probed(path, prober, challenge, now)
             if prober.silent:
-                told.append(PathWorks(path, prober.srtt or 0.0, True))
+                told.append(PathWorks(network, prober.srtt or 0.0, True))
             prober.hear(now)
         return told + self.from_client(self.client.received(path, datagram, source, now), now)
 
@@ -293,7 +268,7 @@ class RoamPaths:
             return []
         self.client.nonce(path, self.client.node, challenge.nonce)
         self._opened.pop(path, None)
-        return [PathWorks(path, prober.srtt or 0.0, worked)] if silent or not worked else []
+        return [PathWorks(network_of(path), prober.srtt or 0.0, worked)] if silent or not worked else []
 
     def from_client(self, commands: list[i3.Command], now: float) -> list[Command]:
         """Do what the rendezvous client says."""
@@ -302,14 +277,16 @@ class RoamPaths:
             match command:
                 case Transmit():
                     if command.path in self.paths:
-                        out.append(command)
+                        out.append(_out(command))
                 case i3.Arrived():
                     out += self.arrived(command, now)
                 case i3.TriggerStands(identifier, path):
                     out += self._stands(identifier, path, now)
                 case i3.TriggerRefused(_, path, status):
                     self.refused[f"trigger-{status.name.lower()}"] += 1
-                    out.append(PathBlocked(path, f"the rendezvous node refuses a trigger ({status.name.lower()})"))
+                    out.append(
+                        PathBlocked(network_of(path), f"the rendezvous node refuses a trigger ({status.name.lower()})")
+                    )
                 case i3.NotPresent(identifier):
                     out += self.absent(identifier, now)
                 case i3.NodeSilent():
@@ -335,15 +312,15 @@ class RoamPaths:
         commands = self.from_client(self.client.tick(now), now)
         for path, prober in list(self.paths.items()):
             if prober.judge(now):
-                commands.append(PathSilent(path, now - prober.heard))
+                commands.append(PathSilent(network_of(path), now - prober.heard))
             if prober.due <= now:
                 commands += self._probe(path, prober, now)
         for path, opened in list(self._opened.items()):
             if now >= opened + BLOCKED_AFTER:
                 del self._opened[path]
-                commands.append(PathBlocked(path, "no rendezvous node answers"))
+                commands.append(PathBlocked(network_of(path), "no rendezvous node answers"))
         if self.goal is not None and self._moving is not None and now >= self._moving[0] + GIVE_UP:
-            commands.append(MoveFailed(self.goal))
+            commands.append(MoveFailed(network_of(self.goal)))
             commands += self._cancel(now)
         return commands + self.look_at_soft(now)
 
@@ -357,13 +334,26 @@ class RoamPaths:
         if loser == soft.old:
             return self._remove(loser, now)
         self.path = soft.old
-        return [MoveFailed(loser), *self._remove(loser, now)]
+        return [MoveFailed(network_of(loser)), *self._remove(loser, now)]
 
     def _probe(self, path: str, prober: Prober, now: float) -> list[Command]:
-        return [Transmit(path, self.client.node, prober.ask(now))]
+        return [Transmit(network_of(path), self.client.node, prober.ask(now))]
 
 
 _CHALLENGE: Final = bytes((CHALLENGE,))
+
+
+def network_of(path: str) -> str:
+    """Return the network of a path."""
+    return path.partition("\n")[0]
+
+
+def _named(path: str | None) -> str | None:
+    return None if path is None else network_of(path)
+
+
+def _out(sent: Transmit) -> Transmit:
+    return Transmit(network_of(sent.path), sent.node, sent.data)
 
 
 def _challenge(datagram: bytes) -> Challenge | None:

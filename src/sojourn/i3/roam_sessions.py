@@ -21,7 +21,8 @@ from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeIdentity, HomeKeys
 from sojourn.i3.identifier import public
 from sojourn.i3.peer import DEAF_AFTER, FIRST_AGAIN, GIVE_UP_AFTER, KEEP_ALIVE, LONGEST_AGAIN, Peer
-from sojourn.i3.roam_paths import Command, PeerTold, RoamPaths
+from sojourn.i3.roam_commands import Command, PeerTold
+from sojourn.i3.roam_paths import RoamPaths
 from sojourn.model import Endpoint, TunnelId
 
 # Ours.
@@ -254,7 +255,7 @@ class RoamSessions(RoamPaths):
             deaf = peer.unanswered_since is not None and peer.unanswered_since + DEAF_AFTER <= now
             if deaf and peer.greet_at is None:
                 peer.identifier, peer.unanswered_since = None, None
-                commands += self.greet(peer, now)
+                commands += self.insert_again(now) + self.greet(peer, now)
             elif peer.greet_at is not None and peer.greet_at <= now:
                 commands += self._greet_again(peer, now)
             if peer.answer_at is not None and peer.answer_at <= now:
