@@ -287,11 +287,36 @@ def test_a_user_gets_no_more_than_its_share(place: SocksLab) -> None:
             sock.close()
 
 
+OURS = b"\5\1\x8d"
+
+
 @pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize(
-    "data", [b"\4\1\0\x50\1\2\3\4\0", b"GET / HTTP/1.1\r\n\r\n", b"\5\1\x8d\x63\0\0", os.urandom(3000)]
-)
-def test_nonsense_is_sent_away(place: SocksLab, data: bytes) -> None:
+    ("data", "reason"),
+    [
+        (b"\4\1\0\x50\1\2\3\4\0", "version"), (b"GET / HTTP/1.1\r\n\r\n", "version"), (b"\5\1\x77", "method"),
+        (OURS + b"\x63\0\0", "frame"), (OURS + b"\1\xff\xff", "frame"), (OURS + b"\1\4\1" + bytes(1025), "frame"),
+        (OURS + b"\4\0\3abc", "frame"), (OURS + b"\3\0\5hello", "frame"), (OURS + b"\1\0\x20" + bytes(32), "noise"),
+        (b"\5\1\2" + b"\2\1a\1b", "version"), (b"\5\1\2" + b"\1\0\0", "password"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_closed_and_counted_by_its_reason(place: SocksLab, data: bytes, reason: str) -> None:
+    before = sum(place.proxy_status()["refused"].values())
+    with dial(place) as sock:
+        sock.sendall(data)
+        try:
+            while sock.recv(100):
+                pass
+        except ConnectionResetError:
+            pass
+    refused = place.proxy_status()["refused"]
+    assert sum(refused.values()) == before + 1
+    assert reason in refused, refused
+
+
+@pytest.mark.usefixtures("tidy")
+@pytest.mark.parametrize("data", [os.urandom(3000), OURS + os.urandom(4096)])
+def test_noise_is_sent_away(place: SocksLab, data: bytes) -> None:
     with dial(place) as sock:
         sock.sendall(data)
         try:

@@ -100,6 +100,8 @@ class SocksApi:
     def _network(self, line: Line) -> dict[str, Any]:
         network, decide = line.network, self._mobile.steering.decide
         facts = self._entrance.client.networks.facts(network)
+        rtt = round(line.rtt * 1000, 1) if line.up else None
+        mine = [one.session for one in self._mobile.sessions.values() if one.line is line]
         return {
             "name": network.name,
             "interface": network.interface,
@@ -110,8 +112,16 @@ class SocksApi:
             "default": decide.active == network.name,
             "why": line.why,
             "reason": line.why or None,
-            "rtt_ms": round(line.rtt * 1000, 1) if line.up else None,
+            "rtt_ms": rtt,
             "silences": line.silences,
+            "tunnel": {
+                "id": None,
+                "rtt_ms": rtt,
+                "loss": None,
+                "mtu": None,
+                "bytes_in": sum(one.into.head for one in mine),
+                "bytes_out": sum(one.out.head for one in mine),
+            },
         }
 
     def _flow(self, session: MobileSession) -> dict[str, Any]:
