@@ -142,6 +142,27 @@ def test_the_verb_prints_the_same_figures_without_a_port(daemons: Daemons) -> No
         assert 'sojourn_process_resident_memory_bytes{process="datapath"}' in said.stdout
 
 
+def test_a_rendezvous_node_and_a_local_proxy_have_figures_too(daemons: Daemons) -> None:
+    lab, node, proxy = daemons.lab, daemons.lab.folder / "node.sock", daemons.lab.folder / "proxy.sock"
+    program = [sys.executable, "-m", "sojourn"]
+    lab.start("core", "node", [*program, "rendezvous", "--listen", "127.0.0.1", "--socket", str(node)]).wait_for(
+        "ready", PATIENCE
+    )
+    lab.start("mh", "proxy", [*program, "socks", "--config-dir", str(daemons.host_folder), "--socket", str(proxy)]
+              ).wait_for("ready", PATIENCE)  # fmt: skip
+    said = sojourn_at(lab, "core", "metrics", "--socket", str(node)).stdout
+    assert 'role="rendezvous"' in said
+    assert "sojourn_rendezvous_triggers 0.0" in said
+
+    def seen() -> bool:
+        text = sojourn_at(lab, "mh", "metrics", "--socket", str(proxy)).stdout
+        return all(f'sojourn_network_state{{network="{network.name}"' in text for network in lab.topology.access)
+
+    eventually("the proxy's networks are among its figures", seen)
+    pictured = sojourn_at(lab, "core", "monitor", "--once", "--every", "0.1", "--socket", str(node)).stdout
+    assert pictured.startswith("rendezvous, running")
+
+
 def test_the_monitor_prints_one_picture_in_a_pipe_for_either_daemon(daemons: Daemons, sockets: Sockets) -> None:
     caller, listener = sockets.at("mh"), sockets.at("ch", port=7002)
     caller.sendto(b"here I am", (CORRESPONDENT, 7002))

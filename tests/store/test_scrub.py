@@ -39,6 +39,7 @@ def test_no_secret_of_any_spelling_is_left(secret: str, before: str, after: str)
     "line",
     [
         'secret = "swordfish-1"', "password: swordfish-1", '{"one_time_secret": "swordfish-1"}',
+        'store = ["redis://node:swordfish-1@192.0.2.9:6379"]', "rediss://:swordfish-1@a.example/0",
         "socks_secret='swordfish-1'", "PSK=swordfish-1", "join sojourn1:swordfish-1", "api_token = swordfish-1",
     ],
 )  # fmt: skip

@@ -35,6 +35,7 @@ _NAMED = re.compile(
     r"""(?ix) ( ["']? [a-z0-9_.-]* (?:secret|passw|credential|private|psk|token) [a-z0-9_.-]* ["']? \s* [:=] \s* )
         (?! \s* (?:true|false|null|none) \b) ( "[^"\n]*" | '[^'\n]*' | [^\s,;}\]]+ )"""
 )
+_IN_URL = re.compile(r"(?<=://)[^/@\s\"']*@")
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(?![\w:])")
 _MAC = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:])")
@@ -54,7 +55,7 @@ class Scrubber:
 
     def clean(self, text: str) -> str:
         """Return the text without what must not be in it."""
-        text = _PEM.sub(GONE, _TOKEN.sub(GONE, text))
+        text = _IN_URL.sub(f"{GONE}@", _PEM.sub(GONE, _TOKEN.sub(GONE, text)))
         if self._known is not None:
             text = self._known.sub(GONE, text)
         text = _NAMED.sub(lambda found: f'{found[1]}"{GONE}"', text)
