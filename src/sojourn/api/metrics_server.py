@@ -1,8 +1,8 @@
 """The port that Prometheus reads: GET /metrics, and nothing else, over HTTP/1.1.
 
 It is hardened for what it is, a port beside a program that must not be held up: one request a connection, few
-connections at once, little time for each, no body is ever read, and the text is made once a second at most,
-however many ask. A Host header that names neither an address nor a name that the owner has listed is refused: a
+connections at once and 200 a second, little time for each, no body is ever read, and the text is made once a second
+at most. A Host header that names neither an address nor a name that the owner has listed is refused: a
 page in somebody's browser can make a name of its own lead here (DNS rebinding), but not change the name it asks by.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import re
+import socket
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
@@ -25,13 +26,14 @@ PATIENCE: Final = 5.0
 HEAD_BYTES: Final = 8192
 FRESH: Final = 1.0
 """Seconds for which a text is given again."""
+BETWEEN: Final = 0.005
+"""Seconds between two connections: however many are made, control has its time."""
 AGAIN: Final = 10.0
 """Seconds until a port that could not be had is tried again."""
 
 _log = structlog.get_logger(__name__)
 _REASONS: Final = {
     200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    503: "Service Unavailable",
 }  # fmt: skip
 
 
@@ -85,44 +87,54 @@ class MetricsServer:
         self._make = text
         self._text: asyncio.Future[bytes] | None = None
         self._made_at = float("-inf")
-        self._open = 0
 
     async def run(self) -> None:
         """Listen and answer. A port that cannot be had is told once, and tried again: figures are no reason to end."""
         told = False
-        while True:
-            try:
-                server = await asyncio.start_server(
-                    self._connected, self.where.address, self.where.port, limit=HEAD_BYTES, backlog=MOST_CONNECTIONS
-                )
-            except OSError as error:
-                if not told:
-                    why = error.strerror or str(error)
-                    _log.warning("no metrics: the port cannot be had", port=self.where.port, why=why, again_in=AGAIN)
-                told = True
-                await asyncio.sleep(AGAIN)
-                continue
-            async with server:
-                await server.serve_forever()
+        while (listening := self._listen(told)) is None:
+            told = True
+            await asyncio.sleep(AGAIN)
+        loop, room = asyncio.get_running_loop(), asyncio.Semaphore(MOST_CONNECTIONS)
+        with listening:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await room.acquire()  # who comes meanwhile waits in the kernel, or is dropped there
+                    try:
+                        connection, _ = await loop.sock_accept(listening)
+                    except OSError:  # gone already, or no descriptor is left
+                        room.release()
+                    else:
+                        group.create_task(self._serve(connection)).add_done_callback(lambda _task: room.release())
+                    await asyncio.sleep(BETWEEN)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+    def _listen(self, told: bool) -> socket.socket | None:
+        where = self.where
+        sock = socket.socket(socket.AF_INET6 if ":" in where.address else socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if self._open > MOST_CONNECTIONS:
-                answer = _answer(503, b"too many at once\n")
-            else:
-                async with asyncio.timeout(PATIENCE):
-                    answer = await self._answer(reader)
-            writer.write(answer)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((where.address, where.port))
+            sock.listen(MOST_CONNECTIONS)
+        except OSError as error:
+            sock.close()
+            if not told:
+                _log.warning("no metrics: the port cannot be had", port=where.port, why=error.strerror, again_in=AGAIN)
+            return None
+        return sock
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=HEAD_BYTES)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                writer.write(await self._answer(reader))
             async with asyncio.timeout(PATIENCE):
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
-            writer.transport.abort()  # too slow, too long, or gone, or we are ending: it gets nothing
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # too slow, too long, or gone: it gets nothing
         finally:
-            self._open -= 1
-            writer.close()
+            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
