@@ -69,6 +69,7 @@ export function Chart({ title, about, write, at, series, colours, from, until, m
   const look = [...colours.values(), ...series.map((one) => one.name)].join();
   useEffect(() => {
     const { current: element } = place;
+    said.current.textContent = about; // uPlot writes here, too: preact keeps its hands off
     const options = optionsOf({ write, series, colours, width: element.clientWidth, moves: marked, range });
     options.hooks = { setCursor: [(one) => {
       const index = one.cursor.idx;
@@ -86,6 +87,6 @@ export function Chart({ title, about, write, at, series, colours, from, until, m
   }, [look]);
   useEffect(() => plot.current.setData([at, ...series.map((one) => one.column)]), [at, series]);
   const latest = series.map(({ name, column }) => `${networkName(name)} ${write(column.findLast((value) => value != null) ?? null)}`).join(", ");
-  return html`<figure class="chart"><figcaption><b>${title}</b> <span ref=${said}>${about}</span></figcaption>
+  return html`<figure class="chart"><figcaption><b>${title}</b> <span ref=${said} /></figcaption>
     <div ref=${place} role="img" aria-label=${`${title}, newest values: ${latest}`} /></figure>`;
 }

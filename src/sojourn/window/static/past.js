@@ -55,12 +55,14 @@ function Charts({ seconds }) {
     return html`<p class="teach">Nothing was measured in this time. The networks are measured every 5 seconds from now on, and a day of it is kept.</p>`;
   }
   const colours = networkColours(names.map((name) => ({ name, kind: known.networks.get(name)?.kind ?? "other" })));
+  const first = Math.min(...names.flatMap((name) => history.networks[name].at.slice(0, 1)));
+  const from = Math.max(history.from, first - history.step_s);
   const moves = known.log.filter((entry) => entry.event === "handover" && entry.time >= history.from && entry.time <= history.until);
   return html`<ul class="legend" aria-label="Networks">${names.map((name) => html`<li><i style=${{ background: colours.get(name) }} />${networkName(name)}</li>`)}
       ${moves.length > 0 && html`<li class="mark"><i />handover</li>`}</ul>
     <div class="charts">${CHARTS.map((one) => {
       const { at, series } = columnsOf(history, one.of);
-      return html`<${Chart} key=${one.title} ...${one} at=${at} series=${series} colours=${colours} from=${history.from} until=${history.until} moves=${moves} />`;
+      return html`<${Chart} key=${one.title} ...${one} at=${at} series=${series} colours=${colours} from=${from} until=${history.until} moves=${moves} />`;
     })}</div>`;
 }
 

@@ -108,8 +108,10 @@ export class Picture {
       const lane = this.#lane(group.network);
       const row = lane.rows.get(group.application);
       if (row === undefined) this.#add(lane, group);
-      else if (row.group !== group || row.ghostUntil) row.revive(group, now);
-      else row.structure();
+      else if (row.group !== group || row.ghostUntil) {
+        row.revive(group, now);
+        row.ordered(known.orders.applications[group.application]);
+      } else row.structure();
       group.changed = false;
     }
     this.#notes();
@@ -251,11 +253,16 @@ export class Picture {
     return lane;
   }
 
+  /** Lanes stand as the networks do; one whose network is gone keeps its place as long as it has anything to show. */
   #order() {
-    const names = [...known.networks.keys(), ...[...this.lanes.keys()].filter((name) => !known.networks.has(name))];
-    names.sort((one, other) => (one === NOWHERE) - (other === NOWHERE));
+    const names = [...known.networks.keys()];
+    let before = -1;
+    for (const { dataset } of this.root.children) {
+      if (!known.networks.has(dataset.network) && dataset.network !== NOWHERE) names.splice(before + 1, 0, dataset.network);
+      before = Math.max(before, names.indexOf(dataset.network));
+    }
     let place = this.root.firstElementChild;
-    for (const name of names) {
+    for (const name of [...names, NOWHERE]) {
       const element = this.lanes.get(name)?.element;
       if (element === undefined) continue;
       if (element === place) place = place.nextElementSibling;
@@ -267,11 +274,11 @@ export class Picture {
     for (const network of known.networks.values()) this.#lane(network.name).update(network);
     for (const [name, lane] of this.lanes) {
       if (name === NOWHERE || known.networks.has(name)) continue;
-      if ([...lane.rows.values()].every((row) => row.ghostUntil)) {
+      if (lane.rows.size === 0) {
         lane.element.remove();
         this.lanes.delete(name);
       } else {
-        lane.update({ ...lane.network, state: "down", reason: "it is gone", tunnel: null });
+        lane.update({ ...lane.network, state: "down", default: false, reason: "it is gone", tunnel: null });
       }
     }
     this.#order();

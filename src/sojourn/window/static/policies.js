@@ -18,11 +18,13 @@ const draftOf = (loaded) => loaded.policies.map((one) => ({ key: (keys += 1), ta
 
 function Moves({ tested }) {
   const { moves, errors, warnings, flows } = tested;
+  const ref = useRef(null);
+  useEffect(() => ref.current.scrollIntoView({ block: "nearest" }), [tested]);
   if (errors.length) {
-    return html`<div class="tested bad" role="alert"><h3>${plural(errors.length, "mistake")}</h3>
+    return html`<div class="tested bad" role="alert" ref=${ref}><h3>${plural(errors.length, "mistake")}</h3>
       <ul>${errors.map((one) => html`<li>${one.text}</li>`)}</ul></div>`;
   }
-  return html`<div class="tested" role="status"><h3>${moves.length === 0 ? `None of the ${plural(flows, "flow")} of now would move` : `${plural(moves.length, "flow")} would move`}</h3>
+  return html`<div class="tested" role="status" ref=${ref}><h3>${moves.length === 0 ? `None of the ${plural(flows, "flow")} of now would move` : `${plural(moves.length, "flow")} would move`}</h3>
     ${warnings.length > 0 && html`<ul class="warnings">${warnings.map((one) => html`<li>${one.text}</li>`)}</ul>`}
     ${moves.length > 0 && html`<ul class="moves">${moves.map((one) => html`<li><b>${appName(one.flow.application)}</b> <span class="remote">${one.flow.remote}</span>
       <span class="hop">${one.from ? networkName(one.from) : "nowhere"} <${Icon} name="direct" /> ${one.to ? networkName(one.to) : "nowhere"}</span><small>${one.why}</small></li>`)}</ul>`}</div>`;

@@ -3,6 +3,7 @@
 import { follow, get, takeToken } from "./api.js";
 
 const KEPT_LOG = 1000;
+const MAX_CHANGES = 20000;
 
 export const known = {
   role: null,
@@ -24,7 +25,15 @@ export const known = {
 
 const listeners = new Map(); // topic -> set of functions
 const dirty = new Set();
-export const changes = { flows: new Set(), gone: new Set(), moves: [], log: [], fresh: false };
+/** What the picture has not taken in yet. While nobody looks it is kept small: then the picture begins anew. */
+export const changes = { flows: new Set(), gone: new Set(), moves: [], fresh: false };
+
+function forgetTooMany() {
+  if (changes.gone.size + changes.moves.length < MAX_CHANGES) return;
+  changes.gone.clear();
+  changes.moves.length = 0;
+  changes.fresh = true;
+}
 
 let scheduled = false;
 
@@ -77,7 +86,6 @@ function takeFlow(flow) {
 function takeLog(entries) {
   known.log.push(...entries);
   if (known.log.length > KEPT_LOG) known.log.splice(0, known.log.length - KEPT_LOG);
-  changes.log.push(...entries);
   touch("log");
 }
 
@@ -95,7 +103,6 @@ function takeSnapshot(event) {
   for (const host of event.hosts ?? []) known.hosts.set(host.name, host);
   known.log = [];
   takeLog(event.log ?? []);
-  changes.log.length = 0;
   known.status = event.status;
   known.orders = event.orders ?? known.orders;
   known.undo = event.undo ?? null;
@@ -139,6 +146,7 @@ function takeDelta(event) {
   if (event.moves) changes.moves.push(...event.moves);
   if (event.rates) takeRates(event.rates);
   if (event.flows || event.flows_gone || event.moves) touch("flows");
+  forgetTooMany();
   for (const host of event.hosts ?? []) known.hosts.set(host.name, host);
   for (const name of event.hosts_gone ?? []) known.hosts.delete(name);
   if (event.hosts || event.hosts_gone) touch("hosts");

@@ -10,6 +10,7 @@ import { Ribbon } from "./ribbon.js";
 import { html, render } from "./vendor/preact.js";
 
 const WRITE_EVERY_MS = 250;
+const CALM = 0.45; // what of a change of rate is shown at once: figures that jump cannot be read
 const WHY_MS = 14000;
 const GHOST_MS = 9000;
 
@@ -52,6 +53,8 @@ export class ThreadRow {
     this.grip.row = this;
     this.more.row = this;
     this.written = 0;
+    this.ghostUntil = 0;
+    this.shown = { in: group.in, out: group.out };
     this.list = null;
     this.visible = true;
     this.structure();
@@ -92,7 +95,9 @@ export class ThreadRow {
     if (now - this.written < WRITE_EVERY_MS) return false;
     this.written = now;
     if (this.group.changed) this.structure();
-    const { in: inward, out: outward } = this.group;
+    this.shown.in += (this.group.in - this.shown.in) * CALM;
+    this.shown.out += (this.group.out - this.shown.out) * CALM;
+    const { in: inward, out: outward } = this.shown;
     write(this.inward, inward < 8 && outward < 8 ? NONE : `↓ ${rate(inward)}`);
     write(this.outward, outward < 8 ? "" : `↑ ${rate(outward)}`);
     if (this.whyUntil && now > this.whyUntil) this.explain(null, now);
@@ -101,7 +106,7 @@ export class ThreadRow {
 
   /** Mark the thread as one that the user put where it is. */
   ordered(place) {
-    this.mark.hidden = place == null;
+    this.mark.hidden = place == null || this.ghostUntil > 0;
     if (place != null) this.mark.title = "You put it here";
   }
 
@@ -117,6 +122,7 @@ export class ThreadRow {
   leave(text, now) {
     this.toggle(false);
     this.ghostUntil = now + (text ? GHOST_MS : 2500);
+    this.mark.hidden = true;
     this.ribbon.detach();
     this.element.classList.add("ghost");
     this.grip.disabled = this.more.disabled = true;
@@ -136,6 +142,7 @@ export class ThreadRow {
     this.ribbon.attach();
     this.explain(null, now);
     this.written = 0;
+    this.shown = { in: group.in, out: group.out };
     this.structure();
   }
 }
