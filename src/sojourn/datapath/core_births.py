@@ -29,6 +29,7 @@ from sojourn.policy.rules import DEFAULT, Rule
 from sojourn.policy.subject import covers_owner
 from sojourn.upmt.commands import AddAssociation, AnyCommand, Placed, RemoveAssociation, Role, Setup
 from sojourn.upmt.events import AnyEvent, OriginUnknown
+from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.datapath._core import Core
@@ -128,14 +129,15 @@ class CoreForwarder(Forwarder):
                     [network(text) for text in ALWAYS_REFUSED + command.refused],
                     [network(text) for text in command.allowed],
                 )
-            case AddAssociation():
+            case AddAssociation() if command.association != HOME:  # flows with peers come up: peering.py begins them
                 vipa6 = packed(command.vipa6) if command.vipa6 else b""
                 self._core.set_holder(command.association, packed(command.vipa) if command.vipa else b"", vipa6)
             case RemoveAssociation():
                 self._core.drop_holder(command.association)
         if not self.is_anchor:
             for association in self.associations.values():
-                self._tell_rules(association)
+                if association.id != HOME:
+                    self._tell_rules(association)
 
     def _tell_rules(self, association: Association) -> None:
         book, default = association.book, association.default

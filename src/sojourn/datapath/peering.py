@@ -148,7 +148,7 @@ class Peering(Sending):
         placed = association.book.place(row.label)
         blocked = placed is not None and placed.block
         self.paft.place(row, None if blocked else PEERS, now, (), blocked)
-        self._enter(key, row)
+        self.enter(key, row)
         return row
 
     def from_rendezvous(self, network: str, datagram: bytes, source: Endpoint, now: float) -> None:
