@@ -1,5 +1,6 @@
 """Reading and writing a configuration directory."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from sojourn.control.config import Credentials
 from sojourn.errors import ConfigError
-from sojourn.store.config_dir import ConfigDir, write
+from sojourn.store.config_dir import ConfigDir, rewrite, write
 
 
 def test_credentials_read_back_and_are_private(tmp_path: Path) -> None:
@@ -56,3 +57,24 @@ def test_what_is_wrong_in_a_file_is_said_with_its_whole_path(tmp_path: Path) -> 
     directory.anchor_toml.write_text("adress = 1\n")
     with pytest.raises(ConfigError, match=f"{directory.anchor_toml}: adress"):
         directory.anchor()
+
+
+def test_a_file_that_people_own_keeps_its_owner_mode_and_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.toml", tmp_path / "host.toml"
+    real.write_text("a = 1\n")
+    real.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(real, 65534, 65534)
+    link.symlink_to(real)
+    before = os.stat(real)
+    rewrite(link, "a = 2\n")
+    after = os.stat(real)
+    assert link.is_symlink()
+    assert real.read_text() == "a = 2\n"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert {path.name for path in tmp_path.iterdir()} == {"real.toml", "host.toml"}
+
+
+def test_a_file_that_is_not_there_is_not_rewritten(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        rewrite(tmp_path / "host.toml", "a = 2\n")

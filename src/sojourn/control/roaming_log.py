@@ -86,6 +86,11 @@ class RoamingLog:
         found = [entry for entry in self._entries if entry.number > after]
         return found if limit is None else found[max(0, len(found) - max(0, limit)) :]
 
+    def before(self, number: int, limit: int) -> list[RoamingEntry]:
+        """Return the newest `limit` entries with a number below `number`, oldest first."""
+        found = [entry for entry in self._entries if entry.number < number]
+        return found[max(0, len(found) - max(0, limit)) :]
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` for each new entry; return the function that ends it."""
         self._listeners.append(listener)

@@ -23,6 +23,8 @@ from sojourn.daemon import socks_anchor
 from sojourn.daemon.anchor_api import register
 from sojourn.daemon.anchor_metrics import register as register_metrics
 from sojourn.daemon.anchor_system import AnchorSystem
+from sojourn.daemon.anchor_watch import AnchorWatch
+from sojourn.daemon.anchor_watch import register as register_watch
 from sojourn.daemon.driver import Driver, SleepWatch, Tasks, now
 from sojourn.daemon.ending import Ending
 from sojourn.daemon.inquiry import Inquiry
@@ -91,7 +93,7 @@ class AnchorDaemon:
         self.journal = Journal(directory.anchor_log)
         self.log = RoamingLog(self.journal.write)
         self.log.restore(self.journal.lines())
-        self.inquiry = Inquiry(self._submit)
+        self.inquiry = Inquiry(self.submit)
         self.data_path: DataPathClient | None = None
         self.ending = Ending()
         self._server = Server(socket_path, {"role": "anchor", "config_dir": str(directory.path)})
@@ -99,6 +101,7 @@ class AnchorDaemon:
         self._stood = False
         """A predecessor's device was there when we started: flows may depend on it."""
         self._ready = False
+        self._watch = AnchorWatch(self, self._tasks)
         self._sip = SipListener(self._arrived, lambda _origin: None)
         self.socks: SocksProxy | None = None
 
@@ -110,6 +113,7 @@ class AnchorDaemon:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_soon)
         register(self._server, self)
         register_metrics(self._server, self, self._tasks)
+        register_watch(self._server, self._watch)
         await self._server.start()
         try:
             self._stood = device.exists(self.config.device)
@@ -159,6 +163,12 @@ class AnchorDaemon:
         self.driver.feed(SubscriberChanged(subscriber))
         if subscriber.revoked and self.socks is not None:
             self.socks.sessions.end_all(subscriber.user)
+
+    def end(self, subscriber: Subscriber) -> None:
+        """End an association, by the administrator's order."""
+        self.driver.feed(SubscriberChanged(subscriber, ended=True))
+        unix = time.time()  # noqa: TID251 - a date for people
+        self.log.add(unix, "ended", network=subscriber.name, decision=subscriber.vipa, reason="by the administrator")
 
     def _listen(self) -> None:
         """Bind the SIP ports. A family that this machine lacks is passed over, a port that is taken is not."""
@@ -254,13 +264,14 @@ class AnchorDaemon:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self._submit(Report())
+            self.submit(Report())
 
     def _woke(self, slept: float) -> None:
-        self._submit(Resumed(slept))
+        self.submit(Resumed(slept))
 
     def _from_data_path(self, event: events.AnyEvent) -> None:
         self.inquiry.see(event)
+        self._watch.see(event)
         if not isinstance(event, events.Counters):
             self.driver.feed(event)
 
@@ -287,7 +298,7 @@ class AnchorDaemon:
                 )
                 _log.info(command.what, host=command.name, vipa=command.vipa)
             case _:
-                self._submit(command)
+                self.submit(command)
 
     def _forward_again(self) -> None:
         try:
@@ -304,7 +315,8 @@ class AnchorDaemon:
             if command.promised:
                 raise
 
-    def _submit(self, command: AnyCommand) -> None:
+    def submit(self, command: AnyCommand) -> None:
+        """Order the data path."""
         if self.data_path is not None:
             self.data_path.submit([command])
 

@@ -23,7 +23,7 @@ _PROTOCOLS = {"tcp": TCP, "udp": UDP}
 def register(server: Server, daemon: "AnchorDaemon") -> None:
     """Let the server answer for this daemon."""
     api = AnchorApi(daemon)
-    for verb in ("status", "flows", "hosts", "token", "revoke", "expose", "exposed", "expose_remove"):
+    for verb in ("status", "flows", "hosts", "token", "revoke", "end", "expose", "exposed", "expose_remove"):
         server.register(verb, getattr(api, verb))
     server.register_stream("log", lambda arguments, _peer: stream_log(daemon.log, arguments))
 
@@ -37,6 +37,10 @@ class AnchorApi:
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say who is associated."""
         await self._daemon.inquiry.measure()
+        return self.current()
+
+    def current(self) -> dict[str, Any]:
+        """Return the status as far as it is known now."""
         daemon, counters = self._daemon, self._daemon.inquiry.counters
         return {
             "version": 1,
@@ -75,6 +79,17 @@ class AnchorApi:
         self._change(subscribers.revoke(self._daemon.machine.subscribers, name))
         return {"version": 1, "name": name, "revoked": True}
 
+    async def end(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """End a host's association: it loses its address, and may come back. `revoke` is for good."""
+        name, known = str(arguments.get("name", "")), self._daemon.machine.subscribers
+        there = [one for one in known.values() if one.name == name and one.vipa is not None]
+        if not there:
+            names = ", ".join(sorted(one.name for one in known.values() if one.vipa is not None)) or "none"
+            raise ApiError(f"no host {name[:64]!r} is associated", f"Associated now: {names}.", ErrorKind.USAGE)
+        for subscriber in there:
+            self._daemon.end(subscriber)
+        return {"version": 1, "name": name, "ended": True}
+
     async def expose(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Let a port of the anchor lead to a host's."""
         user = self._host(arguments.get("host"))
@@ -89,6 +104,10 @@ class AnchorApi:
 
     async def exposed(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the port forwards."""
+        return self.port_forwards()
+
+    def port_forwards(self) -> list[dict[str, Any]]:
+        """Return the JSON of all port forwards."""
         daemon = self._daemon
         both = {(f.protocol, f.public_port): f for f in daemon.config.forwards} | daemon.forwards
         return [_exposed(forward) for forward in sorted(both.values())]
@@ -109,9 +128,10 @@ class AnchorApi:
 
     def _hosts(self) -> list[dict[str, Any]]:
         known = self._daemon.machine.subscribers.values()
-        return [self._one(subscriber) for subscriber in sorted(known, key=lambda subscriber: subscriber.name)]
+        return [self.host_row(subscriber) for subscriber in sorted(known, key=lambda subscriber: subscriber.name)]
 
-    def _one(self, subscriber: Subscriber) -> dict[str, Any]:
+    def host_row(self, subscriber: Subscriber) -> dict[str, Any]:
+        """Return the JSON of one host."""
         outer = self._daemon.machine.outer
         left = subscriber.lease_until - _today() if subscriber.lease_until is not None else None
         return {

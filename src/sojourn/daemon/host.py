@@ -30,6 +30,8 @@ from sojourn.daemon.host_metrics import register as register_metrics
 from sojourn.daemon.host_networks import HostNetworks
 from sojourn.daemon.host_owners import HostOwners
 from sojourn.daemon.host_owners import register as register_owners
+from sojourn.daemon.host_past import HostPast
+from sojourn.daemon.host_past import register as register_past
 from sojourn.daemon.host_peers import HostPeers
 from sojourn.daemon.host_policies import HostPolicies
 from sojourn.daemon.host_system import HostSystem
@@ -38,6 +40,7 @@ from sojourn.daemon.host_watch import register as register_watch
 from sojourn.daemon.inquiry import Inquiry
 from sojourn.daemon.network_api import register as register_networks
 from sojourn.daemon.policy_api import register as register_policies
+from sojourn.daemon.policy_edit_api import register as register_policy_edits
 from sojourn.daemon.tenure import tenure
 from sojourn.daemon.undo import Undo
 from sojourn.datapath.client import DataPathClient
@@ -107,6 +110,7 @@ class HostDaemon:
             lambda: self._sleep.look(woken=True),
         )  # fmt: skip
         self._watch = HostWatch(self, self._tasks)
+        self._past = HostPast(self, directory.path)
 
     # -- life
 
@@ -116,10 +120,12 @@ class HostDaemon:
         register(self._server, self)
         register_networks(self._server, self)
         register_policies(self._server, self)
+        register_policy_edits(self._server, self)
         register_owners(self._server, self.owners)
         register_metrics(self._server, self, self._tasks)
         register_watch(self._server, self._watch)
         self.peers.register(self._server)
+        register_past(self._server, self._past)
         await self._server.start()
         try:
             if await self.ending.unless_told(self._start_data_path()):
@@ -132,6 +138,7 @@ class HostDaemon:
                 )
                 self._tasks.start(self._sleep.run(), "sleep watch")
                 self._tasks.start(self._report(), "report")
+                self._past.start(self._tasks)
                 await self.ending.wait()
                 if self.ending.clean:
                     await self._leave()
@@ -171,6 +178,7 @@ class HostDaemon:
         self.driver.close()
         await self._tasks.close()
         self.networks.close()
+        self._past.close()
         for channel in list(self._channels.values()):
             channel.close()
         self.owners.close()
@@ -200,6 +208,7 @@ class HostDaemon:
         self.driver.feed(Resumed(slept))
 
     def _from_data_path(self, event: events.AnyEvent) -> None:
+        self._past.see(event)
         match event:
             case events.State():
                 self.inquiry.see(event)

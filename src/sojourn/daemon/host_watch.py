@@ -77,7 +77,7 @@ class HostWatch:
                 self._put(row, "the policies want it there")
             case FlowMoved(_, flow, tunnel):
                 self._moved(flow, tunnel)
-            case FlowEnded(_, flow):
+            case FlowEnded(flow=flow):
                 self._forget(flow)
             case FlowsMoved():
                 self._whole = True

@@ -100,8 +100,8 @@ class PolicyApi:
             "version": 1,
             "file": book.file,
             "in_force": "the file" if not book.errors else "an older version of the file: it has mistakes now",
-            "errors": [_problem(one) for one in book.errors],
-            "warnings": [_problem(one) for one in book.warnings],
+            "errors": [problem_row(one) for one in book.errors],
+            "warnings": [problem_row(one) for one in book.warnings],
             "policies": [
                 {"from": _origin(policy), "line": policy.line, "preset": policy.preset or None, **table_of(policy)}
                 for policy in book.policies
@@ -114,21 +114,21 @@ class PolicyApi:
                 "costs": dict(book.push.costs),
                 "order": list(book.push.order),
                 "costs_used": dict(book.costs),
-                "errors": [_problem(one) for one in book.push_errors],
+                "errors": [problem_row(one) for one in book.push_errors],
             },
         }
 
     async def policy_test(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Validate a text, and say which flows would move if it held."""
         book, decide = self._daemon.policies.book, self._daemon.control.decide
-        text = _text_of(arguments)
+        text = text_of(arguments)
         async with self._testing:  # one after the other, and beside the loop: it may take its time
             candidate = await asyncio.to_thread(book.examine, text, partial=True)
         reading = candidate.reading
         answer: dict[str, Any] = {
             "version": 1,
-            "errors": [_problem(one) for one in reading.errors],
-            "warnings": [_problem(one) for one in reading.warnings],
+            "errors": [problem_row(one) for one in reading.errors],
+            "warnings": [problem_row(one) for one in reading.warnings],
             "policies": len(reading.policies) - 1 if reading.policies else 0,
             "moves": [],
             "flows": 0,
@@ -175,7 +175,7 @@ class PolicyApi:
     async def policy_reload(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Read host.toml again now."""
         ok = self._daemon.policies.reload()
-        errors = [_problem(one) for one in self._daemon.policies.book.errors]
+        errors = [problem_row(one) for one in self._daemon.policies.book.errors]
         return {"version": 1, "ok": ok, "errors": errors, "policies": len(self._daemon.policies.book.policies) - 1}
 
     # -- questions
@@ -239,7 +239,8 @@ class PolicyApi:
         return {**flow_row(row, self._network(row)), "application": application_name(row.origin)}
 
 
-def _text_of(arguments: Arguments) -> str:
+def text_of(arguments: Arguments) -> str:
+    """Return the text of a request, if it is one that can be read in bounded time."""
     text = arguments.get("text")
     if not isinstance(text, str):
         raise ApiError("policy_test: text is the file's text", kind=ErrorKind.USAGE)
@@ -263,7 +264,8 @@ def _covers(policy: Policy) -> str:
     return "everything else" if policy.label == DEFAULT else describe(policy.subject)
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+def problem_row(problem: Problem) -> dict[str, Any]:
+    """Return the JSON of a mistake."""
     return {**msgspec.to_builtins(problem), "text": str(problem)}
 
 

@@ -162,7 +162,7 @@ class Rows(ABC):
         row = self.paft.remove(key)
         self.waiting.drop(key)
         if row is not None and tell:
-            self.emit(FlowEnded(row.association, flow_of(key)))
+            self.emit(FlowEnded(row.association, flow_of(key), row.bytes_in, row.bytes_out))
 
     def origin_of(
         self, key: FlowKey, association: Association, packet: bytes, now: float

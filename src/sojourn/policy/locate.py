@@ -19,6 +19,8 @@ class _Entry(Struct, frozen=True):
     """Which element of the array of tables `table[0]`, from 0; 0 for a plain table."""
     key: tuple[str, ...]
     line: int
+    is_array: bool = False
+    """It is the header of an element of an array of tables."""
 
 
 class Lines:
@@ -26,6 +28,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._entries = list(_entries(text))
+        self._count = len(text.splitlines())
 
     def of(self, array: str, index: int, *keys: str) -> int | None:
         """Return the line of a key in the element `index` of `[[array]]`; without keys, of its header."""
@@ -35,6 +38,16 @@ class Lines:
                 if entry.table[0] == array and entry.index == index and (*entry.table[1:], *entry.key) == wanted:
                     return entry.line
         return self.of_key(array)
+
+    def spans(self, array: str) -> list[tuple[int, int]]:
+        """Return for each element of `[[array]]` its first line and the line after its last, counted from 0."""
+        headers = [entry for entry in self._entries if not entry.key]
+        found: list[tuple[int, int]] = []
+        for place, entry in enumerate(headers):
+            if entry.table == (array,) and entry.is_array:
+                others = [other for other in headers[place + 1 :] if other.table[0] != array or other.table == (array,)]
+                found.append((entry.line - 1, others[0].line - 1 if others else self._count))
+        return found
 
     def of_key(self, *keys: str) -> int | None:
         """Return the line where a top-level key or a table begins."""
@@ -52,7 +65,7 @@ def _entries(text: str) -> list[_Entry]:
             if header[1] == "[[" and len(table) == 1:
                 counts[table[0]] = counts.get(table[0], -1) + 1
             index = max(counts.get(table[0], 0), 0) if table else 0
-            entries.append(_Entry(table, index, (), number))
+            entries.append(_Entry(table, index, (), number, header[1] == "[["))
         elif (found := _KEY.match(line)) is not None:
             key = _parts(found[1])
             if table:

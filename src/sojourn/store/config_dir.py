@@ -86,16 +86,32 @@ def read(path: Path, fix: str, *, private: bool = False) -> bytes:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}", "Run it as root.") from error
 
 
+def rewrite(path: Path, data: str) -> None:
+    """Replace a file that people own, too: it keeps its owner and mode, and a link to it stays one."""
+    place = Path(os.path.realpath(path))
+    try:
+        status = os.stat(place)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}", "Put it back first.") from error
+    _replace(place, data.encode(), stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid))
+
+
 def write(path: Path, data: str | bytes, *, private: bool = False) -> None:
     """Replace a file in one step, on disk before this returns. Raises ConfigError."""
+    _replace(path, data.encode() if isinstance(data, str) else data, 0o600 if private else 0o644)
+
+
+def _replace(path: Path, data: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
     temporary = None
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from the start
         with open(descriptor, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), 0o600 if private else 0o644)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:

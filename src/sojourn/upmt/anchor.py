@@ -119,8 +119,8 @@ class Anchor:
                 self.subscribers.update(adopted(event, self.user_of))
             case events.SecretInUse(association, generation):
                 return self._secret_in_use(association, generation)
-            case SubscriberChanged(subscriber):
-                return self._changed(subscriber)
+            case SubscriberChanged(subscriber, ended):
+                return self._changed(subscriber, ended)
             case SubscriberRemoved(user):
                 gone = self.subscribers.get(user)
                 commands = self._end(gone)[:-1] if gone is not None else []
@@ -268,12 +268,12 @@ class Anchor:
         self.subscribers[subscriber.user] = renewed = replace(subscriber, secrets=kept)
         return [Keep(renewed)]
 
-    def _changed(self, subscriber: Subscriber) -> list[AnchorCommand]:
+    def _changed(self, subscriber: Subscriber, ended: bool) -> list[AnchorCommand]:
         before = self.subscribers.get(subscriber.user)
         self.subscribers[subscriber.user] = subscriber
-        if subscriber.revoked and before is not None and before.vipa is not None:
-            return self._end(replace(before, revoked=True, ha1=subscriber.ha1, ha1_once=subscriber.ha1_once))
-        return []
+        if before is None or before.vipa is None or not (subscriber.revoked or ended):
+            return []
+        return self._end(replace(before, revoked=subscriber.revoked, ha1=subscriber.ha1, ha1_once=subscriber.ha1_once))
 
     def _end(self, subscriber: Subscriber, *, tell: bool = True) -> list[AnchorCommand]:
         """Take a lease back. The host is told in its tunnels: an idle one would not ask for long."""

@@ -24,6 +24,8 @@ class SubscriberChanged(Struct, frozen=True, tag=True):
     """The administrator made, changed or revoked a token (the record is stored already)."""
 
     subscriber: Subscriber
+    ended: bool = False
+    """Its association ends now; the host may come back, unless it is revoked."""
 
 
 class SubscriberRemoved(Struct, frozen=True, tag=True):

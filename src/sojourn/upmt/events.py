@@ -118,6 +118,9 @@ class FlowEnded(Event, frozen=True):
 
     association: AssociationId
     flow: Flow
+    bytes_in: int = 0
+    bytes_out: int = 0
+    """What the row had counted in the end."""
 
 
 class FlowsMoved(Event, frozen=True):
