@@ -72,16 +72,20 @@ def window(lab: Lab, daemons: Daemons) -> Iterator[Window]:
     window.stop()
 
 
+def launch(playwright: Playwright, lab: Lab, folders: pytest.TempPathFactory, *flags: str) -> Browser:
+    """Start Chromium in the mobile host's namespace."""
+    wrapper = folders.mktemp("chromium") / "chromium"
+    wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {lab.namespace(topology.MOBILE_HOST)} {chromium()} "$@"\n')
+    wrapper.chmod(0o755)
+    return playwright.chromium.launch(
+        executable_path=str(wrapper), headless=True, args=[*FLAGS, *flags], env=_environment()
+    )
+
+
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium in the mobile host's namespace."""
-    namespace = lab.namespace(topology.MOBILE_HOST)
-    wrapper = tmp_path_factory.mktemp("chromium") / "chromium"
-    wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {namespace} {chromium()} "$@"\n')
-    wrapper.chmod(0o755)
-    browser = playwright.chromium.launch(
-        executable_path=str(wrapper), headless=True, args=list(FLAGS), env=_environment()
-    )
+    browser = launch(playwright, lab, tmp_path_factory)
     yield browser
     browser.close()
 

@@ -1,13 +1,61 @@
-"""The live picture, from the kernel's carrier to the page."""
+"""The live picture, from the kernel's carrier to the page: a network is pulled, and the page follows."""
+
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page
 
 from sojourn.lab.daemons import Daemons
+from sojourn.lab.topology import Lab
+from tests.browser.talk import place, talking, until
 
 pytestmark = pytest.mark.net
+
+FOLLOWS_WITHIN = 0.2
+"""Seconds; a machine that others use may hold up one try, and not three."""
+TRIES = 3
+
+WATCH = """([gone, application]) => {
+  const shown = () => ({
+    lane: document.querySelector(`[data-network="${gone}"]`)?.dataset.state ?? "gone",
+    elsewhere: [...document.querySelectorAll(`[data-app="${application}"]`)].some(
+      (thread) => thread.closest("[data-network]") && thread.closest("[data-network]").dataset.network !== gone),
+  });
+  window.followed = new Promise((done) => {
+    const look = () => {
+      const { lane, elsewhere } = shown();
+      if (lane !== "up" && elsewhere) { observer.disconnect(); done(performance.timeOrigin + performance.now()); }
+    };
+    const observer = new MutationObserver(look);
+    observer.observe(document, { subtree: true, childList: true, attributes: true });
+    look();
+  });
+}"""
+
+
+@pytest.fixture(scope="module")
+def flow(lab: Lab, daemons: Daemons) -> Iterator[str]:
+    with talking(lab, daemons) as flow:
+        yield flow
 
 
 def test_the_page_shows_the_networks(page: Page, daemons: Daemons) -> None:
     for name in daemons.lab.links:
         assert page.locator(f'[data-network="{name}"]').count() == 1
+
+
+def test_a_network_is_pulled_and_the_page_follows_at_once(page: Page, lab: Lab, daemons: Daemons, flow: str) -> None:
+    name = next(row["application"] for row in daemons.call("flows") if row["id"] == flow)
+    took = []
+    for _ in range(TRIES):
+        here = until(lambda: place(daemons, flow))
+        page.locator(f'[data-network="{here}"][data-state="up"] [data-app="{name}"]').wait_for()
+        page.evaluate(WATCH, [here, name])
+        before = page.evaluate("performance.timeOrigin + performance.now()")
+        lab.links[here].set_carrier(False)
+        took.append((page.evaluate("window.followed") - before) / 1000)
+        lab.links[here].set_carrier(True)
+        until(lambda here=here: daemons.network_states().get(here) == "up", 20)  # type: ignore[misc]
+        if took[-1] < FOLLOWS_WITHIN:
+            break
+    assert min(took) < FOLLOWS_WITHIN, took

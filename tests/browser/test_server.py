@@ -3,9 +3,7 @@
 import contextlib
 import http.client
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,56 +12,17 @@ from sojourn.api.client import Client
 from sojourn.lab import namespaces, topology
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab
+from tests.browser.talk import place, talking, until
 from tests.browser.window import Window
 
 pytestmark = pytest.mark.net
-
-TALK = """
-import socket, sys
-link = socket.create_connection(("{}", 7001), 10)
-link.settimeout(60)
-print("ready", flush=True)
-import time
-while True:
-    link.sendall(b"x" * 200)
-    left = 200
-    while left:
-        left -= len(link.recv(left))
-    time.sleep(0.05)
-"""
-SERVE = """
-import socket, threading
-def echo(link):
-    while data := link.recv(1000):
-        link.sendall(data)
-server = socket.create_server(("0.0.0.0", 7001))
-print("ready", flush=True)
-while True:
-    threading.Thread(target=echo, args=(server.accept()[0],), daemon=True).start()
-"""
-
-
-def until(what: Callable[[], Any], seconds: float = 10.0) -> Any:  # noqa: ANN401
-    """Return what becomes true, or fail with what it was last."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")
 def flow(lab: Lab, daemons: Daemons) -> Iterator[str]:
     """A TCP flow that talks all the time; its id."""
-    serving = lab.start(topology.CORRESPONDENT, "serve", [sys.executable, "-c", SERVE])
-    serving.wait_for("ready", 10)
-    address = lab.topology.correspondent.address
-    talking = lab.start(topology.MOBILE_HOST, "talk", [sys.executable, "-c", TALK.format(address)])
-    talking.wait_for("ready", 10)
-    found = until(lambda: [row for row in daemons.call("flows") if row["remote"] == f"{address}:7001"])
-    yield str(found[0]["id"])
-    talking.stop()
-    serving.stop()
+    with talking(lab, daemons) as flow:
+        yield flow
 
 
 class Events:
@@ -107,7 +66,7 @@ def test_a_snapshot_tells_what_the_command_line_tells(window: Window, daemons: D
 
 
 def test_a_move_is_told_with_its_reason_and_rates_follow(window: Window, daemons: Daemons, flow: str) -> None:
-    here = next(row["network"] for row in daemons.call("flows") if row["id"] == flow)
+    here = place(daemons, flow)
     there = next(name for name in daemons.lab.links if name != here)
     with contextlib.closing(Events(window)) as events:
         stream = iter(events)
@@ -121,7 +80,7 @@ def test_a_move_is_told_with_its_reason_and_rates_follow(window: Window, daemons
                 break
     assert moves[0] == {"flow": flow, "from": here, "to": there, "why": "ordered by the user"}
     assert window.ask("/api/undo", {})[1]["undone"] == f"moved 1 flow to {there}"
-    until(lambda: next(row["network"] for row in daemons.call("flows") if row["id"] == flow) == here)
+    until(lambda: place(daemons, flow) == here)
 
 
 def test_a_flow_is_held_blocked_and_given_back(window: Window, daemons: Daemons, flow: str) -> None:
@@ -138,23 +97,23 @@ def test_a_flow_is_held_blocked_and_given_back(window: Window, daemons: Daemons,
 def test_a_network_is_paused_and_used_again_and_both_can_be_taken_back(
     window: Window, daemons: Daemons, flow: str
 ) -> None:
-    here = next(row["network"] for row in daemons.call("flows") if row["id"] == flow)
+    here = place(daemons, flow)
     there = next(name for name in daemons.lab.links if name != here)
     assert window.ask("/api/network", {"network": here, "use": "paused"})[1]["before"] == "on"
-    until(lambda: next(row["network"] for row in daemons.call("flows") if row["id"] == flow) == there)
+    until(lambda: place(daemons, flow) == there)
     row = next(row for row in daemons.call("networks") if row["name"] == here)
     assert (row["state"], row["use"], row["tunnel"]) == ("paused", "paused", None)
     assert window.ask("/api/undo", {})[1]["undone"] == f"paused {here}"
     until(lambda: daemons.network_states().get(here) == "up")
     assert window.ask("/api/network", {"network": "nowhere", "use": "on"})[0] == 400
     assert window.ask("/api/network", {"network": here, "use": "sideways"})[0] == 400
-    until(lambda: next(row["network"] for row in daemons.call("flows") if row["id"] == flow) == here, 30)
+    until(lambda: place(daemons, flow) == here, 30)
 
 
 def test_policies_are_tried_written_and_taken_back(window: Window, daemons: Daemons, flow: str) -> None:
     file = daemons.host_folder / "host.toml"
     file.write_text(file.read_text() + "\n# a comment of mine\n")
-    here = next(row["network"] for row in daemons.call("flows") if row["id"] == flow)
+    here = place(daemons, flow)
     there = next(name for name in daemons.lab.links if name != here)
     before = window.ask("/api/policies")[1]
     assert before["text"] == file.read_text()
@@ -165,7 +124,7 @@ def test_policies_are_tried_written_and_taken_back(window: Window, daemons: Daem
     assert file.read_text() == before["text"], "trying writes nothing"
     mode = file.stat().st_mode
     saved = window.ask("/api/policies/save", body)[1]
-    until(lambda: next(row["network"] for row in daemons.call("flows") if row["id"] == flow) == there)
+    until(lambda: place(daemons, flow) == there)
     assert file.read_text() == tried["text"]
     assert "# a comment of mine\n" in file.read_text()
     assert file.stat().st_mode == mode
@@ -177,7 +136,7 @@ def test_policies_are_tried_written_and_taken_back(window: Window, daemons: Daem
     assert (status, told["error"]["kind"]) == (400, "usage")
     assert window.ask("/api/undo", {})[1]["undone"] == "changed the policies"
     assert file.read_text() == before["text"]
-    until(lambda: next(row["network"] for row in daemons.call("flows") if row["id"] == flow) == here, 30)
+    until(lambda: place(daemons, flow) == here, 30)
 
 
 def test_the_past_is_told(window: Window, daemons: Daemons, flow: str) -> None:
