@@ -97,11 +97,7 @@ def test_another_origin_can_read_nothing(attack: Page, window: Window) -> None:
               one.rel = "stylesheet"; one.onload = () => done(true); one.onerror = () => done(false);
               one[source] = url; document.head.append(one);
             })""",
-            [
-                element,
-                source,
-                f"http://127.0.0.1:{window.port}/static/{'app.js' if element == 'script' else 'style.css'}",
-            ],
+            [element, source, f"http://127.0.0.1:{window.port}/static/{files[element]}"],
         )
         assert loaded is False, element
 

@@ -104,7 +104,7 @@ def test_a_network_is_paused_and_used_again_and_both_can_be_taken_back(
     row = next(row for row in daemons.call("networks") if row["name"] == here)
     assert (row["state"], row["use"], row["tunnel"]) == ("paused", "paused", None)
     assert window.ask("/api/undo", {})[1]["undone"] == f"paused {here}"
-    until(lambda: daemons.network_states().get(here) == "up")
+    until(lambda: daemons.network_states().get(str(here)) == "up")
     assert window.ask("/api/network", {"network": "nowhere", "use": "on"})[0] == 400
     assert window.ask("/api/network", {"network": here, "use": "sideways"})[0] == 400
     until(lambda: place(daemons, flow) == here, 30)

@@ -63,3 +63,18 @@ def test_an_unknown_network_is_what_the_daemon_says(tmp_path: Path) -> None:
     with serving(path, {}, answers({"handover": refusal})):
         ran = sojourn("handover", "--all", "--to", "x", "--socket", path)
     assert (ran.code, ran.err) == (2, "sojourn: no network 'x' is up. Up now: eth0.\n")
+
+
+@pytest.mark.parametrize(("word", "said"), [("hold", "3 flows held\n"), ("block", "3 flows blocked\n")])
+def test_flows_may_wait_or_be_refused(tmp_path: Path, word: str, said: str) -> None:
+    path = str(tmp_path / "h.sock")
+    with serving(path, {}, answers({"handover": {"version": 1, "to": word, "moved": 3}})):
+        assert sojourn("handover", "--app", "zoom", "--to", word, "--socket", path).out == said
+
+
+def test_the_last_order_is_taken_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "h.sock")
+    with serving(path, {}, answers({"undo": {"version": 1, "undone": "moved zoom to wlan0", "undo": None}})):
+        assert sojourn("handover", "--undo", "--socket", path).out == "Taken back: moved zoom to wlan0.\n"
+    ran = sojourn("handover", "--all")
+    assert (ran.code, "--to NETWORK" in ran.err) == (2, True)

@@ -107,3 +107,13 @@ def test_without_any_page_it_asks_for_one(tmp_path: Path) -> None:
     assert ran.code == 1
     assert "--url" in ran.err
     assert os.environ.get("http_proxy") is None
+
+
+@pytest.mark.parametrize(("command", "use"), [("pause", "paused"), ("exclude", "excluded"), ("resume", "on")])
+def test_a_network_is_put_aside_and_used_again(tmp_path: Path, command: str, use: str) -> None:
+    path, asked = str(tmp_path / "n.sock"), list[tuple[str, dict[str, Any]]]()
+    told = {"version": 1, "network": "wlan0", "use": use, "before": use}
+    with serving(path, {}, answers({"network_use": told}, asked)):
+        ran = sojourn("networks", command, "wlan0", "--socket", path)
+    assert (ran.code, ran.out) == (0, f"wlan0: {use} already\n")
+    assert asked == [("network_use", {"network": "wlan0", "use": use})]

@@ -14,12 +14,18 @@ The result of a verb is the JSON that `--json` prints (DESIGN §7), objects with
     flows           -                                            list
     apps            -                                            list (host)
     handover        to; one of flow, app, match, all             object: to, moved, unchanged, waiting (host)
+                    `to`: a network, or policy, hold, block, direct
+    network_use     network, use (on, paused, excluded)          object: network, use, before (host)
+    undo            -                                            object: undone, undo (host)
+    watch           -                                            stream: snapshot, deltas (docs/window.md)
+    history, usage, log_before                                   see daemon/host_past.py (host)
+    policy_file, policy_edit_test, policy_save                   see daemon/policy_edit_api.py (host)
     up, down        -                                            object: state (host)
     policy_...      see daemon/policy_api.py: list, show, test, explain, reload; questions, answer, ask (host)
     metrics         -                                            object: text, in Prometheus' format
     log             limit, follow                                stream of RoamingEntry
     token           name                                         object: name, token (anchor)
-    revoke          name                                         object: name (anchor)
+    revoke, end     name                                         object: name (anchor)
     hosts           -                                            list (anchor)
     expose          protocol, port, public_port, host or null    object
     expose_remove   protocol, public_port                        object

@@ -14,7 +14,8 @@ from sojourn.policy import match
 @click.option("--app", metavar="NAME", help="All flows of an application, and those to come.")
 @click.option("--match", "matching", metavar="'IPTABLES'", help="All flows that it covers, e.g. '-p tcp --dport 22'.")
 @click.option("--all", "everything", is_flag=True, help="All flows, and those to come.")
-@click.option("--to", required=True, metavar="NETWORK", help="Its name in `sojourn networks`; or policy.")
+@click.option("--to", metavar="NETWORK", help="Its name in `sojourn networks`; or policy, hold, block, direct.")
+@click.option("--undo", is_flag=True, help="Take the last order back (also of networks and policies).")
 @socket_option
 @json_option
 def handover(
@@ -22,22 +23,41 @@ def handover(
     app: str | None,
     matching: str | None,
     everything: bool,
-    to: str,
+    to: str | None,
+    undo: bool,
     socket: str | None,
     as_json: bool,
 ) -> None:
     """Move flows to another network. They stay there until that network goes or another order comes.
 
-    `--to policy` ends such an order: the flows go where the policies want them.
+    `--to policy` ends such an order: the flows go where the policies want them. `--to hold` lets them wait,
+    `--to block` refuses them, and `--to direct` sends an application's flows to come past Sojourn.
     """
+    if undo:
+        _undo(socket, as_json)
+        return
+    if to is None:
+        raise click.UsageError("Say where: --to NETWORK. Or take the last order back with --undo.")
     arguments = _selection(flow, app, matching, everything)
     result = client(socket, HOST_SOCKET).call("handover", to=to, **arguments)
     if as_json:
         output.emit_json(result)
         return
     counts = [f"{result[key]} {key}" for key in ("unchanged", "stale", "unknown", "waiting") if result.get(key)]
-    where = "where the policies want them" if to == "policy" else f"to {to}"
-    output.line(f"{result.get('moved', 0)} flows moved {where}" + (f" ({', '.join(counts)})" if counts else ""))
+    output.line(f"{result.get('moved', 0)} flows {_done(to)}" + (f" ({', '.join(counts)})" if counts else ""))
+
+
+def _done(to: str) -> str:
+    words = {"policy": "moved where the policies want them", "hold": "held", "block": "blocked"}
+    return words.get(to, "moved to be direct, and those to come" if to == "direct" else f"moved to {to}")
+
+
+def _undo(socket: str | None, as_json: bool) -> None:
+    told = client(socket, HOST_SOCKET).call("undo")
+    if as_json:
+        output.emit_json(told)
+    else:
+        output.line(f"Taken back: {told['undone']}.")
 
 
 def _selection(flow: str | None, app: str | None, matching: str | None, everything: bool) -> dict[str, object]:

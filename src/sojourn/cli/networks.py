@@ -38,6 +38,45 @@ def networks(context: click.Context, socket: str | None, as_json: bool) -> None:
         print_networks(rows, access=True)
 
 
+def _use(context: click.Context, name: str, use: str, socket: str | None, as_json: bool) -> None:
+    given = socket or (context.obj or {}).get("socket")
+    told = client(given, HOST_SOCKET).call("network_use", network=name, use=use)
+    if as_json:
+        output.emit_json(told)
+    else:
+        output.line(f"{told['network']}: {told['use']}" + (" already" if told["before"] == told["use"] else ""))
+
+
+@networks.command()
+@click.argument("name")
+@socket_option
+@json_option
+@click.pass_context
+def pause(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+    """Do not use network NAME until `resume`, or until the daemon starts anew."""
+    _use(context, name, "paused", socket, as_json)
+
+
+@networks.command()
+@click.argument("name")
+@socket_option
+@json_option
+@click.pass_context
+def exclude(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+    """Do not use network NAME until `resume`, also after restarts."""
+    _use(context, name, "excluded", socket, as_json)
+
+
+@networks.command()
+@click.argument("name")
+@socket_option
+@json_option
+@click.pass_context
+def resume(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+    """Use network NAME again."""
+    _use(context, name, "on", socket, as_json)
+
+
 @networks.command(name="open")
 @click.argument("name")
 @click.option("--url", metavar="URL", help="The page to open; default: the portal's, where it is known.")
