@@ -19,11 +19,11 @@ from sojourn.control.orders_told import orders_told
 from sojourn.control.picture import KEPT_LOG, Picture
 from sojourn.control.roaming_log import RoamingEntry
 from sojourn.daemon.driver import Tasks, now
-from sojourn.daemon.flow_rows import flow_id, flow_row
+from sojourn.daemon.flow_rows import flow_id, flow_row, state_of
 from sojourn.daemon.host_api import HostApi
 from sojourn.daemon.policy_api import question_row
 from sojourn.daemon.watch import Watch
-from sojourn.model import Flow, TunnelId
+from sojourn.model import Flow, Origin, TunnelId
 from sojourn.upmt.commands import Report, RowState
 from sojourn.upmt.events import AnyEvent, FlowEnded, FlowMoved, FlowSeen, FlowsMoved
 
@@ -47,8 +47,8 @@ class HostWatch:
         self.picture = Picture(("networks", "flows"))
         self.watch = Watch("host", self.picture, tasks, self._look)
         self._api = HostApi(daemon)
-        self._known: dict[Flow, tuple[str, object]] = {}
-        """Of each flow its id, and all that its row is made of but counters."""
+        self._known: dict[Flow, tuple[str, Origin | None, object]] = {}
+        """Of each flow its id, who made it, and where it was put by what."""
         self._counted: dict[Flow, tuple[float, int, int]] = {}
         self._count_at = 0.0
         self._measure_at = 0.0
@@ -162,17 +162,21 @@ class HostWatch:
     # -- single flows
 
     def _put(self, row: RowState, why: str | None) -> None:
-        essence = (row.tunnel, row.label, row.blocked, row.copies, row.origin, self._network(row.tunnel))
+        place = (row.tunnel, row.label, row.blocked, row.copies, self._network(row.tunnel))
         known = self._known.get(row.flow)
-        if known is not None and known[1] == essence:
+        if known is not None and known[1:] == (row.origin, place):
             return
-        told = flow_row(row, self._network(row.tunnel))
+        network = place[-1]
+        before = self.picture.tables["flows"].get(known[0]) if known is not None else None
+        if known is not None and before is not None and known[1] == row.origin:
+            told = {**before, "network": network, "policy": row.label or None, "state": state_of(row)}
+        else:
+            told = flow_row(row, network)
         key = told["id"]
-        before = self.picture.tables["flows"].get(key)
-        self._known[row.flow] = (key, essence)
+        self._known[row.flow] = (key, row.origin, place)
         self.picture.tables["flows"].put(key, told)
-        if before is not None and before["network"] != told["network"]:
-            self.picture.moved(key, {"flow": key, "from": before["network"], "to": told["network"], "why": why})
+        if before is not None and before["network"] != network:
+            self.picture.moved(key, {"flow": key, "from": before["network"], "to": network, "why": why})
 
     def _moved(self, flow: Flow, tunnel: TunnelId) -> None:
         known = self._known.get(flow)
@@ -181,7 +185,7 @@ class HostWatch:
             return
         network = self._network(tunnel)
         told = {**row, "network": network, "state": "carried" if row["state"] == "waiting" else row["state"]}
-        self._known[flow] = (known[0], None)  # the next look fills in the rest
+        self._known[flow] = (known[0], known[1], None)  # the next look fills in the rest
         self.picture.tables["flows"].put(known[0], told)
         if row["network"] != network:
             self.picture.moved(known[0], {"flow": known[0], "from": row["network"], "to": network, "why": self._why})

@@ -21,6 +21,7 @@ from sojourn.daemon.policy_api import MAX_TEXT, PolicyApi, problem_row, text_of
 from sojourn.errors import ConfigError
 from sojourn.policy.edit import Edit, edited, tables_of
 from sojourn.policy.language import KEYS
+from sojourn.policy.locate import Lines
 from sojourn.policy.presets import PRESETS
 from sojourn.policy.rules import DEFAULT
 from sojourn.store import config_dir
@@ -50,7 +51,7 @@ class PolicyEditApi:
         book = self._daemon.policies.book
         reading = book.examine(text).reading
         names = {policy.line: policy.label for policy in reading.policies if policy.label != DEFAULT}
-        by_place = dict(enumerate(names.items()))
+        lines = Lines(text)
         return {
             "version": 1,
             "file": book.file,
@@ -58,8 +59,7 @@ class PolicyEditApi:
             "text": text,
             "order": list(book.order),
             "policies": [
-                {"index": index, "table": table, "line": by_place.get(index, (None, None))[0],
-                 "name": by_place.get(index, (None, None))[1]}
+                {"index": index, "table": table, "line": (line := lines.of("policy", index)), "name": names.get(line)}
                 for index, table in enumerate(_tables(text))
             ],
             "rules": await self._policies.policy_list(arguments, peer),
