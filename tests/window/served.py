@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from sojourn.api.stream_client import StreamClient
 from sojourn.window.guard import Guard
 from sojourn.window.routes import application
-from sojourn.window.server import QuietServer
+from sojourn.window.server import QuietServer, settings
 from tests.harness.control_socket import Setup, serving
 
 TOKEN = "a-token-of-this-test"
@@ -69,10 +67,7 @@ def _served(path: str) -> Iterator[Served]:
     ready, loop = threading.Event(), asyncio.new_event_loop()
     listener = _listener()
     port = listener.getsockname()[1]
-    config = uvicorn.Config(
-        Guard(application(StreamClient(path), TOKEN), TOKEN, port), log_config=None, lifespan="off", ws="none",
-        timeout_graceful_shutdown=1,
-    )  # fmt: skip
+    config = settings(Guard(application(StreamClient(path), TOKEN), TOKEN, port))
     server = QuietServer(config)
 
     def run() -> None:

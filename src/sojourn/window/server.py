@@ -45,6 +45,15 @@ class QuietServer(uvicorn.Server):
         yield
 
 
+def settings(app: ASGIApp) -> uvicorn.Config:
+    """Return how the server is run: without logs, without a word of what it is, and never waiting long for anybody."""
+    return uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", http="h11",
+        proxy_headers=False, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=30,
+        timeout_graceful_shutdown=END_PATIENCE, h11_max_incomplete_event_size=16 << 10,
+    )  # fmt: skip
+
+
 class Window:
     """One run."""
 
@@ -70,11 +79,7 @@ class Window:
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
         app = Guard(application(self.client, self._token), self._token, self.port)
-        config = uvicorn.Config(
-            self._first_come(app), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
-            http="h11", proxy_headers=False, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=30,
-            timeout_graceful_shutdown=END_PATIENCE, h11_max_incomplete_event_size=16 << 10,
-        )  # fmt: skip
+        config = settings(self._first_come(app))
         server, loop = QuietServer(config), asyncio.get_running_loop()
 
         def end() -> None:
