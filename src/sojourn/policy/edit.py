@@ -199,21 +199,22 @@ def _replaced(block: list[str], table: Mapping[str, Any]) -> list[str]:
 
 
 def _ordered(text: str, networks: Sequence[str]) -> str:
-    """Return the text with another `order`."""
+    """Return the text with another `order`; only its own lines change."""
+    lines = text.splitlines(keepends=True)
+    span = Lines(text).span_of_key("order")
+    if span is None:
+        tables = [number for number, one in enumerate(lines) if one.lstrip().startswith("[")]
+        place = tables[0] if tables else len(lines)
+        while place > 0 and lines[place - 1].lstrip().startswith("#"):
+            place -= 1
+        span = place, place
+    start, end = span
     try:
-        document = tomlkit.parse(text)
-        if "order" in document:
-            document["order"] = list(networks)
-            return tomlkit.dumps(document)
+        document = tomlkit.parse("".join(lines[start:end]))
+        document["order"] = list(networks)
+        return "".join([*lines[:start], _checked(tomlkit.dumps(document)), *lines[end:]])
     except TOMLKitError as error:
         raise _by_hand() from error
-    line = f"order = {tomlkit.item(list(networks)).as_string()}\n"
-    lines = text.splitlines(keepends=True)
-    tables = [number for number, one in enumerate(lines) if one.lstrip().startswith("[")]
-    place = tables[0] if tables else len(lines)
-    while place > 0 and lines[place - 1].lstrip().startswith("#"):
-        place -= 1
-    return "".join([*lines[:place], line, *lines[place:]])
 
 
 def _checked(text: str) -> str:

@@ -21,6 +21,7 @@ class _Entry(Struct, frozen=True):
     line: int
     is_array: bool = False
     """It is the header of an element of an array of tables."""
+    is_header: bool = False
 
 
 class Lines:
@@ -29,6 +30,7 @@ class Lines:
     def __init__(self, text: str) -> None:
         self._entries = list(_entries(text))
         self._count = len(text.splitlines())
+        self._starts = [number for number, _ in _logical_lines(text)]
 
     def of(self, array: str, index: int, *keys: str) -> int | None:
         """Return the line of a key in the element `index` of `[[array]]`; without keys, of its header."""
@@ -41,13 +43,22 @@ class Lines:
 
     def spans(self, array: str) -> list[tuple[int, int]]:
         """Return for each element of `[[array]]` its first line and the line after its last, counted from 0."""
-        headers = [entry for entry in self._entries if not entry.key]
+        headers = [entry for entry in self._entries if entry.is_header]
         found: list[tuple[int, int]] = []
         for place, entry in enumerate(headers):
             if entry.table == (array,) and entry.is_array:
                 others = [other for other in headers[place + 1 :] if other.table[0] != array or other.table == (array,)]
                 found.append((entry.line - 1, others[0].line - 1 if others else self._count))
         return found
+
+    def span_of_key(self, key: str) -> tuple[int, int] | None:
+        """Return the first line of a top-level key's value and the line after its last, counted from 0."""
+        start = next(
+            (one.line for one in self._entries if one.table == (key,) and not one.key and not one.is_header), None
+        )
+        if start is None:
+            return None
+        return start - 1, next((number - 1 for number in self._starts if number > start), self._count)
 
     def of_key(self, *keys: str) -> int | None:
         """Return the line where a top-level key or a table begins."""
@@ -65,7 +76,7 @@ def _entries(text: str) -> list[_Entry]:
             if header[1] == "[[" and len(table) == 1:
                 counts[table[0]] = counts.get(table[0], -1) + 1
             index = max(counts.get(table[0], 0), 0) if table else 0
-            entries.append(_Entry(table, index, (), number, header[1] == "[["))
+            entries.append(_Entry(table, index, (), number, header[1] == "[[", True))
         elif (found := _KEY.match(line)) is not None:
             key = _parts(found[1])
             if table:
