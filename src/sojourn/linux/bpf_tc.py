@@ -72,7 +72,7 @@ def attach_tcx(program: int, interface: int, *, egress: bool) -> int:
     return link
 
 
-def attach_filter(program: int, interface: int, *, egress: bool) -> None:
+def attach_filter(program: int, interface: int, *, egress: bool, priority: int = PRIORITY) -> None:
     """Attach a program as a filter of the interface's clsact qdisc, which is made where it is not there."""
     from pyroute2 import IPRoute, NetlinkError
 
@@ -82,19 +82,19 @@ def attach_filter(program: int, interface: int, *, egress: bool) -> None:
                 ask.tc("add", "clsact", interface)
             ask.tc(
                 "replace-filter", "bpf", interface, ":1", fd=program, name=FILTER, parent=_hook(egress),
-                prio=PRIORITY, classid=1, direct_action=True, protocol=_ETH_P_ALL,
+                prio=priority, classid=1, direct_action=True, protocol=_ETH_P_ALL,
             )  # fmt: skip
         except NetlinkError as error:
             raise OSError(error.code, f"clsact: {error.args[-1]}") from error
 
 
-def detach_filter(interface: int, *, egress: bool) -> bool:
+def detach_filter(interface: int, *, egress: bool, priority: int = PRIORITY) -> bool:
     """Remove our filter, and say whether it was there. The qdisc stays: others may use it."""
     from pyroute2 import IPRoute, NetlinkError
 
     with IPRoute() as ask:
         try:
-            ask.tc("del-filter", "bpf", interface, ":1", parent=_hook(egress), prio=PRIORITY, protocol=_ETH_P_ALL)
+            ask.tc("del-filter", "bpf", interface, ":1", parent=_hook(egress), prio=priority, protocol=_ETH_P_ALL)
         except NetlinkError as error:
             if error.code in (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP):
                 return False

@@ -1,0 +1,273 @@
+"""The splice's program in the kernel, and its maps: loaded and pinned, or found as a predecessor has left them.
+
+    FOLDER/program, tuples4, tuples6, pairs, counts, notices, link-INDEX      (one folder for each build of the program)
+
+A pair's memory is shared with the program: to read or change it costs no system call.
+"""
+
+import contextlib
+import errno
+import hashlib
+import mmap
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.linux import bpf_pin
+from sojourn.linux.bpf import OBJECTS, BpfObject, close_all
+from sojourn.linux.bpf_map import NO_EXIST, BpfMap
+from sojourn.linux.bpf_ring import BpfRing
+from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, has_ethernet_header
+from sojourn.msocks import splice_pair
+from sojourn.msocks.splice_pair import COUNTS, HALF_AT, HEARD_AT, PAIR_BYTES, Notice, Pair, State, Stream
+
+OBJECT: Final = OBJECTS / "splice.bpf.o"
+PROGRAM: Final = "splice"
+MAPS: Final = ("tuples4", "tuples6", "pairs", "counts", "notices")
+RING_BYTES: Final = 1 << 18
+MOST_PAIRS: Final = 1 << 16
+PRIORITY: Final = 54
+"""Of our filter where the kernel has no tcx; the plain tunnels' is 53."""
+LOOPBACK: Final = 1
+_NO_TCX: Final = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS))
+_U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
+_SERIAL_AT, _FLAGS_AT = 4, 8
+
+
+def folder_of(key: str) -> Path:
+    """Return where the proxy that is called `key` pins. Raises OSError."""
+    digest = hashlib.sha256(OBJECT.read_bytes()).hexdigest()[:12]
+    return bpf_pin.place() / f"sojourn-{key}" / digest
+
+
+class SpliceTables:
+    """See the module."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        """Find what is pinned, else load for at most `size` sessions. Raises OSError, NotSupported."""
+        self.folder = folder
+        self.size = min(size, MOST_PAIRS)
+        self.attached: set[int] = set()
+        self._fds: dict[str, int] = {}
+        self._links: dict[int, int | None] = {}
+        try:
+            self._obtain()
+            self._tuples = {
+                12: BpfMap(self._fds["tuples4"], 12, 4), 36: BpfMap(self._fds["tuples6"], 36, 4),
+            }  # fmt: skip
+            self._memory = _shared(self._fds["pairs"], self.size * PAIR_BYTES)
+            self._counts = _shared(self._fds["counts"], 8 * len(COUNTS))
+            self.ring = BpfRing(self._fds["notices"], RING_BYTES)
+        except BaseException:
+            close_all(self._fds.values())
+            raise
+        self._view = memoryview(self._memory)
+        self._free = [place for place in reversed(range(self.size)) if not self.state(place)]
+        self._serial = time.monotonic_ns() & 0x7FFFFFFF
+
+    def _obtain(self) -> None:
+        names = (PROGRAM, *MAPS)
+        for name in names:
+            fd = bpf_pin.get(self.folder / name)
+            if fd is None:
+                break
+            self._fds[name] = fd
+        else:
+            size = self.folder / f"size-{self.size}"
+            if size.exists():
+                return
+        close_all(self._fds.values())
+        self._fds.clear()
+        remove(self.folder)
+        sizes = {"tuples4": 2 * self.size, "tuples6": 2 * self.size, "pairs": self.size, "notices": RING_BYTES}
+        with BpfObject(OBJECT, sizes) as loaded:
+            self._fds[PROGRAM] = loaded.program(PROGRAM)
+            self._fds.update((name, loaded.map(name)) for name in MAPS)
+        self.folder.mkdir(parents=True, mode=0o700)
+        for name in names:
+            bpf_pin.pin(self._fds[name], self.folder / name)
+        (self.folder / f"size-{self.size}").mkdir()
+
+    # -- where packets are caught
+
+    def attach_all(self) -> None:
+        """Catch what arrives on any Ethernet interface that there is. Raises OSError."""
+        for index, name in socket.if_nameindex():
+            if index not in self.attached and index != LOOPBACK:
+                with contextlib.suppress(OSError):  # it is gone already
+                    if has_ethernet_header(name):
+                        self._attach(index)
+
+    def _attach(self, index: int) -> None:
+        path = self.folder / f"link-{index}"
+        link = bpf_pin.get(path)
+        if link is not None:
+            if bpf_pin.link_interface(link) == index:
+                self._links[index] = link
+                self.attached.add(index)
+                return
+            os.close(link)
+            path.unlink()
+        try:
+            link = attach_tcx(self._fds[PROGRAM], index, egress=False)
+            bpf_pin.pin(link, path)
+            self._links[index] = link
+        except OSError as error:
+            if error.errno not in _NO_TCX:
+                raise
+            attach_filter(self._fds[PROGRAM], index, egress=False, priority=PRIORITY)
+            self._links[index] = None
+        self.attached.add(index)
+
+    # -- sessions
+
+    @property
+    def room(self) -> int:
+        """How many sessions more there may be."""
+        return len(self._free)
+
+    def take(self) -> int | None:
+        """Return a place for one session, with a serial number of its own; None where all are taken."""
+        if not self._free:
+            return None
+        place = self._free.pop()
+        self._serial = (self._serial + 1) & 0x7FFFFFFF
+        self._put(place, _SERIAL_AT, self._serial)
+        return place
+
+    def give_back(self, place: int) -> None:
+        """Let a session's place go; its tuples have to be forgotten before."""
+        self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES] = bytes(PAIR_BYTES)
+        self._free.append(place)
+
+    def serial(self, place: int) -> int:
+        """Return the number that tells who has a place."""
+        return self._get(place, _SERIAL_AT)
+
+    def state(self, place: int) -> int:
+        """Return a pair's state."""
+        return self._get(place, 0)
+
+    def set_state(self, place: int, state: State) -> None:
+        """Change a pair's state: the program sees it with the next packet."""
+        self._put(place, 0, state)
+
+    def flags(self, place: int) -> int:
+        """Return a pair's flags."""
+        return self._get(place, _FLAGS_AT)
+
+    def add_flag(self, place: int, flag: int) -> None:
+        """Set a flag of a pair."""
+        self._put(place, _FLAGS_AT, self.flags(place) | flag)
+
+    def write(self, place: int, pair: Pair) -> None:
+        """Fill a pair in; its state comes last."""
+        data = splice_pair.pack(pair)
+        at = place * PAIR_BYTES
+        self._view[at + 4 : at + PAIR_BYTES] = data[4:]
+        self._put(place, 0, pair.state)
+
+    def read(self, place: int, *, six: bool = False) -> Pair:
+        """Read a pair."""
+        return splice_pair.unpack(self._of(place), six=six)
+
+    def read_bytes(self, place: int) -> bytes:
+        """Read a pair as it lies in memory."""
+        return bytes(self._of(place))
+
+    def streams(self, place: int) -> tuple[Stream, Stream]:
+        """Read how far a pair has come."""
+        return splice_pair.read_streams(self._of(place))
+
+    def heard(self, place: int, whose: int) -> float:
+        """Return when a peer was heard last (CLOCK_MONOTONIC, seconds; 0: never)."""
+        found: tuple[int] = _U64.unpack_from(self._memory, place * PAIR_BYTES + HALF_AT[whose] + HEARD_AT)
+        return found[0] / 1e9
+
+    def enter(self, key: bytes, place: int, whose: int) -> None:
+        """Let packets that carry a tuple be of a pair. Raises FileExistsError, OSError where the map is full."""
+        self._tuples[len(key)].update(key, _U32.pack(place << 1 | whose), NO_EXIST)
+
+    def forget(self, key: bytes) -> None:
+        """Let a tuple's packets be nobody's."""
+        self._tuples[len(key)].delete(key)
+
+    def sweep(self, known: set[int]) -> int:
+        """Free the places and tuples that nobody of `known` has; return how many tuples (a predecessor's) went."""
+        gone = 0
+        for tuples in self._tuples.values():
+            for key in list(tuples.keys()):
+                value = tuples.look_up(key)
+                if value is not None and _U32.unpack(value)[0] >> 1 not in known:
+                    tuples.delete(key)
+                    gone += 1
+        self._free.clear()
+        for place in reversed(range(self.size)):
+            if place not in known:
+                if self.state(place):
+                    self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES] = bytes(PAIR_BYTES)
+                self._free.append(place)
+        return gone
+
+    def counts(self) -> dict[str, int]:
+        """Return what was done with packets."""
+        return {name: _U64.unpack_from(self._counts, 8 * at)[0] for at, name in enumerate(COUNTS)}
+
+    def entries(self) -> int:
+        """Return how many tuples are in the maps."""
+        return sum(1 for tuples in self._tuples.values() for _ in tuples.keys())  # noqa: SIM118 - no dict
+
+    def notices(self) -> Iterator[Notice]:
+        """Yield what the program has told since the last call."""
+        for record in self.ring.read():
+            with contextlib.suppress(RemoteProtocolError):
+                yield splice_pair.parse_notice(record)
+
+    # -- ends
+
+    def close(self, *, clean: bool) -> None:
+        """Let go. `clean`: nothing stays in the kernel; else all does, for a successor."""
+        self._view.release()
+        self._memory.close()
+        self._counts.close()
+        self.ring.close()
+        if clean:
+            for index, link in self._links.items():
+                if link is None:
+                    with contextlib.suppress(OSError):
+                        detach_filter(index, egress=False, priority=PRIORITY)
+            remove(self.folder)
+        close_all(self._fds.values())
+        close_all([link for link in self._links.values() if link is not None])
+
+    def _of(self, place: int) -> memoryview:
+        return self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES]
+
+    def _get(self, place: int, at: int) -> int:
+        found: tuple[int] = _U32.unpack_from(self._memory, place * PAIR_BYTES + at)
+        return found[0]
+
+    def _put(self, place: int, at: int, value: int) -> None:
+        _U32.pack_into(self._memory, place * PAIR_BYTES + at, value)
+
+
+def _shared(fd: int, size: int) -> mmap.mmap:
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    return mmap.mmap(fd, pages, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def remove(folder: Path) -> list[str]:
+    """Remove all pins of one proxy (of every build); return their names."""
+    gone = []
+    for path in sorted(folder.parent.glob("*/*")):
+        gone.append(str(path))
+        path.rmdir() if path.is_dir() else path.unlink()
+    for path in (*folder.parent.glob("*"), folder.parent):
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+    return gone

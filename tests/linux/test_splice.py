@@ -1,0 +1,74 @@
+"""When two connections cannot be spliced, and that they are as they were then."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sojourn.linux import bpf_pin, tcp_repair
+from sojourn.linux.splice import NotSpliced, Spliced, check, ends, mss_for
+from sojourn.linux.splice_tables import SpliceTables
+from sojourn.linux.tcp_repair import OPTION_ECN, OPTION_TIMESTAMPS, Terms
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs, TCP_REPAIR")
+
+
+@pytest.fixture
+def two() -> Iterator[list[socket.socket]]:
+    """Return two connections of this machine with itself: ours, theirs, ours, theirs."""
+    found = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            found.append(socket.create_connection(listening.getsockname()))
+            found.append(listening.accept()[0])
+    yield found
+    for sock in found:
+        sock.close()
+
+
+@pytest.fixture
+def tables() -> Iterator[SpliceTables]:
+    made = SpliceTables(bpf_pin.place() / f"sojourn-unit-{os.getpid()}" / "one", 1)
+    yield made
+    made.close(clean=True)
+
+
+def test_what_does_not_fit_together_is_relayed_and_why_is_said(two: list[socket.socket]) -> None:
+    leg, near = two[0], two[2]
+    agreed = tcp_repair.terms(near)
+    check(leg, near, agreed, ours=True)
+    for option, ours, reason in ((OPTION_ECN, True, "ecn"), (OPTION_TIMESTAMPS, False, "timestamps")):
+        other = Terms(agreed.options ^ option, 7, 7, 1460, 1460)
+        with pytest.raises(NotSpliced, match=reason):
+            check(leg, near, other, ours=ours)
+    check(leg, near, Terms(agreed.options & ~OPTION_TIMESTAMPS, 7, 7, 1460, 1460), ours=True)
+    two[3].close()
+    with pytest.raises(NotSpliced, match="closing"):
+        check(leg, near, agreed, ours=True)
+    with socket.socket(socket.AF_INET6) as six, pytest.raises(NotSpliced, match="families"):
+        check(leg, six, agreed, ours=True)
+    with socket.socket() as unconnected, pytest.raises(NotSpliced, match="gone"):
+        ends(unconnected)
+
+
+def test_connections_of_this_machine_stay_as_they_are(two: list[socket.socket], tables: SpliceTables) -> None:
+    leg, near = two[0], two[2]
+    two[3].sendall(b"waits")
+    with pytest.raises(NotSpliced, match="local"):
+        Spliced.begin(tables, near, leg, b"ok", b"", returns=False, before=lambda _: None)
+    assert (tables.room, tables.entries()) == (1, 0)
+    assert near.recv(9) == b"waits"
+    two[1].sendall(b"hear me")
+    assert leg.recv(9) == b"hear me"
+
+
+def test_a_map_that_is_full_leaves_both_to_the_relay(two: list[socket.socket], tables: SpliceTables) -> None:
+    assert tables.take() is not None
+    with pytest.raises(NotSpliced, match="map full"):
+        Spliced.begin(tables, two[2], two[0], b"ok", b"", returns=False, before=lambda _: None)
+
+
+def test_segments_that_no_option_can_name_are_not_asked_for(two: list[socket.socket]) -> None:
+    mss = mss_for(two[0])
+    assert mss is None or mss <= 32767
