@@ -15,6 +15,7 @@ from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.processes import Child
 from sojourn.lab.topology import Lab
+from sojourn.linux import bpf_pin
 from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Code, Command, Request
 from tests.net.standing import PATIENCE, eventually, sojourn_at
@@ -59,6 +60,7 @@ class SocksLab:
 
     def start_proxy(self, *, only: bool = True) -> None:
         """Start `sojourn anchor --only socks`, or the whole anchor."""
+        bpf_pin.place()  # where `ip netns exec` does not hide it
         self.proxy = self.lab.start("an", "proxy", [
             sys.executable, "-m", "sojourn", "anchor", *(["--only", "socks"] if only else []),
             "--config-dir", str(self.anchor_folder), "--socket", str(self.proxy_socket),
@@ -92,6 +94,11 @@ class SocksLab:
         answer = Client(str(self.proxy_socket)).call("status")["socks"]
         assert isinstance(answer, dict)
         return answer
+
+    def lingering(self) -> int:
+        """Return how many descriptors may be open for spliced sessions in TIME-WAIT."""
+        splice = self.proxy_status()["splice"]
+        return 2 * splice["lingering"] if splice is not None else 0
 
     def move(self, network: str) -> None:
         """Move all sessions."""

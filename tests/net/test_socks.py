@@ -50,7 +50,7 @@ def peer(place: SocksLab) -> Iterator[Address]:
 def descriptors(place: SocksLab) -> int:
     assert place.proxy is not None
     assert place.client is not None
-    return sum(len(os.listdir(f"/proc/{child.pid}/fd")) for child in (place.proxy, place.client))
+    return sum(len(os.listdir(f"/proc/{child.pid}/fd")) for child in (place.proxy, place.client)) - place.lingering()
 
 
 def finished(place: SocksLab, *dialled: Dialled) -> None:

@@ -1,6 +1,7 @@
 """The SOCKS proxy as part of an anchor, and alone (`sojourn anchor --only socks`)."""
 
 import asyncio
+import hashlib
 import logging
 import signal
 import sys
@@ -64,6 +65,8 @@ async def start(directory: ConfigDir, config: AnchorConfig, users: RecordedUsers
     except OSError as error:
         _log.warning("SOCKS sessions will not survive a crash of this process", why=str(error))
         line = None
+    proxy.splice(hashlib.sha256(str(directory.path).encode()).hexdigest()[:12])
+    _log.info("SOCKS", **{key: proxy.status()[key] for key in ("mode", "why")})
     try:
         proxy.start(config.listen, line)
     except OSError as error:

@@ -67,14 +67,14 @@ class Opener:
             raise NotOpened(Code.NOT_ALLOWED, "not allowed")
         return allowed
 
-    async def connect(self, user: str, wanted: Address) -> socket.socket:
-        """Return a connection to `wanted`. Raises NotOpened."""
+    async def connect(self, user: str, wanted: Address, mss: int | None = None) -> socket.socket:
+        """Return a connection to `wanted`, which is offered no larger segments than `mss`. Raises NotOpened."""
         if not wanted.port:
             raise NotOpened(Code.FAILURE, "port")
         candidates = (await self.addresses(user, wanted))[:ATTEMPTS]
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                return await _race(candidates)
+                return await _race(candidates, mss)
         except TimeoutError as error:
             raise NotOpened(Code.HOST_UNREACHABLE, "timeout") from error
         except OSError as error:
@@ -103,7 +103,7 @@ def _resolve(wanted: Address, kind: int) -> list[Address]:
     return [Address(host, wanted.port) for host in hosts]
 
 
-async def _race(candidates: Sequence[Address]) -> socket.socket:
+async def _race(candidates: Sequence[Address], mss: int | None) -> socket.socket:
     """Try addresses one after the other, each with a head start; the first connection wins."""
     running: set[asyncio.Task[socket.socket]] = set()
     error: OSError | None = None
@@ -111,7 +111,7 @@ async def _race(candidates: Sequence[Address]) -> socket.socket:
     try:
         while waiting or running:
             if waiting:
-                running.add(asyncio.ensure_future(_call(waiting.pop(0))))
+                running.add(asyncio.ensure_future(_call(waiting.pop(0), mss)))
             done, running = await asyncio.wait(
                 running, timeout=HEAD_START if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -131,10 +131,12 @@ async def _race(candidates: Sequence[Address]) -> socket.socket:
     raise error or OSError(errno.EHOSTUNREACH, "no address")
 
 
-async def _call(address: Address) -> socket.socket:
+async def _call(address: Address, mss: int | None) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         tcp_state.prepare(sock, idle_s=300)
+        if mss is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)
         await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
     except BaseException:
         sock.close()

@@ -24,11 +24,13 @@ from sojourn.daemon.driver import now
 from sojourn.daemon.socks_open import Opener
 from sojourn.daemon.socks_requests import Requests
 from sojourn.daemon.socks_session import Notes
+from sojourn.daemon.socks_splice import Splices, open_tables
 from sojourn.daemon.socks_table import Sessions
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux import keeper, tcp_state
 from sojourn.linux.sip_listener import place_of
 from sojourn.linux.sip_transport import endpoint
+from sojourn.linux.splice import NotSpliced
 from sojourn.msocks import frames, socks5
 from sojourn.msocks.frames import Challenges
 from sojourn.msocks.server import Asked, Event, Hello, Login, Refused, Resume, Say, ServerDialogue
@@ -87,6 +89,7 @@ class SocksProxy:
         limits = Limits(config.sessions, config.sessions_per_user, config.held, config.hold)
         self.sessions = Sessions(limits, self.challenges, config.buffer_kib << 10, self.refused)
         self.opener = Opener(access)
+        self.relays_because = "nobody asked for the splice"
         self._requests = Requests(self)
         self._listening: list[socket.socket] = []
         self._strangers: dict[Stranger, str] = {}
@@ -94,12 +97,23 @@ class SocksProxy:
 
     # -- life
 
+    def splice(self, key: str) -> None:
+        """Splice in the kernel what can be spliced, if it lets us; `key` names what is pinned there. Before `start`."""
+        try:
+            tables = open_tables(key, self.config.sessions)
+        except NotSpliced as error:
+            self.relays_because = error.reason
+        else:
+            self.sessions.splices = Splices(self.sessions, tables, self.refused)
+
     def start(self, addresses: tuple[str, ...], line: socket.socket | None) -> None:
         """Listen, with what a predecessor has left at the keeper (`line`). Raises OSError when a port is taken."""
         keeper.raise_descriptors()
         self.sessions.notes = Notes(line)
         if line is not None:
             self.sessions.restore(line)
+        if self.sessions.splices is not None:
+            self.sessions.splices.restored()
         assert self.config.port is not None
         for address in addresses:
             self._listening.append(_listen(address, self.config.port))
@@ -130,11 +144,13 @@ class SocksProxy:
     def status(self) -> dict[str, Any]:
         """Say what goes on, for `status`."""
         table = self.sessions.table
+        splices = self.sessions.splices
         legless = sum(entry.legless_since is not None for entry in table.entries.values())
         return {
             "port": self.config.port,
-            "mode": "relay",
-            "why": "this version has no splice in the kernel",
+            "mode": "relay" if splices is None else "splice",
+            "why": self.relays_because if splices is None else "the kernel takes the program",
+            "splice": None if splices is None else splices.status(),
             "sessions": len(table.entries),
             "waiting": legless,
             "strangers": len(self._strangers),

@@ -13,6 +13,7 @@ from sojourn.daemon.socks_udp import UdpRelay
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux import tcp_state
 from sojourn.linux.sip_transport import endpoint
+from sojourn.linux.splice import mss_for
 from sojourn.msocks.frames import SESSION_BYTES, End, Ping, Reconnect
 from sojourn.msocks.server import Heard, Refused
 from sojourn.msocks.socks5 import Address, Code, Command, Reply, Request
@@ -67,7 +68,8 @@ class Requests:
             await _send(stranger, stranger.dialogue.reply(Reply(code)))
 
     async def _connect(self, stranger: "Stranger", to: Address) -> None:
-        near = await self._proxy.opener.connect(stranger.dialogue.user, to)
+        mss = mss_for(stranger.sock) if self._proxy.sessions.splices is not None else None
+        near = await self._proxy.opener.connect(stranger.dialogue.user, to, mss)
         self._begin(stranger, near, near.getsockname())
         self._proxy.served["connect"] += 1
 
@@ -86,7 +88,7 @@ class Requests:
         answer = dialogue.reply(Reply(Code.SUCCEEDED, Address(place.address, place.port)), id)
         stranger.handed_over = True
         try:
-            session.begin(stranger.sock, answer, dialogue.rest)
+            self._proxy.sessions.begin(session, stranger.sock, answer, dialogue.rest)
         except OSError:
             stranger.sock.close()
             session.close()

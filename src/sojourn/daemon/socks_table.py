@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from sojourn.daemon.driver import now
 from sojourn.daemon.socks_kept import restore
 from sojourn.daemon.socks_session import Notes, ProxySession
+from sojourn.daemon.socks_splice import SplicedSession, Splices, is_spliced
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux import keeper
 from sojourn.linux.relay import Over
+from sojourn.linux.splice import NotSpliced
 from sojourn.linux.stream_file import StreamFile
 from sojourn.msocks.frames import SESSION_BYTES, Challenges, Reconnect, Resumed, Status
 from sojourn.msocks.session import Entry, Limits, SessionTable
@@ -28,15 +30,38 @@ class Sessions:
         """`size`: bytes of each copy buffer; `count`: where failures are counted."""
         self.table = SessionTable(limits, challenges)
         self.notes = Notes(None)
-        self.running: dict[bytes, ProxySession] = {}
+        self.running: dict[bytes, ProxySession | SplicedSession] = {}
+        self.splices: Splices | None = None
+        """Where the kernel lets us."""
         self._size = size
         self._count = count
 
-    def make(self, stranger: "Stranger", near: socket.socket, key: bytes, id: bytes | None = None) -> ProxySession:
+    def make(
+        self, stranger: "Stranger", near: socket.socket, key: bytes, id: bytes | None = None
+    ) -> ProxySession | SplicedSession:
         """Make a session between a client and `near`; `begin` starts it. Raises OSError."""
         entry = Entry(id or os.urandom(SESSION_BYTES), stranger.dialogue.user, key)
-        session = self._new(entry, near, StreamFile(self._size))
+        near.setblocking(False)
+        session: ProxySession | SplicedSession | None = None
+        if self.splices is not None:
+            session = self.splices.make(entry, near, stranger.sock)
+        if session is None:
+            session = self._new(entry, near, StreamFile(self._size))
+        self.running[entry.id] = session
         self.table.add(entry)
+        return session
+
+    def begin(
+        self, session: ProxySession | SplicedSession, leg: socket.socket, answer: bytes, rest: bytes
+    ) -> ProxySession | SplicedSession:
+        """Start a session on a leg, relayed where it turns out that it cannot be spliced. Raises OSError."""
+        try:
+            session.begin(leg, answer, rest)
+        except NotSpliced as error:
+            assert isinstance(session, SplicedSession)
+            self._count[f"not spliced: {error.reason}"] += 1
+            session = self._new(session.entry, session.near, StreamFile(self._size))
+            session.begin(leg, answer, rest)
         return session
 
     def resume(self, stranger: "Stranger", asked: Reconnect, key: bytes) -> Status:
@@ -58,7 +83,7 @@ class Sessions:
             return Status.LOST
         except OSError:  # the new leg is gone already: wait for the next one
             stranger.sock.close()
-            self._lost(session)
+            self.lost(session)
         else:
             stranger.dialogue.resumed()
         return Status.RESUMED
@@ -76,6 +101,8 @@ class Sessions:
 
     def sweep(self, time: float) -> None:
         """Drop the sessions whose time is over."""
+        if self.splices is not None:
+            self.splices.sweep()
         for session in self.table.expired(time):
             self._count["held too long"] += 1
             self.running[session].close()
@@ -86,22 +113,27 @@ class Sessions:
             note, fds = received
             if not note.name:
                 return
-            self._restore(note, fds)
+            try:
+                self._restore(note, fds)
+            except RemoteProtocolError as error:
+                self._count[error.reason] += 1
+                self.notes.drop(note.name)
 
     def close(self, *, clean: bool) -> None:
         """End all, or leave all to a successor: then nothing is closed that the keeper does not hold, too."""
         if clean:
             for session in list(self.running.values()):
                 session.close()
+        if self.splices is not None:
+            self.splices.close(clean=clean)
+        if clean:
             self.notes.end()
 
     def _restore(self, note: keeper.Note, fds: list[int]) -> None:
-        try:
-            found = restore(note.text, fds)
-        except RemoteProtocolError as error:
-            self._count[error.reason] += 1
-            self.notes.drop(note.name)
+        if is_spliced(note.text):
+            self._restore_splice(note, fds)
             return
+        found = restore(note.text, fds)
         entry = found.kept.entry
         waits = found.leg is None
         if waits and not entry.key:
@@ -113,19 +145,32 @@ class Sessions:
         self.table.add(entry)
         session.adopt(found)
 
+    def _restore_splice(self, note: keeper.Note, fds: list[int]) -> None:
+        if self.splices is None:
+            keeper.close(fds)  # both sockets are parked, or soon time out
+            raise RemoteProtocolError("a spliced session, and no splice", reason="not restored")
+        session = self.splices.restore(note.text, fds)
+        assert session.joint is not None
+        entry = session.entry
+        entry.legless_since = (entry.legless_since or now()) if session.joint.leg is None else None
+        self.running[entry.id] = session
+        self.table.add(entry)
+
     def _new(self, entry: Entry, near: socket.socket, file: StreamFile, size: int | None = None) -> ProxySession:
         near.setblocking(False)
         session = ProxySession(
-            entry, near, file, size or self._size, self.notes, leg_lost=self._lost, finished=self._finished
+            entry, near, file, size or self._size, self.notes, leg_lost=self.lost, finished=self.finished
         )
         self.running[entry.id] = session
         return session
 
-    def _lost(self, session: ProxySession) -> None:
+    def lost(self, session: ProxySession | SplicedSession) -> None:
+        """Note that a session waits for a leg."""
         for surplus in self.table.leg_lost(session.entry.id, now()):
             self._count["too many wait"] += 1
             self.running[surplus].close()
 
-    def _finished(self, session: ProxySession, how: Over) -> None:
+    def finished(self, session: ProxySession | SplicedSession, how: Over) -> None:
+        """Forget a session that is over."""
         self.running.pop(session.entry.id, None)
         self.table.remove(session.entry.id, _STATUS[how], now())

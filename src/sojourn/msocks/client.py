@@ -19,6 +19,8 @@ from sojourn.msocks.socks5 import Reply, Request
 from sojourn.packet.noise import CipherState, Handshake, Pattern
 
 NO_CHALLENGE: Final = bytes(frames.CHALLENGE_BYTES)
+CHOICE_BYTES: Final = 2
+"""Of the answer to a greeting (RFC 1928 §3)."""
 
 
 class Account(Struct, frozen=True):
@@ -77,6 +79,15 @@ class _Frames:
     def rest(self) -> bytes:
         """What has arrived behind the last message."""
         return bytes(self._data)
+
+    @property
+    def wants(self) -> int:
+        """How many bytes complete what has begun: who reads no more than that leaves the stream where it is."""
+        if not self._chosen:
+            return CHOICE_BYTES - len(self._data)
+        if len(self._data) < frames.HEAD_BYTES:
+            return frames.HEAD_BYTES - len(self._data)
+        return frames.frame_bytes(self._data) - len(self._data)
 
     def feed(self, data: bytes) -> list[Event]:
         """Take in bytes and return what they meant. Raises RemoteProtocolError: then the connection is of no use."""

@@ -32,6 +32,7 @@ CHALLENGE_LIFE: Final = 60.0
 """Seconds for which a challenge is fresh."""
 
 _HEAD = struct.Struct(">BH")
+HEAD_BYTES: Final = _HEAD.size
 _RECONNECT = struct.Struct(f">{SESSION_BYTES}sIQ{CHALLENGE_BYTES}s")
 _RESUMED = struct.Struct(">BIQ")
 _PING = struct.Struct(">I")
@@ -151,6 +152,12 @@ def take_frame(data: bytes | bytearray) -> tuple[Frame, int] | None:
     if len(data) < _HEAD.size + length:
         return None
     return Frame(kind, bytes(data[_HEAD.size : _HEAD.size + length])), _HEAD.size + length
+
+
+def frame_bytes(data: bytes | bytearray) -> int:
+    """Return how long the frame is whose first HEAD_BYTES have come."""
+    _, length = _HEAD.unpack_from(data)
+    return _HEAD.size + int(length)
 
 
 def parse_reconnect(body: bytes) -> tuple[Reconnect, bytes]:

@@ -139,11 +139,11 @@ class Listening:
     async def _ask(self, line: Line, key: Key) -> Call | None:
         leg = await dial(line.network, self._mobile.proxy)
         try:
-            answer, rest = await rejoin(leg, key, 0, self._mobile.challenge())
+            answer = await rejoin(leg, key, 0, self._mobile.challenge())
         except BaseException:
             leg.close()
             raise
         if answer.resumed.status == Status.RESUMED:
-            return Call(leg, rest, key, line, NOWHERE)
+            return Call(leg, b"", key, line, NOWHERE)
         leg.close()
         return None

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 BUFFER_BYTES: Final = 1 << 20
 BUSY: Final = 1.0
 """Seconds after its last byte for which a session counts as in use."""
+HUSH: Final = 0.001
+"""Seconds between the last packet that a leg may take and the count of what it has taken."""
 REJOIN_TIMEOUT: Final = 4.0
 PAUSE: Final = 0.1
 GIVE_UP: Final = 7200.0
@@ -42,23 +44,48 @@ class Key:
         self.id, self.secret, self.generation = id, secret, 0
 
 
-async def rejoin(sock: socket.socket, key: Key, received: int, challenge: bytes) -> tuple[Answered, bytes]:
-    """Ask the proxy to continue a session on this connection; return its answer, and what came behind it.
+async def rejoin(sock: socket.socket, key: Key, received: int, challenge: bytes) -> Answered:
+    """Ask the proxy to continue a session on this connection; return its answer. What is behind it is not read.
 
-    Raises OSError, RemoteProtocolError.
+    Raises OSError, RemoteProtocolError, and LateAnswer where it is given up although the answer has come.
     """
     loop = asyncio.get_running_loop()
     key.generation += 1
     machine = Return(key.secret, Reconnect(key.id, key.generation, received, challenge))
-    await loop.sock_sendall(sock, machine.begin())
-    while data := await loop.sock_recv(sock, 4096):
-        for event in machine.feed(data):
-            match event:
-                case Say(answer):
-                    await loop.sock_sendall(sock, answer)
-                case Answered():
-                    return event, machine.rest
+    try:
+        await loop.sock_sendall(sock, machine.begin())
+        while data := await loop.sock_recv(sock, machine.wants):
+            for event in machine.feed(data):
+                match event:
+                    case Say(answer):
+                        await loop.sock_sendall(sock, answer)
+                    case Answered():
+                        return event
+    except BaseException:
+        late = _late_answer(sock, machine)
+        if late is not None:
+            raise LateAnswer(late) from None
+        raise
     raise ConnectionError("the proxy has closed")
+
+
+class LateAnswer(ConnectionError):
+    """A connection was given up on which the proxy has resumed the session: the stream may be behind its answer."""
+
+    def __init__(self, answer: Answered) -> None:
+        super().__init__("given up")
+        self.answer = answer
+
+
+def _late_answer(sock: socket.socket, machine: Return) -> Answered | None:
+    """Return the answer that waits in a connection which is given up. Nothing more is taken in by it."""
+    with contextlib.suppress(OSError, RemoteProtocolError):
+        tcp_state.deafen(sock)
+        while data := sock.recv(machine.wants):
+            for event in machine.feed(data):
+                if isinstance(event, Answered) and event.resumed.status == Status.RESUMED:
+                    return event
+    return None
 
 
 class MobileSession:
@@ -143,14 +170,24 @@ class MobileSession:
         """Continue over one network; say whether that is the end of it, one way or the other."""
         sock = await dial(line.network, self.owner.proxy)
         try:
-            answer, rest = await rejoin(sock, self.key, self.relay.cut(), self.owner.challenge())
-            return self._answered(sock, line, answer.resumed.status, answer.resumed.received, rest)
+            self.relay.hush()
+            await asyncio.sleep(HUSH)
+            answer = await rejoin(sock, self.key, self.relay.cut(), self.owner.challenge())
+            return self._answered(sock, line, answer.resumed.status, answer.resumed.received)
+        except LateAnswer as late:
+            if self.relay.over:
+                sock.close()
+                raise asyncio.CancelledError from None
+            # What our kernel has acknowledged there nobody else has any more.
+            self._answered(sock, line, Status.RESUMED, late.answer.resumed.received)
+            self.relay.cut()
+            return False
         except BaseException:
             if self.relay.leg is not sock:
                 sock.close()
             raise
 
-    def _answered(self, sock: socket.socket, line: Line, status: int, position: int, rest: bytes) -> bool:
+    def _answered(self, sock: socket.socket, line: Line, status: int, position: int) -> bool:
         if status == Status.STALE:
             sock.close()
             return False
@@ -160,22 +197,10 @@ class MobileSession:
             return True
         before, self.line = self.line.network.name, line
         self.moves += 1
-        self._put(rest)
         self.relay.attach(sock, position)
         self.gap = now() - self._ordered_at
         self.owner.has_moved(self, before)
         return True
-
-    def _put(self, rest: bytes) -> None:
-        """Take what of the stream came in one piece with the answer."""
-        if self.session.ends or self.session.into.free < len(rest):
-            raise ConnectionError("bytes that have to wait")  # the next generation goes back to before them
-        while rest:
-            space = self.session.into.space()
-            count = min(len(space), len(rest))
-            space[:count] = rest[:count]
-            self.session.into.took(count)
-            rest = rest[count:]
 
     def give(self, first: bytes) -> None:
         """Take bytes that the application has sent already."""
