@@ -37,12 +37,12 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}
 """
 
 
-def sojourn(built: Ground) -> None:
+def sojourn(built: Ground, settings: str = "") -> None:
     folder = str(built.folder / "an")
     words = [sys.executable, "-m", "sojourn"]
     token = built.run(AN, *words, "init", "--config-dir", folder, "--address", ANCHOR).split()[-1]
     with open(f"{folder}/anchor.toml", "a") as file:
-        file.write(f'[socks]\nport = {PORT}\nanonymous = ["192.0.2.0/24"]\n')
+        file.write(f'[socks]\nport = {PORT}\nanonymous = ["192.0.2.0/24"]\n{settings}\n')
     built.run(MH, *words, "join", token, "--config-dir", str(built.folder / "mh"))
     proxy = built.start(AN, "proxy", *words, "anchor", "--only", "socks", "--config-dir", folder,
                         "--socket", f"{built.folder}/an.sock")  # fmt: skip

@@ -42,7 +42,7 @@ def place() -> Iterator[SocksLab]:
         yield socks
         assert socks.proxy is not None
         socks.proxy.stop(PATIENCE)
-        assert not list(bpf_pin.place().glob(f"sojourn-{key(socks)}/*")), "a clean stop leaves nothing pinned"
+        assert not list(bpf_pin.place().glob(f"sojourn-*-{key(socks)}/*")), "a clean stop leaves nothing pinned"
 
 
 def key(place: SocksLab) -> str:

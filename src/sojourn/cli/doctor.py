@@ -75,7 +75,7 @@ def _identity(directory: ConfigDir) -> list["Check"]:
 
 
 def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
-    from sojourn.linux import checks
+    from sojourn.linux import checks, splice_checks
     from sojourn.store import keys
 
     try:
@@ -84,6 +84,8 @@ def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
         config = AnchorConfig("localhost")
     found = checks.anchor_checks(config.device, tunnel_port=config.tunnel_port, sip_port=config.sip_port)
     found.append(_core())
+    if config.socks.port is not None:
+        found += splice_checks.splice_checks()
     found.append(_configuration("anchor.toml", directory.anchor))
     found.append(_configuration("anchor's keys", lambda: keys.load(directory)))
     found.append(_daemon("anchor", socket, ANCHOR_SOCKET))

@@ -102,12 +102,12 @@ def detach_filter(interface: int, *, egress: bool, priority: int = PRIORITY) -> 
     return True
 
 
-def detach_filters() -> list[str]:
+def detach_filters(priority: int = PRIORITY) -> list[str]:
     """Remove our filters from all interfaces of this namespace; return which those were."""
     gone = []
     for index, name in socket.if_nameindex():
         for egress in (True, False):
-            if detach_filter(index, egress=egress):
+            if detach_filter(index, egress=egress, priority=priority):
                 gone.append(f"filter at the {'egress' if egress else 'ingress'} of {name}")
     return gone
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
-from sojourn.linux import bpf_tc, device, dns, nft, routes, sysctl
+from sojourn.linux import bpf_tc, device, dns, nft, routes, splice_tables, sysctl
 
 
 async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
@@ -25,5 +25,6 @@ async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
                 await device.delete(name)
                 gone.append(f"device {name}")
     gone += await asyncio.to_thread(bpf_tc.detach_filters)
+    gone += await asyncio.to_thread(splice_tables.remove_all)
     gone += [f"setting {key}" for key in await asyncio.to_thread(sysctl.restore)]
     return gone

@@ -22,7 +22,7 @@ from sojourn.linux import bpf_pin
 from sojourn.linux.bpf import OBJECTS, BpfObject, close_all
 from sojourn.linux.bpf_map import NO_EXIST, BpfMap
 from sojourn.linux.bpf_ring import BpfRing
-from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, has_ethernet_header
+from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, detach_filters, has_ethernet_header
 from sojourn.msocks import splice_pair
 from sojourn.msocks.splice_pair import COUNTS, HALF_AT, HEARD_AT, PAIR_BYTES, Notice, Pair, State, Stream
 
@@ -42,7 +42,7 @@ _SERIAL_AT, _FLAGS_AT = 4, 8
 def folder_of(key: str) -> Path:
     """Return where the proxy that is called `key` pins. Raises OSError."""
     digest = hashlib.sha256(OBJECT.read_bytes()).hexdigest()[:12]
-    return bpf_pin.place() / f"sojourn-{key}" / digest
+    return bpf_pin.place() / f"sojourn-{_namespace()}-{key}" / digest
 
 
 class SpliceTables:
@@ -271,3 +271,18 @@ def remove(folder: Path) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             path.rmdir()
     return gone
+
+
+def remove_all() -> list[str]:
+    """Remove what proxies of this network namespace have left attached, and their pins; return what went."""
+    gone = detach_filters(PRIORITY)
+    for place in bpf_pin.mounted():
+        for folder in place.glob(f"sojourn-{_namespace()}-*/*"):
+            remove(folder)
+            gone.append(f"splice {folder}")
+    return gone
+
+
+def _namespace() -> int:
+    """Return what tells this network namespace from others: they share one BPF file system."""
+    return os.stat("/proc/self/ns/net").st_ino
