@@ -204,8 +204,8 @@ def main() -> None:
                 ping = ask(built, "ping", how, "--count", str(given.count))
                 found[how].append(ping | ask(built, "drain", how, "--seconds", str(given.seconds)))
     result["ways"] = {how: {key: median([one[key] for one in runs]) for key in runs[0]} for how, runs in found.items()}
-    plain = result["ways"]["forwarding"]
-    result["splice / forwarding"] = {key: round(result["ways"]["splice"][key] / plain[key], 3) for key in plain}
+    plain, ours = result["ways"]["forwarding"], result["ways"]["splice"]
+    result["splice / forwarding"] = {key: round(ours[key] / plain[key], 3) for key in plain}
     if given.sessions:
         result["crowd"] = many(given.sessions, given.seconds)
     print(json.dumps(result, indent=1))
