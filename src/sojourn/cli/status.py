@@ -25,7 +25,7 @@ def status(socket: str | None, as_json: bool, check: bool) -> None:
         _print_rendezvous(result)
     else:
         _print_host(result)
-    if check and result.get("state") not in ("associated", "running"):
+    if check and result.get("state") not in ("associated", "reachable", "running"):
         remedy = "`sojourn log` says what was tried; `sojourn doctor` what is missing."
         raise ApiError(f"not associated: {result.get('state')}", remedy, ErrorKind.NOT_ASSOCIATED)
 
@@ -33,7 +33,12 @@ def status(socket: str | None, as_json: bool, check: bool) -> None:
 def _print_host(result: dict[str, Any]) -> None:
     addresses = ", ".join(address for key in ("vipa", "vipa6") if (address := result.get(key)))
     what = f" as {addresses}" if addresses else ""
-    output.line(f"{result.get('state')}: anchor {result.get('anchor')}{what}, {result.get('flows', 0)} flows")
+    lead = f"anchor {result['anchor']}{what}" if result.get("anchor") else "peers alone"
+    output.line(f"{result.get('state')}: {lead}, {result.get('flows', 0)} flows")
+    if (peers := result.get("peers")) is not None:
+        met = sum(peer.get("state") == "met" for peer in peers["peers"])
+        where = f"over {peers['network']}" if peers.get("network") else "over no network yet"
+        output.line(f"  peers: {met} of {len(peers['peers'])} met, {where}, home address {peers['home']}")
     if result.get("reason"):
         output.line(f"  {result['reason']}")
     output.line()

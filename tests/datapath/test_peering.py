@@ -1,0 +1,126 @@
+"""Flows with peers in a data path: rows like all others, and what was sent last is sent again after a move."""
+
+from sojourn.datapath.memory import MemoryDataPath
+from sojourn.i3.node import RendezvousNode
+from sojourn.model import Endpoint
+from sojourn.packet.ip import ip_header, packed, udp_packet
+from sojourn.policy.rules import Rule, Subject
+from sojourn.upmt.commands import AddAssociation, Placed, Report, Role, SetRules, Setup
+from sojourn.upmt.events import FlowSeen
+from sojourn.upmt.peer_commands import HOME, PEERS, CloseRendezvous, OpenRendezvous, PeerEntry, SetHome, UseRendezvous
+from sojourn.upmt.peer_events import PeersTold, RendezvousMoved
+from tests.i3.world import NODE, identity, seeded
+
+
+class Net:
+    """Two data paths and a node; every datagram arrives at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.node = RendezvousNode(bytes(32), {NODE})
+        self.paths = {name: self._path(name, other) for name, other in (("a", "b"), ("b", "a"))}
+        self.places: dict[Endpoint, tuple[str, str]] = {}
+        self.homes = {name: identity(name).address for name in self.paths}
+
+    def _path(self, name: str, other: str) -> MemoryDataPath:
+        path = MemoryDataPath(lambda: self.now, random=seeded(name))
+        path.on_rendezvous = lambda network, data, _node: self._to_node(name, network, data)
+        theirs = identity(other)
+        entry = PeerEntry(other, theirs.address, theirs.keys.signing, theirs.keys.exchange)
+        home = SetHome(*_private(name), (NODE,), (entry,), wall_offset=1.7e9)
+        path.submit([Setup(Role.HOST, "tun", 1280), home, AddAssociation(HOME, "", identity(name).address, ())])
+        return path
+
+    def up(self, name: str, network: str, address: str) -> None:
+        self.places[Endpoint(address, 4000)] = (name, network)
+        self.paths[name].submit([OpenRendezvous(network, network, Endpoint(address, 0)), UseRendezvous(network)])
+
+    def down(self, name: str, network: str) -> None:
+        self.places = {place: held for place, held in self.places.items() if held != (name, network)}
+        self.paths[name].submit([CloseRendezvous(network)])
+
+    def _to_node(self, name: str, network: str, data: bytes) -> None:
+        source = next((place for place, held in self.places.items() if held == (name, network)), None)
+        if source is None:
+            return
+        for reply, to in self.node.handle(data, (source.address, source.port), self.now):
+            held = self.places.get(Endpoint(*to))
+            if held is not None:
+                self.paths[held[0]].forwarder.from_rendezvous(held[1], reply, NODE, self.now)
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.01
+            for path in self.paths.values():
+                path.forwarder.tick(self.now)
+
+
+def _private(name: str) -> tuple[bytes, bytes]:
+    import hashlib
+
+    return hashlib.sha256(f"sign {name}".encode()).digest(), hashlib.sha256(name.encode()).digest()
+
+
+def talking() -> Net:
+    net = Net()
+    net.up("a", "wifi", "198.51.100.1")
+    net.up("b", "wifi", "198.51.100.2")
+    net.run(0.3)
+    return net
+
+
+def tcp(net: Net, sequence: int) -> bytes:
+    segment = (5000).to_bytes(2) + (80).to_bytes(2) + sequence.to_bytes(4) + bytes(4) + b"\x50\x10" + bytes(6)
+    return ip_header(packed(net.homes["a"]), packed(net.homes["b"]), 6, len(segment)) + segment
+
+
+def test_a_flow_with_a_peer_has_a_row_at_both_ends_and_is_told() -> None:
+    net = talking()
+    packet = udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"hello")
+    net.paths["a"].forwarder.from_inner(packet, net.now)
+    net.run(0.3)
+    assert net.paths["b"].delivered == [packet]
+    for path in net.paths.values():
+        (row,) = path.forwarder.paft.rows.values()
+        assert (row.association, row.tunnel) == (HOME, PEERS)
+        assert [event.tunnel for event in path.events if isinstance(event, FlowSeen)] == [PEERS]
+    net.paths["a"].submit([Report()])
+    told = next(event for event in net.paths["a"].events if isinstance(event, PeersTold))
+    assert (told.network, told.peers[0].name, told.peers[0].met, told.peers[0].packets_out) == ("wifi", "b", True, 1)
+
+
+def test_after_a_move_the_newest_segment_of_a_tcp_flow_is_sent_once_more_and_no_datagram() -> None:
+    net = talking()
+    forwarder = net.paths["a"].forwarder
+    forwarder.from_inner(udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"once"), net.now)
+    for sequence in (1, 2, 3):
+        forwarder.from_inner(tcp(net, sequence), net.now)
+    net.run(0.5)
+    before = list(net.paths["b"].delivered)
+    net.down("a", "wifi")
+    net.up("a", "cell", "203.0.113.7")
+    net.run(0.5)
+    assert any(isinstance(event, RendezvousMoved) and event.network == "cell" for event in net.paths["a"].events)
+    assert net.paths["b"].delivered[len(before) :] == [tcp(net, 3)]
+    assert forwarder.totals["peer-resent"] == 1
+
+
+def test_a_rule_may_block_a_flow_with_a_peer() -> None:
+    net = talking()
+    rule = Rule("no peers", Subject())
+    net.paths["a"].submit([SetRules(HOME, (Placed(rule, None, block=True),))])
+    net.paths["a"].forwarder.from_inner(
+        udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"hello"), net.now
+    )
+    net.run(0.3)
+    assert not net.paths["b"].delivered
+    assert net.paths["a"].forwarder.refused["blocked"] == 1
+
+
+def test_an_address_that_is_no_peers_is_refused_and_counted() -> None:
+    net = talking()
+    stray = udp_packet(Endpoint(net.homes["a"], 7), Endpoint("fd53:6f6a::1", 9), b"hello")
+    net.paths["a"].forwarder.from_inner(stray, net.now)
+    assert net.paths["a"].forwarder.refused["no-peer"] == 1
+    assert not net.paths["a"].forwarder.paft.rows
