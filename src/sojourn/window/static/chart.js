@@ -37,7 +37,7 @@ function marks(moves) {
   };
 }
 
-function optionsOf({ write, series, colours, width, moves, range }) {
+function optionsOf({ write, least, series, colours, width, moves, range }) {
   const ink = colourOf("--ink-3");
   const line = colourOf("--line");
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
@@ -49,7 +49,7 @@ function optionsOf({ write, series, colours, width, moves, range }) {
     cursor: { sync: { key: sync.key }, points: { size: 6 }, drag: { x: false, y: false } },
     legend: { show: false },
     plugins: [marks(moves)],
-    scales: { x: { time: true, range: () => range.current }, y: { range: (plot, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
+    scales: { x: { time: true, range: () => range.current }, y: { range: (plot, low, high) => [0, Math.max((high ?? 0) * 1.15, least)] } },
     axes: [
       { ...axis, grid: { show: false }, size: 26, space: 70, values: (plot, times) => times.map((time) => TIME.format(time * 1000)) },
       { ...axis, size: 72, values: (plot, values) => values.map((value) => (value === 0 ? "0" : write(value))) },
@@ -58,7 +58,8 @@ function optionsOf({ write, series, colours, width, moves, range }) {
   };
 }
 
-export function Chart({ title, about, write, at, series, colours, from, until, moves }) {
+/** `least`: what the axis reaches at least, so that a trifle does not look like a mountain. */
+export function Chart({ title, about, write, least, at, series, colours, from, until, moves }) {
   const place = useRef(null);
   const said = useRef(null);
   const plot = useRef(null);
@@ -70,7 +71,7 @@ export function Chart({ title, about, write, at, series, colours, from, until, m
   useEffect(() => {
     const { current: element } = place;
     said.current.textContent = about; // uPlot writes here, too: preact keeps its hands off
-    const options = optionsOf({ write, series, colours, width: element.clientWidth, moves: marked, range });
+    const options = optionsOf({ write, least, series, colours, width: element.clientWidth, moves: marked, range });
     options.hooks = { setCursor: [(one) => {
       const index = one.cursor.idx;
       const [times, ...columns] = one.data;

@@ -14,10 +14,10 @@ const POINTS = 360;
 const AGAIN_MS = 10000;
 
 const CHARTS = [
-  { title: "Round trip", of: (one) => one.rtt_ms, write: ms, about: "milliseconds to the anchor and back" },
-  { title: "Loss", of: (one) => one.loss, write: share, about: "of the worse direction" },
-  { title: "Jitter", of: (one) => one.jitter_ms, write: ms, about: "how unevenly packets come" },
-  { title: "Rate", of: (one) => one.in_bps.map((value, at) => (value == null ? null : value + (one.out_bps[at] ?? 0))), write: rate, about: "both ways together" },
+  { title: "Round trip", of: (one) => one.rtt_ms, write: ms, least: 10, about: "milliseconds to the anchor and back" },
+  { title: "Loss", of: (one) => one.loss, write: share, least: 0.02, about: "of the worse direction" },
+  { title: "Jitter", of: (one) => one.jitter_ms, write: ms, least: 5, about: "how unevenly packets come" },
+  { title: "Rate", of: (one) => one.in_bps.map((value, at) => (value == null ? null : value + (one.out_bps[at] ?? 0))), write: rate, least: 1000, about: "both ways together" },
 ];
 
 /** Columns on one axis of time, a series a network. */
