@@ -1,8 +1,8 @@
 /* The C core of the data path: sealed tunnels without Python in the loop (docs/architecture.md).
  *
- *   packet.c   what is in a packet: headers, flow keys, checksums          no state
+ *   packet.h   what is in a packet: headers, flow keys, checksums          no state
  *   hash.c     which bucket, by a secret key
- *   seal.c     AEAD, send counters, replay windows                         one epoch of one tunnel each
+ *   seal.h     AEAD, send counters, replay windows                         one epoch of one tunnel each
  *   table.c    rows by flow key, tunnels by index, and when memory is free
  *   rules.h    new flows that need no Python: rules.c, births.c
  *   notice.c   what goes up to Python, bounded
@@ -19,137 +19,11 @@
 #define SOJOURN_CORE_H
 
 #include <netinet/in.h>
-#include <openssl/evp.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-/* The protocol's (docs/wire.md); packet/seal.py has the same. */
-enum {
-    HEADER_BYTES = 8,
-    TAG_BYTES = 16,
-    OVERHEAD_BYTES = HEADER_BYTES + TAG_BYTES,
-    KEY_BYTES = 32,
-    IV_BYTES = 12,
-    REPLAY_WINDOW = 8192,
-    PACKETS_PER_EPOCH = 1 << 23,
-    SEALED = 0x80,
-    KIND_MASK = 0xE0,
-    CONTINUES = 0x10,
-    PARTIAL = 0x08,
-};
-
-/* Ours. */
-enum {
-    STEP_MARGIN = 1 << 16, /* packets before the end of an epoch at which Python is asked for the next one */
-    VNET_BYTES = 10,       /* struct virtio_net_hdr */
-    MAX_PACKET = 65535,
-    MAX_MESSAGE = 65535 - 48, /* linux/udp.py: one super-packet, with IPv6 headers too */
-    MAX_SEGMENTS = 64,        /* UDP_MAX_SEGMENTS before Linux 6.9 */
-    MAX_CUT = 1024,           /* segments of one super-packet; engine_send.py */
-    MAX_HEAD = 40 + 60,
-    FLOW_KEY_MOST = 37,
-    MAX_SOCKETS = 256,
-    MAX_THREADS = 8, /* Python's is number 0 */
-    RECEIVE_KEYS = 12,
-    VIA_BYTES = 20,
-    INPUT_BYTES = VNET_BYTES + 65536,
-};
-
-#define NO_TUNNEL (-1)
-
-/* packet.c */
-
-enum { TCP = 6, UDP = 17 };
-enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, CWR = 0x80 };
-enum { NEEDS_CHECKSUM = 1, NO_GSO = 0, GSO_TCP4 = 1, GSO_TCP6 = 4, GSO_UDP = 5 };
-
-struct flow_key {
-    uint8_t size; /* 13 or 37; 0 = none */
-    uint8_t bytes[FLOW_KEY_MOST];
-};
-
-/* An ordinary packet: TCP or UDP right after an IP header without options, whole, no fragment. */
-struct view {
-    uint8_t at;       /* bytes of IP header */
-    uint8_t protocol; /* TCP or UDP */
-    uint8_t flags;    /* TCP's */
-    uint8_t ecn;
-    uint16_t head; /* bytes of IP and transport header */
-    bool dont_fragment;
-    struct flow_key key;
-};
-
-struct vnet {
-    uint8_t flags, gso_type;
-    uint16_t header_bytes, segment_bytes, checksum_start, checksum_offset;
-};
-
-static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline uint32_t read32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-static inline void write16(uint8_t *p, uint32_t value) { p[0] = (uint8_t)(value >> 8), p[1] = (uint8_t)value; }
-static inline void write32(uint8_t *p, uint32_t value) { write16(p, value >> 16), write16(p + 2, value); }
-static inline unsigned checksum_offset(uint8_t protocol) { return protocol == TCP ? 16 : 6; }
-
-bool look(const uint8_t *packet, size_t size, bool inbound, struct view *view);
-uint32_t sum(const uint8_t *data, size_t size, uint32_t initial);
-uint16_t pseudo(const uint8_t *packet, const struct view *view, size_t size);
-void set_length(uint8_t *header, const struct view *view, size_t size);
-bool checksum_holds(const uint8_t *packet, const struct view *view, size_t size);
-bool clamp_mss(uint8_t *packet, const struct view *view, uint16_t mss, bool open);
-
-/* seal.c */
-
-enum algorithm { AES_256_GCM = 1, CHACHA20_POLY1305 = 2 };
-
-struct aead {
-    enum algorithm algorithm;
-    uint8_t key[KEY_BYTES], iv[IV_BYTES];
-    EVP_CIPHER_CTX *contexts[MAX_THREADS]; /* each made and used by its thread alone */
-};
-
-struct send_key {
-    struct aead aead;
-    uint32_t first_word; /* header's, in host order, without hints */
-    uint32_t epoch;
-    _Atomic uint64_t counter; /* the next one; ranges are reserved by adding */
-};
-
-struct window {
-    int64_t top, floor; /* highest seen; not above it everything counts as seen. -1: none */
-    uint64_t *bits;     /* made by the first mark: bit c % 8192 */
-};
-
-struct receive_key {
-    struct aead aead;
-    uint32_t epoch;
-    struct window window;
-};
-
-/* Newest first; several may have the same low bits of the epoch. Never changed: replaced. */
-struct receive_keys {
-    unsigned count;
-    struct receive_key *keys[RECEIVE_KEYS];
-};
-
-void aead_init(struct aead *aead, enum algorithm algorithm, const uint8_t *key, const uint8_t *iv);
-void aead_clear(struct aead *aead);
-bool aead_seal(struct aead *aead, unsigned thread, uint64_t counter, const uint8_t *header, const uint8_t *text,
-               size_t size, uint8_t *sealed);
-bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8_t *header, uint8_t *sealed,
-               size_t size, uint8_t *text);
-bool window_fresh(const struct window *window, uint32_t counter);
-bool window_mark(struct window *window, uint32_t counter, bool *highest);
-void window_clear(struct window *window);
-void send_key_free(void *key);
-void receive_key_free(void *key);
+#include "seal.h"
 
 /* table.c */
 

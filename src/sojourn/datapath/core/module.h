@@ -28,6 +28,16 @@ PyObject *move_rows(PyObject *self, PyObject *arguments);
 PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row);
 PyObject *place_or_none(int64_t tunnel);
 
+/* module_keys.c */
+PyObject *keys_set_send_key(PyObject *self, PyObject *arguments);
+PyObject *keys_counter(PyObject *self, PyObject *arguments);
+PyObject *keys_skip(PyObject *self, PyObject *arguments);
+PyObject *keys_seal(PyObject *self, PyObject *arguments);
+PyObject *keys_set_receive_keys(PyObject *self, PyObject *arguments);
+PyObject *keys_top(PyObject *self, PyObject *arguments);
+PyObject *keys_window(PyObject *self, PyObject *arguments);
+PyObject *keys_open(PyObject *self, PyObject *arguments);
+
 /* module_rules.c */
 PyObject *set_book(PyObject *self, PyObject *arguments);
 PyObject *set_guard(PyObject *self, PyObject *arguments);
@@ -41,6 +51,8 @@ PyObject *passes(PyObject *self, PyObject *arguments);
 PyObject *births(PyObject *self, PyObject *arguments);
 void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
 void drive_free(struct drive *drive);
+/* Return a tunnel, made now if it is not there, or set an exception. */
+struct tunnel *tunnel_of(struct core *core, unsigned int id);
 
 /* Return the core, or set an exception: it was closed. */
 struct core *core_of(PyObject *self);

@@ -2,7 +2,6 @@
 #include "module.h"
 
 #include <arpa/inet.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -139,7 +138,7 @@ static PyObject *core_behind(PyObject *self, PyObject *unused)
 
 /* Tunnels. */
 
-static struct tunnel *made(struct core *core, unsigned int id)
+struct tunnel *tunnel_of(struct core *core, unsigned int id)
 {
     struct tunnel *tunnel = core ? tunnel_make(core, id) : NULL;
     if (core && !tunnel)
@@ -179,7 +178,7 @@ static PyObject *core_set_path(PyObject *self, PyObject *arguments)
     struct path *path = NULL;
     if (!socket || (size != 4 && size != 16) || via_size > VIA_BYTES || mtu < 576 || mtu > MAX_PACKET)
         return PyErr_Format(PyExc_ValueError, "no path can be made of descriptor %d and MTU %u", fd, mtu);
-    struct tunnel *tunnel = made(core, id);
+    struct tunnel *tunnel = tunnel_of(core, id);
     if (!tunnel)
         return NULL;
     if (!(path = calloc(1, sizeof *path)))
@@ -214,7 +213,7 @@ static PyObject *core_set_hold(PyObject *self, PyObject *arguments)
     double seconds;
     if (!core || !PyArg_ParseTuple(arguments, "Id", &id, &seconds))
         return NULL;
-    struct tunnel *tunnel = made(core, id);
+    struct tunnel *tunnel = tunnel_of(core, id);
     if (!tunnel)
         return NULL;
     atomic_store(&tunnel->hold, to_ns(seconds));
@@ -230,248 +229,6 @@ static PyObject *core_forget(PyObject *self, PyObject *arguments)
     tunnel_forget(core, id);
     reap(core);
     Py_RETURN_NONE;
-}
-
-/* Keys. */
-
-static bool good_key(int algorithm, Py_ssize_t key, Py_ssize_t iv)
-{
-    if ((algorithm == AES_256_GCM || algorithm == CHACHA20_POLY1305) && key == KEY_BYTES && iv == IV_BYTES)
-        return true;
-    PyErr_SetString(PyExc_ValueError, "a key of 32 and an iv of 12 bytes are wanted, for a cipher that is known");
-    return false;
-}
-
-static void free_send_key(void *key) { send_key_free(key); }
-
-static PyObject *core_set_send_key(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id, epoch, word;
-    int algorithm;
-    const char *key, *iv;
-    Py_ssize_t key_size, iv_size;
-    if (!core || !PyArg_ParseTuple(arguments, "IIIiy#y#", &id, &epoch, &word, &algorithm, &key, &key_size, &iv, &iv_size) ||
-        !good_key(algorithm, key_size, iv_size))
-        return NULL;
-    struct tunnel *tunnel = made(core, id);
-    if (!tunnel)
-        return NULL;
-    struct send_key *now = atomic_load(&tunnel->send), *next;
-    if (now && now->epoch >= epoch)
-        return PyErr_Format(PyExc_ValueError, "epoch %u cannot follow %u", epoch, now->epoch);
-    if (!(next = calloc(1, sizeof *next)))
-        return PyErr_NoMemory();
-    aead_init(&next->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
-    next->epoch = epoch;
-    next->first_word = word;
-    retire(core, atomic_exchange(&tunnel->send, next), free_send_key);
-    atomic_store(&tunnel->asked_step, false);
-    reap(core);
-    Py_RETURN_NONE;
-}
-
-static PyObject *core_counter(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id;
-    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
-    return PyLong_FromUnsignedLongLong(key ? atomic_load(&key->counter) : 0);
-}
-
-/* Leave counters out: those below `counter` are never used. */
-static PyObject *core_skip(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id;
-    unsigned long long counter;
-    if (!core || !PyArg_ParseTuple(arguments, "IK", &id, &counter))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
-    uint64_t now = key ? atomic_load(&key->counter) : UINT64_MAX;
-    while (now < counter && !atomic_compare_exchange_weak(&key->counter, &now, counter))
-        ;
-    Py_RETURN_NONE;
-}
-
-/* Seal one packet or frame of Python's, with a counter that is nobody else's. */
-static PyObject *core_seal(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id, hint;
-    const char *text;
-    Py_ssize_t size;
-    if (!core || !PyArg_ParseTuple(arguments, "Iy#I", &id, &text, &size, &hint))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
-    if (!key || size > MAX_PACKET)
-        return PyErr_Format(PyExc_ValueError, "tunnel %u cannot seal %zd bytes", id, size);
-    uint64_t counter = atomic_fetch_add(&key->counter, 1);
-    if (counter > UINT32_MAX)
-        return PyErr_Format(PyExc_OverflowError, "the packet counter of an epoch has run out");
-    PyObject *datagram = PyBytes_FromStringAndSize(NULL, size + OVERHEAD_BYTES);
-    if (!datagram)
-        return NULL;
-    uint8_t *at = (uint8_t *)PyBytes_AsString(datagram);
-    write32(at, key->first_word | (hint & (CONTINUES | PARTIAL)) << 24);
-    write32(at + 4, (uint32_t)counter);
-    if (aead_seal(&key->aead, 0, counter, at, (const uint8_t *)text, (size_t)size, at + HEADER_BYTES))
-        return datagram;
-    Py_DECREF(datagram);
-    return PyErr_NoMemory();
-}
-
-static struct receive_key *held_key(const struct receive_keys *keys, unsigned epoch, const char *key)
-{
-    for (unsigned i = 0; keys && i < keys->count; i++)
-        if (keys->keys[i]->epoch == epoch && !memcmp(keys->keys[i]->aead.key, key, KEY_BYTES))
-            return keys->keys[i];
-    return NULL;
-}
-
-static bool add_key(struct receive_keys *next, const struct receive_keys *had, PyObject *item)
-{
-    unsigned int epoch;
-    int algorithm;
-    long long seen;
-    const char *key, *iv;
-    Py_ssize_t key_size, iv_size;
-    if (!PyArg_ParseTuple(item, "Iiy#y#L", &epoch, &algorithm, &key, &key_size, &iv, &iv_size, &seen) ||
-        !good_key(algorithm, key_size, iv_size))
-        return false;
-    struct receive_key *made_key = held_key(had, epoch, key);
-    if (!made_key && (made_key = calloc(1, sizeof *made_key))) {
-        aead_init(&made_key->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
-        made_key->epoch = epoch;
-        made_key->window.top = made_key->window.floor = seen < 0 ? -1 : seen;
-    }
-    if (!made_key) {
-        PyErr_NoMemory();
-        return false;
-    }
-    next->keys[next->count++] = made_key;
-    return true;
-}
-
-static bool has_key(const struct receive_keys *keys, const struct receive_key *key)
-{
-    for (unsigned i = 0; keys && i < keys->count; i++)
-        if (keys->keys[i] == key)
-            return true;
-    return false;
-}
-
-static PyObject *core_set_receive_keys(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id, current;
-    PyObject *list;
-    if (!core || !PyArg_ParseTuple(arguments, "IIO", &id, &current, &list))
-        return NULL;
-    Py_ssize_t count = PyList_Size(list);
-    struct tunnel *tunnel = count < 0 ? NULL : made(core, id);
-    if (!tunnel)
-        return NULL;
-    if (count > RECEIVE_KEYS)
-        return PyErr_Format(PyExc_ValueError, "%zd receive keys", count);
-    struct receive_keys *had = atomic_load(&tunnel->receive), *next = calloc(1, sizeof *next);
-    if (!next)
-        return PyErr_NoMemory();
-    bool good = true;
-    for (Py_ssize_t i = 0; i < count && good; i++)
-        good = add_key(next, had, PyList_GetItem(list, i));
-    struct receive_keys *old = good ? atomic_exchange(&tunnel->receive, next) : next;
-    const struct receive_keys *stay = good ? next : had;
-    for (unsigned i = 0; old && i < old->count; i++)
-        if (!has_key(stay, old->keys[i]))
-            retire(core, old->keys[i], receive_key_free);
-    retire(core, old, free);
-    if (!good)
-        return NULL;
-    uint32_t known = atomic_load(&tunnel->current);
-    while (current > known && !atomic_compare_exchange_weak(&tunnel->current, &known, current))
-        ;
-    reap(core);
-    Py_RETURN_NONE;
-}
-
-static PyObject *core_top(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id, epoch;
-    if (!core || !PyArg_ParseTuple(arguments, "II", &id, &epoch))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
-    int64_t top = -1;
-    if (tunnel)
-        pthread_mutex_lock(&tunnel->lock);
-    for (unsigned i = 0; keys && i < keys->count; i++)
-        if (keys->keys[i]->epoch == epoch && keys->keys[i]->window.top > top)
-            top = keys->keys[i]->window.top;
-    if (tunnel)
-        pthread_mutex_unlock(&tunnel->lock);
-    return PyLong_FromLongLong(top);
-}
-
-/* The window of one epoch: (top, a number whose bit d says whether top - d was seen), as packet/seal.py's Window. */
-static PyObject *core_window(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id, epoch;
-    uint8_t seen[REPLAY_WINDOW / 8] = {0};
-    long long top = -1;
-    if (!core || !PyArg_ParseTuple(arguments, "II", &id, &epoch))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
-    for (unsigned i = 0; keys && i < keys->count; i++) {
-        const struct window *window = &keys->keys[i]->window;
-        if (keys->keys[i]->epoch != epoch)
-            continue;
-        pthread_mutex_lock(&tunnel->lock);
-        top = window->top;
-        for (long long age = 0; age < REPLAY_WINDOW; age++)
-            if (top >= 0 && (top - age < 0 ? window->floor >= 0 : !window_fresh(window, (uint32_t)(top - age))))
-                seen[age / 8] |= (uint8_t)(1 << age % 8);
-        pthread_mutex_unlock(&tunnel->lock);
-    }
-    return Py_BuildValue("(Ly#)", top, (const char *)seen, (Py_ssize_t)sizeof seen);
-}
-
-/* Open one datagram of Python's: (text, epoch, counter, hint, highest), or the reason why not. */
-static PyObject *core_open(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int id;
-    const char *datagram;
-    Py_ssize_t size;
-    struct opened opened;
-    if (!core || !PyArg_ParseTuple(arguments, "Iy#", &id, &datagram, &size))
-        return NULL;
-    struct tunnel *tunnel = tunnel_find(core, id);
-    if (size < OVERHEAD_BYTES + 1)
-        return PyUnicode_FromString("short");
-    if (((uint8_t)datagram[0] & KIND_MASK) != SEALED || size > 65536)
-        return PyUnicode_FromString("version");
-    uint8_t *copy = malloc(2 * (size_t)size);
-    if (!copy)
-        return PyErr_NoMemory();
-    memcpy(copy, datagram, (size_t)size);
-    enum opening result = tunnel ? tunnel_open(tunnel, 0, copy, (size_t)size, copy + size, &opened) : OPENED_NO_KEY;
-    PyObject *answer =
-        result == OPENED_NEW
-            ? Py_BuildValue("(y#IIiO)", (char *)copy + HEADER_BYTES, size - OVERHEAD_BYTES, opened.epoch, opened.counter,
-                            opened.hint, opened.highest ? Py_True : Py_False)
-            : PyUnicode_FromString(result == OPENED_REPLAY ? "replayed" : "forged");
-    OPENSSL_cleanse(copy, 2 * (size_t)size);
-    free(copy);
-    return answer;
 }
 
 /* What Python is told. */
@@ -593,15 +350,15 @@ static PyMethodDef core_methods[] = {
     {"clear_path", core_clear_path, METH_VARARGS, "clear_path(tunnel): everything of it goes up."},
     {"set_hold", core_set_hold, METH_VARARGS, "set_hold(tunnel, seconds): for learning."},
     {"forget", core_forget, METH_VARARGS, "forget(tunnel)"},
-    {"set_send_key", core_set_send_key, METH_VARARGS, "set_send_key(tunnel, epoch, first word, aead, key, iv)"},
-    {"counter", core_counter, METH_VARARGS, "counter(tunnel): the next one of its epoch."},
-    {"skip", core_skip, METH_VARARGS, "skip(tunnel, counter): the next one is this or a higher one."},
-    {"seal", core_seal, METH_VARARGS, "seal(tunnel, text, hint): the datagram."},
-    {"set_receive_keys", core_set_receive_keys, METH_VARARGS,
+    {"set_send_key", keys_set_send_key, METH_VARARGS, "set_send_key(tunnel, epoch, first word, aead, key, iv)"},
+    {"counter", keys_counter, METH_VARARGS, "counter(tunnel): the next one of its epoch."},
+    {"skip", keys_skip, METH_VARARGS, "skip(tunnel, counter): the next one is this or a higher one."},
+    {"seal", keys_seal, METH_VARARGS, "seal(tunnel, text, hint): the datagram."},
+    {"set_receive_keys", keys_set_receive_keys, METH_VARARGS,
      "set_receive_keys(tunnel, current, [(epoch, aead, key, iv, seen)]), newest first."},
-    {"top", core_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
-    {"window", core_window, METH_VARARGS, "window(tunnel, epoch): (top, bits), bit d = top - d was seen."},
-    {"open", core_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
+    {"top", keys_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
+    {"window", keys_window, METH_VARARGS, "window(tunnel, epoch): (top, bits), bit d = top - d was seen."},
+    {"open", keys_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
     {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
     {"done", core_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
     {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},

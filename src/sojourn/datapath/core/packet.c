@@ -1,6 +1,7 @@
 /* What is in a packet. Every function here checks what it reads: the bytes are a stranger's. */
-#include "core.h"
+#include "packet.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 static void make_key(struct flow_key *key, uint8_t protocol, const uint8_t *addresses, size_t each,

@@ -1,7 +1,8 @@
 /* AEAD, send counters, replay windows: packet/seal.py's, for several threads. */
-#include "core.h"
+#include "seal.h"
 
 #include <openssl/crypto.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 

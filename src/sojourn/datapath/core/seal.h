@@ -1,0 +1,54 @@
+/* AEAD, send counters and replay windows of one epoch of one tunnel each (seal.c). */
+#ifndef SOJOURN_SEAL_H
+#define SOJOURN_SEAL_H
+
+#include <openssl/evp.h>
+#include <stdatomic.h>
+
+#include "packet.h"
+
+enum algorithm { AES_256_GCM = 1, CHACHA20_POLY1305 = 2 };
+
+struct aead {
+    enum algorithm algorithm;
+    uint8_t key[KEY_BYTES], iv[IV_BYTES];
+    EVP_CIPHER_CTX *contexts[MAX_THREADS]; /* each made and used by its thread alone */
+};
+
+struct send_key {
+    struct aead aead;
+    uint32_t first_word; /* header's, in host order, without hints */
+    uint32_t epoch;
+    _Atomic uint64_t counter; /* the next one; ranges are reserved by adding */
+};
+
+struct window {
+    int64_t top, floor; /* highest seen; not above it everything counts as seen. -1: none */
+    uint64_t *bits;     /* made by the first mark: bit c % 8192 */
+};
+
+struct receive_key {
+    struct aead aead;
+    uint32_t epoch;
+    struct window window;
+};
+
+/* Newest first; several may have the same low bits of the epoch. Never changed: replaced. */
+struct receive_keys {
+    unsigned count;
+    struct receive_key *keys[RECEIVE_KEYS];
+};
+
+void aead_init(struct aead *aead, enum algorithm algorithm, const uint8_t *key, const uint8_t *iv);
+void aead_clear(struct aead *aead);
+bool aead_seal(struct aead *aead, unsigned thread, uint64_t counter, const uint8_t *header, const uint8_t *text,
+               size_t size, uint8_t *sealed);
+bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8_t *header, uint8_t *sealed,
+               size_t size, uint8_t *text);
+bool window_fresh(const struct window *window, uint32_t counter);
+bool window_mark(struct window *window, uint32_t counter, bool *highest);
+void window_clear(struct window *window);
+void send_key_free(void *key);
+void receive_key_free(void *key);
+
+#endif
