@@ -128,7 +128,7 @@ def begin(built: Ground, how: str) -> None:
     if how == "dante":
         dante(built)
     elif how != "forwarding":
-        os.environ["SOJOURN_SPLICE"] = "off" if how == "relay" else ""
+        os.environ["SOJOURN_SPLICE"] = "off" if how == "relay" else "on"
         sojourn(built, "sessions_per_user = 20000")
         mode = Client(f"{built.folder}/an.sock").call("status")["socks"]["mode"]
         assert mode == how, mode

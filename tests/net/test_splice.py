@@ -34,7 +34,7 @@ RETRANSMITTED_AT = 100
 def place() -> Iterator[SocksLab]:
     with standing(Topology(prefix=own_prefix())) as lab:
         socks = SocksLab(lab)
-        socks.set_up('anonymous = ["0.0.0.0/0"]\nsessions = 40\nhold = 600.0')
+        socks.set_up('anonymous = ["0.0.0.0/0"]\nsessions = 40\nhold = 600.0\nsplice = true')
         socks.start_proxy()
         status = socks.proxy_status()
         assert status["mode"] == "splice", status["why"]
@@ -272,7 +272,7 @@ def test_where_there_is_no_room_sessions_are_relayed(place: SocksLab, listening:
     call.close()
 
 
-def test_what_the_kernel_does_not_let_us_is_said(place: SocksLab) -> None:
+def test_the_environment_turns_it_off_and_the_proxy_says_so(place: SocksLab) -> None:
     assert place.proxy is not None
     place.proxy.stop(PATIENCE)
     os.environ["SOJOURN_SPLICE"] = "off"

@@ -75,7 +75,7 @@ def _identity(directory: ConfigDir) -> list["Check"]:
 
 
 def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
-    from sojourn.linux import checks, splice_checks
+    from sojourn.linux import checks
     from sojourn.store import keys
 
     try:
@@ -85,11 +85,26 @@ def _anchor(directory: ConfigDir, socket: str | None) -> list["Check"]:
     found = checks.anchor_checks(config.device, tunnel_port=config.tunnel_port, sip_port=config.sip_port)
     found.append(_core())
     if config.socks.port is not None:
-        found += splice_checks.splice_checks()
+        found.append(_splice(config))
     found.append(_configuration("anchor.toml", directory.anchor))
     found.append(_configuration("anchor's keys", lambda: keys.load(directory)))
     found.append(_daemon("anchor", socket, ANCHOR_SOCKET))
     return found
+
+
+def _splice(config: AnchorConfig) -> "Check":
+    """Say whether the SOCKS proxy splices, and who has decided that."""
+    from sojourn.control import socks_splice
+    from sojourn.linux import splice_checks
+    from sojourn.linux.checks import Check
+
+    try:
+        asked = socks_splice.choose(config.socks, os.environ)
+    except ConfigError as error:
+        return Check(splice_checks.NAME, False, f"{error.where}: {error.why}", error.fix, needed=True)
+    if not asked.splice:
+        return Check(splice_checks.NAME, True, f"not asked for, the proxy relays ({asked.why})", needed=False)
+    return splice_checks.splice_check(asked.why)
 
 
 def _core() -> "Check":

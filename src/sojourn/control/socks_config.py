@@ -43,6 +43,8 @@ class SocksConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds for which a session waits for its mobile client."""
     held: Annotated[int, Meta(ge=0, le=1_000_000)] = 4096
     """Sessions that wait at once; above it the one that has waited longest is dropped."""
+    splice: bool = False
+    """Whether the kernel is asked to splice connections (root); SOJOURN_SPLICE=on or off goes before it."""
     buffer_kib: Annotated[int, Meta(ge=128, le=65536)] = 1024
     """Memory of one direction of one session, at most."""
 

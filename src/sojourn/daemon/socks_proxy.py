@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sojourn.control import socks_account
 from sojourn.control.socks_access import Access
 from sojourn.control.socks_config import SocksConfig
+from sojourn.control.socks_splice import choose
 from sojourn.daemon.driver import now
 from sojourn.daemon.socks_open import Opener
 from sojourn.daemon.socks_requests import Requests
@@ -31,6 +32,7 @@ from sojourn.linux import keeper, tcp_state
 from sojourn.linux.sip_listener import place_of
 from sojourn.linux.sip_transport import endpoint
 from sojourn.linux.splice import NotSpliced
+from sojourn.linux.splice_tables import remove_of
 from sojourn.msocks import frames, socks5
 from sojourn.msocks.frames import Challenges
 from sojourn.msocks.server import Asked, Event, Hello, Login, Refused, Resume, Say, ServerDialogue
@@ -89,7 +91,7 @@ class SocksProxy:
         limits = Limits(config.sessions, config.sessions_per_user, config.held, config.hold)
         self.sessions = Sessions(limits, self.challenges, config.buffer_kib << 10, self.refused)
         self.opener = Opener(access)
-        self.relays_because = "nobody asked for the splice"
+        self.mode_because = "nobody asked for the splice"
         self._requests = Requests(self)
         self._listening: list[socket.socket] = []
         self._strangers: dict[Stranger, str] = {}
@@ -98,11 +100,19 @@ class SocksProxy:
     # -- life
 
     def splice(self, key: str) -> None:
-        """Splice in the kernel what can be spliced, if it lets us; `key` names what is pinned there. Before `start`."""
+        """Splice in the kernel, if that is wanted and it lets us; `key` names what is pinned there. Before `start`.
+
+        Raises ConfigError.
+        """
+        asked = choose(self.config, os.environ)
+        self.mode_because = asked.why
+        if not asked.splice:
+            remove_of(key)  # what a predecessor that spliced has left would go on by itself
+            return
         try:
             tables = open_tables(key, self.config.sessions)
         except NotSpliced as error:
-            self.relays_because = error.reason
+            self.mode_because = f"{asked.why}, but {error.reason}"
         else:
             self.sessions.splices = Splices(self.sessions, tables, self.refused)
 
@@ -149,7 +159,7 @@ class SocksProxy:
         return {
             "port": self.config.port,
             "mode": "relay" if splices is None else "splice",
-            "why": self.relays_because if splices is None else "the kernel takes the program",
+            "why": self.mode_because,
             "splice": None if splices is None else splices.status(),
             "sessions": len(table.entries),
             "waiting": legless,

@@ -10,7 +10,7 @@ from sojourn.daemon.socks_kept import restore
 from sojourn.daemon.socks_session import Notes, ProxySession
 from sojourn.daemon.socks_splice import SplicedSession, Splices, is_spliced
 from sojourn.errors import RemoteProtocolError
-from sojourn.linux import keeper
+from sojourn.linux import keeper, tcp_state
 from sojourn.linux.relay import Over
 from sojourn.linux.splice import NotSpliced
 from sojourn.linux.stream_file import StreamFile
@@ -147,7 +147,8 @@ class Sessions:
 
     def _restore_splice(self, note: keeper.Note, fds: list[int]) -> None:
         if self.splices is None:
-            keeper.close(fds)  # both sockets are parked, or soon time out
+            for fd in fds:
+                tcp_state.reset(socket.socket(fileno=fd))  # never FIN, which would be the stream's end
             raise RemoteProtocolError("a spliced session, and no splice", reason="not restored")
         session = self.splices.restore(note.text, fds)
         assert session.joint is not None

@@ -15,16 +15,16 @@ REMEDY = (
 )
 
 
-def splice_checks() -> list[Check]:
-    """Load the program, which the kernel's verifier then has looked at, and let it go again."""
+def splice_check(why: str) -> Check:
+    """Load the program, which the kernel's verifier then has looked at, and let it go again. `why`: who asks for it."""
     try:
         with socket.socket() as probe:
             tcp_repair.can_repair(probe)
         with BpfObject(OBJECT, {"pairs": 1}):
             pass
     except (OSError, NotSupported) as error:
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        return [Check(NAME, False, f"the proxy would relay: {why}", REMEDY, needed=False)]
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        return Check(NAME, False, f"asked for ({why}), but the proxy would relay: {reason}", REMEDY, needed=False)
     there = bpf_pin.mounted()
     where = there[0] if there else f"one will be mounted at {bpf_pin.OURS}"
-    return [Check(NAME, True, f"the kernel takes the program; BPF file system: {where}", needed=False)]
+    return Check(NAME, True, f"the kernel takes the program ({why}); BPF file system: {where}", needed=False)

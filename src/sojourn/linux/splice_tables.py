@@ -283,6 +283,14 @@ def remove_all() -> list[str]:
     return gone
 
 
+def remove_of(key: str) -> None:
+    """Remove what the proxy that is called `key` has left in the kernel, if anything."""
+    for place in bpf_pin.mounted():
+        for folder in place.glob(f"sojourn-{_namespace()}-{key}/*"):
+            detach_filters(PRIORITY)
+            remove(folder)
+
+
 def _namespace() -> int:
     """Return what tells this network namespace from others: they share one BPF file system."""
     return os.stat("/proc/self/ns/net").st_ino
