@@ -20,7 +20,7 @@ def result() -> Result:
 def test_the_scenarios_are_listed_with_their_purpose() -> None:
     ran = sojourn("lab", "list", "--json")
     rows = json.loads(ran.out)
-    assert [row["name"] for row in rows] == [*SCENARIOS, "copied"]
+    assert [row["name"] for row in rows] == [*SCENARIOS, "copied", "roam"]
     assert all(row["purpose"] and row["seconds"] > 0 for row in rows)
 
 

@@ -1,6 +1,7 @@
 """The window's routes: each is one verb of the control socket (docs/window.md has the JSON)."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from socket import gethostname
 from typing import Any, Final
@@ -81,16 +82,22 @@ async def _nothing(request: Request) -> Response:
     return error_response(ErrorKind.UNKNOWN_VERB, f"there is nothing at {request.url.path[:100]}", "")
 
 
+@cache
+def page_files() -> Mapping[str, bytes]:
+    """Return every file of the page by its name below `static`.
+
+    Read once, while we may: the half that serves cannot open what only root may enter (unprivileged.py).
+    """
+    return {
+        path.relative_to(STATIC).as_posix(): path.read_bytes() for path in STATIC.rglob("*") if path.suffix in TYPES
+    }
+
+
 def _file(name: str) -> Response:
-    """Return a file of the page: only below `static`, only of the types that a page is made of."""
-    path = PurePosixPath(name)
-    kind = TYPES.get(path.suffix)
-    if kind is None or path.is_absolute() or ".." in path.parts or "\0" in name:
+    content = page_files().get(name)
+    if content is None:
         return error_response(ErrorKind.UNKNOWN_VERB, "there is no such file", "")
-    try:
-        return Response((STATIC / path).read_bytes(), media_type=kind)
-    except OSError:
-        return error_response(ErrorKind.UNKNOWN_VERB, "there is no such file", "")
+    return Response(content, media_type=TYPES[PurePosixPath(name).suffix])
 
 
 def _hello(token: str) -> Handler:

@@ -8,6 +8,7 @@ come, the file by which it is opened (launch.py).
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import secrets
@@ -26,7 +27,7 @@ from sojourn.linux import confine
 from sojourn.window.guard import Guard
 from sojourn.window.launch import Launch, launch, opener
 from sojourn.window.notices import Notices
-from sojourn.window.routes import application
+from sojourn.window.routes import application, page_files
 from sojourn.window.unprivileged import split
 
 TOKEN_BYTES: Final = 32
@@ -34,6 +35,7 @@ MAX_CONNECTIONS: Final = 128
 LAUNCH_PATIENCE: Final = 60.0
 """Seconds after which the file that leads the browser here is removed, whether it came or not."""
 END_PATIENCE: Final = 1
+LATE_MODULES: Final = ("anyio._backends._asyncio", "encodings.idna")
 
 
 class QuietServer(uvicorn.Server):
@@ -54,6 +56,18 @@ def settings(app: ASGIApp) -> uvicorn.Config:
     )  # fmt: skip
 
 
+def load_ahead() -> None:
+    """Load what would be loaded at its first use: by then a checkout in /root, say, cannot be read any more."""
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve nobody."""
+
+    settings(nothing).load()
+    for name in LATE_MODULES:
+        importlib.import_module(name)
+    page_files()
+
+
 class Window:
     """One run."""
 
@@ -65,6 +79,7 @@ class Window:
         except OSError as error:
             why = f"cannot be listened on ({os.strerror(error.errno or 0).lower()})"
             raise ConfigError(f"port {port}", why, "Leave --port out: a free one is found.") from error
+        load_ahead()
         broker = split(path)  # from here on without rights
         self.client = StreamClient(path, broker.connect if broker is not None else None)
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
