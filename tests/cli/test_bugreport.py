@@ -15,7 +15,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an anchor's directory, on a machine where no daemon runs and no command tells anything."""
     for name in ("HOST_SOCKET", "ANCHOR_SOCKET", "RENDEZVOUS_SOCKET"):
         monkeypatch.setattr(bugreport_parts, name, str(tmp_path / "none"))
-    monkeypatch.setattr(bugreport_parts, "COMMANDS", {"system/said.txt": ("echo", "password=hunter2-hunter2")})
+    said = "password=hunter2-hunter2\n\x1b]0;mine\x07\tx"
+    monkeypatch.setattr(bugreport_parts, "COMMANDS", {"system/said.txt": ("echo", said)})
     folder = tmp_path / "etc"
     assert sojourn("init", "--config-dir", str(folder), "--address", "anchor.example", "--name", "laptop").code == 0
     (folder / "anchor.log").write_text('{"event": "associated", "reason": "from 192.0.2.77"}\n')
@@ -29,6 +30,7 @@ def test_what_would_be_in_it_can_be_looked_at_and_nothing_is_written(config: Pat
     shown = sojourn("bugreport", "--show", "system/said.txt", "--config-dir", str(config)).out
     assert "hunter2" not in shown
     assert "password=" in shown
+    assert "?]0;mine?" in shown, "a terminal obeys none of it"
     assert sojourn("bugreport", "--show", "nothing", "--config-dir", str(config)).code == 2
     assert sorted(Path().iterdir()) == before
 

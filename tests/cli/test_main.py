@@ -62,6 +62,12 @@ def test_no_daemon_is_exit_code_3_and_says_how_to_start_it(arguments: list[str],
     assert "sojourn host" in ran.err
 
 
+def test_a_terminal_obeys_nothing_that_an_error_quotes(tmp_path: Path) -> None:
+    ran = sojourn("status", "--socket", f"{tmp_path}/\x1b[2J\x9b31mnone")
+    assert "?[2J?31mnone" in ran.err
+    assert ran.err.removesuffix("\n").isprintable()
+
+
 def test_the_socket_may_stand_before_the_command_and_in_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

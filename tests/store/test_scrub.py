@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sojourn.control.config import Credentials
@@ -40,7 +40,9 @@ def test_no_secret_of_any_spelling_is_left(secret: str, before: str, after: str)
     [
         'secret = "swordfish-1"', "password: swordfish-1", '{"one_time_secret": "swordfish-1"}',
         'store = ["redis://node:swordfish-1@192.0.2.9:6379"]', "rediss://:swordfish-1@a.example/0",
-        "socks_secret='swordfish-1'", "PSK=swordfish-1", "join sojourn1:swordfish-1", "api_token = swordfish-1",
+        "socks_secret='swordfish-1'", "PSK=swordfish-1",
+        "redis://:p@swordfish@h/0", "valkeys://u:pa/swordfish@h, redis://:swordfish@h",
+        "join sojourn1:swordfish-1", "api_token = swordfish-1",
     ],
 )  # fmt: skip
 def test_what_looks_like_a_secret_goes_though_nobody_knows_it(line: str) -> None:
@@ -103,5 +105,6 @@ def test_a_directory_that_is_not_there_has_none(tmp_path: Path) -> None:
 
 
 @given(st.binary(min_size=8, max_size=64))
+@example("\u00a1\u00a1\u00a1\u00a1".encode())
 def test_all_forms_of_a_secret_are_words_that_can_be_searched_for(value: bytes) -> None:
     assert all(len(form) >= 8 for form in written(value))

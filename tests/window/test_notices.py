@@ -29,7 +29,7 @@ class Shell(Service):
 
     def __init__(self, address: str, *, buttons: bool = True) -> None:
         super().__init__(address, SERVICE, PATH)
-        self.capabilities = ["body", "actions"] if buttons else ["body"]
+        self.capabilities = ["body", "body-markup", "actions"] if buttons else ["body"]
         self.shown: asyncio.Queue[list[Any]] = asyncio.Queue()
         self.closed: asyncio.Queue[int] = asyncio.Queue()
 
@@ -117,6 +117,25 @@ def test_a_question_is_shown_with_its_choices_and_a_click_answers_it(tmp_path: P
             await shell.click(41, "7/cell")
             assert await soon(daemon.answers) == {"id": 7, "choice": "cell", "remember": "once"}
             assert daemon.answers.empty()
+
+    asyncio.run(go())
+
+
+def test_a_network_s_name_is_no_markup(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with desktop(tmp_path) as (daemon, shell):
+            name = '<a href="http://192.0.2.66/">log in</a>'
+            daemon.news.put_nowait({"event": "question", **QUESTION, "text": f"{name} or cell?"})
+            assert '&lt;a href="http://192.0.2.66/"&gt;log in' in (await soon(shell.shown))[4]
+
+    asyncio.run(go())
+
+
+def test_a_desktop_without_markup_is_told_the_text_as_it_is(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with desktop(tmp_path, buttons=False) as (daemon, shell):
+            daemon.news.put_nowait({"event": "question", **QUESTION, "text": "R&D or cell?"})
+            assert "R&D or cell?" in (await soon(shell.shown))[4]
 
     asyncio.run(go())
 

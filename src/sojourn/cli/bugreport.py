@@ -6,7 +6,6 @@ What is in it can be looked at first: `--list`, and `--show NAME` for one part a
 import datetime
 import io
 import os
-import sys
 import tarfile
 from pathlib import Path
 from typing import Final
@@ -54,7 +53,8 @@ def bugreport(
         chosen = [part for part in found if part.name == show]
         if not chosen:
             raise click.BadParameter(f"There is no part {show!r}; --list names them.", param_hint="--show")
-        sys.stdout.write(scrubber.clean(chosen[0].text()))
+        for line in scrubber.clean(chosen[0].text()).splitlines():
+            output.line(line.expandtabs())
     else:
         where = Path(path or f"sojourn-bugreport-{datetime.datetime.now():%Y%m%d-%H%M%S}.tar.gz").absolute()
         texts = {part.name: scrubber.clean(part.text()) for part in found}

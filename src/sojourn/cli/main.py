@@ -110,5 +110,6 @@ def _usage_sentence(error: click.ClickException) -> str:
 
 
 def _complain(text: str) -> None:
-    line = " ".join(text.split())
-    print(f"sojourn: {line}", file=sys.stderr)
+    from sojourn.cli.output import cell
+
+    print(f"sojourn: {cell(' '.join(text.split()))}", file=sys.stderr)

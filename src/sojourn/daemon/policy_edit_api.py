@@ -6,12 +6,14 @@ policy_edit_test   edits and hash, or text          object: as policy_test, and 
 policy_save        hash, and edits or text          object: ok, hash
 
 The file is root's: this daemon writes it, in one step, with the owner and mode that it had, and only if it still is
-what the change was made from (`hash`). A text with a mistake in it is not written.
+what the change was made from (`hash`). A text with a mistake in it is not written, nor one that changes more than
+policies and their order: who is trusted to steer flows may not say which anchor this computer trusts.
 """
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Any
+import tomllib
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -29,6 +31,9 @@ from sojourn.store import config_dir
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
 
+MAX_EDITS_BYTES: Final = 16 << 10
+"""Of all edits of a request, as JSON: writing TOML takes long."""
+
 
 def register(server: Server, daemon: "HostDaemon") -> None:
     """Let the server answer for this daemon's file of policies."""
@@ -44,6 +49,7 @@ class PolicyEditApi:
         self._daemon = daemon
         self._policies = PolicyApi(daemon)
         self._saving = asyncio.Lock()
+        self._editing = asyncio.Lock()
 
     async def policy_file(self, arguments: Arguments, peer: Peer) -> dict[str, Any]:
         """Show the file as it is now, what holds, and what may be written."""
@@ -72,7 +78,7 @@ class PolicyEditApi:
 
     async def policy_edit_test(self, arguments: Arguments, peer: Peer) -> dict[str, Any]:
         """Say what a changed file would do to the flows that run now."""
-        text = self._wanted(arguments, await self._read())
+        text = await self._wanted(arguments, await self._read())
         return {**await self._policies.policy_test({"text": text}, peer), "text": text}
 
     async def policy_save(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
@@ -81,7 +87,8 @@ class PolicyEditApi:
             raise ApiError("policy_save: hash is what the change was made from", kind=ErrorKind.USAGE)
         async with self._saving:
             before = await self._read()
-            text = self._wanted(arguments, before)
+            text = await self._wanted(arguments, before)
+            await asyncio.to_thread(_check_rest, self._daemon.policies.book.file, before, text)
             await self._write(text, hash_of(before))
         if text != before:
             self._daemon.undo.done("changed the policies", lambda: self._put_back(before, hash_of(text)))
@@ -92,7 +99,7 @@ class PolicyEditApi:
         async with self._saving:
             await self._write(text, expected)
 
-    def _wanted(self, arguments: Arguments, text: str) -> str:
+    async def _wanted(self, arguments: Arguments, text: str) -> str:
         """Return the text that is meant, if the file still is what it was made from."""
         expected = arguments.get("hash")
         if expected is not None and expected != hash_of(text):
@@ -103,7 +110,10 @@ class PolicyEditApi:
             edits = msgspec.convert(arguments["edits"], list[Edit])
         except msgspec.ValidationError as error:
             raise ApiError(f"edits: {error}", "docs/window.md has their form.", ErrorKind.USAGE) from error
-        changed = edited(text, edits)
+        if len(msgspec.json.encode(arguments["edits"])) > MAX_EDITS_BYTES:
+            raise ApiError(f"edits are more than {MAX_EDITS_BYTES} bytes", "Save now and then.", ErrorKind.USAGE)
+        async with self._editing:  # one after the other, and beside the loop: it may take its time
+            changed = await asyncio.to_thread(edited, text, edits)
         return text_of({"text": changed})
 
     async def _read(self) -> str:
@@ -137,6 +147,18 @@ class PolicyEditApi:
 def hash_of(text: str) -> str:
     """Return what a text is known by."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_rest(file: str, before: str, text: str) -> None:
+    """Raise ApiError where a text changes what is neither a policy nor their order."""
+    try:
+        old, new = tomllib.loads(before), tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(file, f"is no TOML ({error})", "Mend it by hand first.") from error
+    other = [key for key in {**old, **new} if key not in ("policy", "order") and old.get(key) != new.get(key)]
+    if other:
+        fix = "Only policies and their order are changed here: the rest is root's, who changes it by hand."
+        raise ApiError(f"this changes {', '.join(other)[:200]}, too", fix, ErrorKind.NO_PERMISSION)
 
 
 def _tables(text: str) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ _NAMED = re.compile(
     r"""(?ix) ( ["']? [a-z0-9_.-]* (?:secret|passw|credential|private|psk|token) [a-z0-9_.-]* ["']? \s* [:=] \s* )
         (?! \s* (?:true|false|null|none) \b) ( "[^"\n]*" | '[^'\n]*' | [^\s,;}\]]+ )"""
 )
-_IN_URL = re.compile(r"(?<=://)[^/@\s\"']*@")
+_IN_URL = re.compile(r"(?<=://)[^\s\"',]*@")
 _IPV4 = re.compile(r"(?<![\w.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w]|\.[0-9])")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f.]*(?![\w:])")
 _MAC = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![\w:])")
@@ -86,7 +86,7 @@ def written(value: bytes) -> Iterator[str]:
     """Yield the forms in which a secret may stand in a text."""
     with contextlib.suppress(UnicodeDecodeError):
         text = value.decode()
-        if text.isprintable():
+        if text.isprintable() and len(text) >= SHORTEST:  # shorter words stand everywhere
             yield text
             yield from (form for form in (msgspec.json.encode(text).decode()[1:-1],) if form != text)
     yield value.hex()

@@ -7,6 +7,7 @@ A question that was answered elsewhere, or has taken its default, takes its noti
 
 import asyncio
 import contextlib
+import html
 import logging
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Notices:
         self._bus: MessageBus | None = None
         self._shown: dict[int, int] = {}
         """The notification of each open question."""
-        self._buttons = False
+        self._buttons = self._markup = False
         self._answers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -79,7 +80,7 @@ class Notices:
         except NoDesktop:
             self._leave()
             raise
-        self._buttons = "actions" in capabilities[0]
+        self._buttons, self._markup = "actions" in capabilities[0], "body-markup" in capabilities[0]
         bus.add_message_handler(self._received)
         for member in ("ActionInvoked", "NotificationClosed"):
             rule = f"type='signal',sender='{SERVICE}',interface='{SERVICE}',member='{member}'"
@@ -94,6 +95,8 @@ class Notices:
     async def _show(self, question: dict[str, Any]) -> None:
         left, default = round(question["seconds_left"]), question["default"]
         body = f"{question['text']}\nWithout an answer in {left} s: {default}."
+        if self._markup:  # networks are named by strangers: no links, no pictures of theirs
+            body = html.escape(body, quote=False)
         actions: list[str] = []
         if self._buttons:
             for choice in question["choices"][:MAX_BUTTONS]:
