@@ -177,3 +177,15 @@ def test_a_node_that_shares_its_triggers_with_nobody_has_no_nearer_one() -> None
     assert a.client.nearest("wifi", world.now) == alone
     with pytest.raises(LocalProtocolError):
         a.client.prefer(Endpoint("192.0.2.66", 1801), world.now)
+
+
+def test_a_late_answer_to_a_removal_that_another_one_has_replaced_changes_nothing() -> None:
+    world = World()
+    a = world.host("a", wifi="198.51.100.1")
+    a.insert(own("a"), "wifi")
+    (standing,) = a.client._standing.values()
+    for address in ("198.51.100.8", "198.51.100.9"):  # two nodes before this one had seen us there
+        a.do(a.client._leave(standing, Endpoint(address, 4000), world.now))
+    world.settle()
+    assert a.client.stands(own("a").identifier) == ["wifi"]
+    assert list(a.client._standing.values()) == [standing]

@@ -112,3 +112,13 @@ def test_the_bytes_in_the_documentation_are_the_bytes_on_the_wire() -> None:
     assert accept.hex() == written["accept"]
     header = ProxyHeader(Identifier(bytes.fromhex(known["private"])), a.address)
     assert ours.accepted(accept, 1.0).sealer.seal(bytes(header)).hex() == written["identifier"]
+
+
+def test_forged_accepts_change_nothing_the_true_one_is_taken_after_them() -> None:
+    ours = greeting()
+    accept, theirs = read_hello(ours.message, B, bytes(range(1, 33))).accept(TunnelId(5), 2.0)
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError):
+            ours.accepted(accept[:-1] + bytes((accept[-1] ^ 1,)), 1.0)
+    session = ours.accepted(accept, 1.0)
+    assert theirs.opener.open(session.sealer.seal(b"\x60 an inner packet")).plaintext == b"\x60 an inner packet"

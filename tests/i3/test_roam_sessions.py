@@ -2,9 +2,11 @@
 
 from functools import partial
 
+from sojourn.i3 import handshake
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import Data, parse
 from sojourn.i3.roam_commands import PeerTold
+from sojourn.i3.roam_sessions import Settings
 from sojourn.packet.ip import packed
 from tests.i3.roam_world import Roamer, RoamWorld
 from tests.i3.world import NODE, own
@@ -249,6 +251,36 @@ def test_a_new_private_identifier_is_told_and_the_previous_one_honoured() -> Non
 
 def _identifiers(world: RoamWorld) -> list[bytes]:
     return [one.identifier for host in world.roamers for one in host.proxy.wanted()]
+
+
+def test_a_peer_that_is_forgotten_leaves_no_trigger_behind() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "x")
+    b.send(a, "x")
+    world.run(0.5)
+    (own,) = (peer.own for peer in b.proxy.by_home.values())
+    assert own is not None
+    assert b.proxy.client.stands(own.identifier)
+    b.proxy.configure(Settings(b.proxy.settings.nodes))
+    world.run(1.0)
+    assert not b.proxy.client.paths_of(own.identifier)
+    assert not world.nodes[NODE].table.match(own.identifier, world.now)
+
+
+def test_a_forged_accept_ends_nothing() -> None:
+    """Whoever sees a Hello knows its index, and may send anything in its peer's name."""
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "hello")
+    hello = next(data for data in payloads(world) if data[0] == handshake.HELLO)
+    forged = bytes((handshake.ACCEPT, 0, 0, 1)) + hello[1:4]
+    forged = bytes(Data((public(a.home),), forged.ljust(handshake.ACCEPT_BYTES, b"\x01")))
+    for _ in range(3):
+        a.do(a.proxy.received("wifi", forged, NODE, world.now))
+    assert a.proxy.refused["noise"] == 3
+    world.run(0.2)
+    assert b.got() == ["hello"]
 
 
 def test_a_stranger_cannot_insert_the_private_identifier_that_he_has_seen() -> None:

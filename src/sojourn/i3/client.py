@@ -317,6 +317,9 @@ class RendezvousClient:
     def _leave(self, standing: Standing, left: Endpoint | None, now: float) -> list[Command]:
         """Take out the trigger that an earlier node has for us, at another address of ours than this one's."""
         wanted, path = standing.wanted, _LEFT + standing.path
+        before = self._standing.get((wanted.identifier, wanted.target, path))
+        if before is not None:
+            self._asked.pop(before.number, None)
         old = self._standing[wanted.identifier, wanted.target, path] = Standing(wanted, path)
         old.via, old.seen, old.quiet = standing.via, left, True
         old.ask(State.REMOVING)

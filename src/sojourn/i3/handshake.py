@@ -10,6 +10,7 @@ A home address is made of its keys, so a Hello shows by itself whose it is, and 
 nanoseconds of the sender's wall clock; a Hello that is not later than the last one is a replay.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Final
 
@@ -72,16 +73,17 @@ class Greeting:
         self.message = bytes((HELLO,)) + index.to_bytes(INDEX_BYTES) + self._noise.write(offer)
 
     def accepted(self, message: bytes, now: float) -> Session:
-        """Take in the Accept; RemoteProtocolError, after which this greeting is dead."""
+        """Take in the Accept; RemoteProtocolError. A forged one changes nothing: the true one may come after it."""
         if len(message) != ACCEPT_BYTES:
             raise RemoteProtocolError("an Accept of another size", reason="length")
         theirs = TunnelId(int.from_bytes(message[1 : 1 + INDEX_BYTES]))
-        chosen = self._noise.read(message[1 + 2 * INDEX_BYTES :])
+        noise = copy.copy(self._noise)
+        chosen = noise.read(message[1 + 2 * INDEX_BYTES :])
         try:
             aead = Aead(chosen[0])
         except ValueError as error:
             raise RemoteProtocolError("an AEAD that there is not", reason="noise") from error
-        return Session(self._noise.export(LABEL), aead, self.index, theirs, initiator=True, now=now)
+        return Session(noise.export(LABEL), aead, self.index, theirs, initiator=True, now=now)
 
 
 class Hello(Struct, frozen=True):

@@ -72,6 +72,8 @@ class RoamSessions(RoamPaths):
         self._trigger = public_trigger(identity)
         self._by_index: dict[TunnelId, tuple[Peer, Session | None]] = {}
         """Ours, of sessions and of greetings (None)."""
+        self._dropped: list[Wanted] = []
+        """Triggers of peers that were forgotten, until `session_tick` takes them out."""
         self._tokens, self._filled = HELLOS_PER_SECOND, float("-inf")
         self.configure(settings)
 
@@ -109,6 +111,7 @@ class RoamSessions(RoamPaths):
 
     def _forget(self, peer: Peer) -> None:
         self.by_home.pop(_packed(peer.home), None)
+        self._dropped += [each for each in (peer.own, peer.previous) if each is not None]
         for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
             del self._by_index[index]
 
@@ -190,8 +193,9 @@ class RoamSessions(RoamPaths):
 
     def _begin(self, peer: Peer, session: Session, now: float) -> None:
         """Send under new keys from now on."""
-        if peer.before is not None:
-            self._by_index.pop(peer.before.index, None)
+        for gone in (peer.before, peer.next):
+            if gone is not None and gone is not session:
+                self._by_index.pop(gone.index, None)
         peer.before, peer.session, peer.next = peer.session, session, None
         session.used = True
 
@@ -241,7 +245,7 @@ class RoamSessions(RoamPaths):
 
     def session_deadline(self) -> float | None:
         """When `session_tick` wants to be called next."""
-        times: list[float] = []
+        times: list[float] = [0.0] if self._dropped else []
         for peer in self.by_home.values():
             times += [at for at in (peer.greet_at, peer.answer_at) if at is not None]
             if peer.unanswered_since is not None and peer.greet_at is None:
@@ -250,7 +254,8 @@ class RoamSessions(RoamPaths):
 
     def session_tick(self, now: float) -> list[Command]:
         """Greet again, say that we are there, notice who is deaf."""
-        commands: list[Command] = []
+        dropped, self._dropped = self._dropped, []
+        commands = [order for each in dropped for order in self.remove_everywhere(each, now)]
         for peer in list(self.by_home.values()):
             deaf = peer.unanswered_since is not None and peer.unanswered_since + DEAF_AFTER <= now
             if deaf and peer.greet_at is None:
