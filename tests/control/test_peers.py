@@ -4,7 +4,13 @@ from sojourn.control.peers import PeerPaths
 from sojourn.model import Endpoint, Network
 from sojourn.upmt.events_network import NetworkDown, NetworkUp
 from sojourn.upmt.peer_commands import CloseRendezvous, OpenRendezvous, UseRendezvous
-from sojourn.upmt.peer_events import RendezvousBlocked, RendezvousMoved, RendezvousSilent, RendezvousWorks
+from sojourn.upmt.peer_events import (
+    RendezvousBlocked,
+    RendezvousMoved,
+    RendezvousSilent,
+    RendezvousStayed,
+    RendezvousWorks,
+)
 
 WIFI, CELL = Network("wifi", "wlan0", "192.168.1.2"), Network("cell", "wwan0", "10.64.0.2")
 
@@ -66,3 +72,21 @@ def test_an_address_that_changes_is_another_socket_and_is_used_again() -> None:
     other = Network("wifi", "wlan0", "192.168.7.2")
     assert peers.handle(NetworkUp(other)) == [OpenRendezvous("wifi", "wlan0", Endpoint("192.168.7.2", 0))]
     assert peers.follow(None) == [UseRendezvous("wifi")]
+
+
+def test_a_network_that_peers_could_not_be_moved_to_is_tried_when_the_one_that_serves_fails() -> None:
+    peers = paths()
+    peers.handle(NetworkUp(CELL))
+    peers.handle(RendezvousWorks("cell", 0.01))
+    peers.follow(None)
+    peers.moved(RendezvousMoved("cell", None, 0.02, False))
+    peers.handle(NetworkUp(WIFI))
+    peers.handle(RendezvousWorks("wifi", 0.01))
+    assert peers.follow(None) == [UseRendezvous("wifi")]
+    peers.stayed(RendezvousStayed("wifi"))
+    assert peers.follow(None) == [], "not again and again"
+    peers.handle(RendezvousSilent("cell", 0.4))
+    assert peers.follow(None) == [UseRendezvous("wifi")]
+    peers.moved(RendezvousMoved("wifi", "cell", 0.1, False))
+    peers.handle(RendezvousWorks("cell", 0.01, again=True))
+    assert peers.follow(None) == [], "it works now, and is the better one"

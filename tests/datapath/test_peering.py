@@ -1,6 +1,7 @@
 """Flows with peers in a data path: rows like all others, and what was sent last is sent again after a move."""
 
 from sojourn.datapath.memory import MemoryDataPath
+from sojourn.datapath.peering import PEER_FLOWS_BURST
 from sojourn.i3.node import RendezvousNode
 from sojourn.model import Endpoint
 from sojourn.packet.ip import ip_header, packed, udp_packet
@@ -8,7 +9,7 @@ from sojourn.policy.rules import Rule, Subject
 from sojourn.upmt.commands import AddAssociation, Placed, Report, Role, SetRules, Setup
 from sojourn.upmt.events import FlowSeen
 from sojourn.upmt.peer_commands import HOME, PEERS, CloseRendezvous, OpenRendezvous, PeerEntry, SetHome, UseRendezvous
-from sojourn.upmt.peer_events import PeersTold, RendezvousMoved
+from sojourn.upmt.peer_events import PeersTold, RendezvousMoved, RendezvousSilent, RendezvousWorks
 from tests.i3.world import NODE, identity, seeded
 
 
@@ -124,3 +125,30 @@ def test_an_address_that_is_no_peers_is_refused_and_counted() -> None:
     net.paths["a"].forwarder.from_inner(stray, net.now)
     assert net.paths["a"].forwarder.refused["no-peer"] == 1
     assert not net.paths["a"].forwarder.paft.rows
+
+
+def test_a_control_that_was_started_anew_is_told_how_each_network_stands() -> None:
+    net = talking()
+    path = net.paths["a"]
+    path.submit([OpenRendezvous("wifi", "wifi", Endpoint("198.51.100.1", 0))])
+    assert isinstance(path.events[-1], RendezvousWorks)
+    net.places.clear()
+    path.forwarder.from_inner(tcp(net, 1), net.now)
+    net.run(3.0)
+    assert any(isinstance(event, RendezvousSilent) for event in path.events)
+    path.submit([OpenRendezvous("wifi", "wifi", Endpoint("198.51.100.1", 0))])
+    assert isinstance(path.events[-1], RendezvousSilent)
+
+
+def test_a_peer_begins_flows_within_a_limit_and_what_there_is_goes_on() -> None:
+    net = talking()
+    ends = [Endpoint(net.homes[name], 9) for name in ("a", "b")]
+    for port in range(int(PEER_FLOWS_BURST) + 100):
+        packet = udp_packet(Endpoint(ends[0].address, 1 + port), ends[1], b"x")
+        net.paths["b"].forwarder._from_peer(packet, net.now)
+    rows = net.paths["b"].forwarder.paft.rows
+    assert len(rows) == PEER_FLOWS_BURST
+    assert net.paths["b"].forwarder.refused["flow-rate"] == 100
+    net.paths["b"].delivered.clear()
+    net.paths["b"].forwarder._from_peer(udp_packet(Endpoint(ends[0].address, 1), ends[1], b"x"), net.now)
+    assert len(net.paths["b"].delivered) == 1

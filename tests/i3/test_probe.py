@@ -69,3 +69,15 @@ def test_what_we_did_not_live_through_is_no_silence() -> None:
         prober.ask(200.0 + step * ASK_AGAIN)
     prober.forgive(201.0)
     assert not prober.judge(201.0)
+
+
+def test_a_path_with_a_long_way_falls_silent_too_and_not_before_its_answers_are_late() -> None:
+    prober, at = works(rtt=0.6), 200.0
+    prober.hear(at)
+    prober.send(at + 0.001)
+    while not prober.judge(at):
+        assert at < 202.5
+        at = max(prober.due, at)
+        prober.ask(at)
+        at += ASK_AGAIN / 2
+    assert at > 201.8, "a round trip of 0.6 s, and four times its half for doubt"

@@ -50,7 +50,7 @@ from sojourn.upmt.host_events import (
 )
 from sojourn.upmt.mobile_host import HostCommand, HostEvent, MobileHost
 from sojourn.upmt.peer_commands import HOME
-from sojourn.upmt.peer_events import RendezvousMoved
+from sojourn.upmt.peer_events import RendezvousMoved, RendezvousStayed
 from sojourn.upmt.policy_push import PushReceived
 
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
@@ -95,6 +95,8 @@ class HostControl:
         first = self.peers.handle(event) if isinstance(event, PeerFact) else []
         if isinstance(event, RendezvousMoved):
             self.peers.moved(event)
+        if isinstance(event, RendezvousStayed):
+            self.peers.stayed(event)
         return [*first, *self._handle(event, now), *self.peers.follow(self.decide.active)]
 
     def _handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:

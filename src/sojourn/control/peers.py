@@ -10,7 +10,13 @@ from sojourn.model import Endpoint, Network
 from sojourn.upmt.commands import AnyCommand
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.peer_commands import CloseRendezvous, OpenRendezvous, UseRendezvous
-from sojourn.upmt.peer_events import RendezvousBlocked, RendezvousMoved, RendezvousSilent, RendezvousWorks
+from sojourn.upmt.peer_events import (
+    RendezvousBlocked,
+    RendezvousMoved,
+    RendezvousSilent,
+    RendezvousStayed,
+    RendezvousWorks,
+)
 
 PeerFact = NetworkUp | NetworkChanged | NetworkDown | RendezvousWorks | RendezvousSilent | RendezvousBlocked
 
@@ -24,6 +30,8 @@ class PeerPath:
         """testing, works, silent, blocked."""
         self.why = ""
         self.rtt: float | None = None
+        self.stayed = False
+        """A move there did not succeed: it comes after all others that work."""
 
 
 class PeerPaths:
@@ -60,6 +68,15 @@ class PeerPaths:
     def moved(self, event: RendezvousMoved) -> None:
         """Note where the triggers stand."""
         self.serving = event.network
+        if event.network in self.paths:
+            self.paths[event.network].stayed = False
+
+    def stayed(self, event: RendezvousStayed) -> None:
+        """Note that a move did not succeed: the network before serves, and this one is tried when no other works."""
+        if event.network in self.paths:
+            self.paths[event.network].stayed = True
+        if self.used == event.network:
+            self.used = self.serving if self.serving in self.paths else None
 
     def _up(self, network: Network) -> list[AnyCommand]:
         known = self.paths.get(network.name)
@@ -90,6 +107,7 @@ class PeerPaths:
         ranked = [network.name for network in self._rank([path.network for path in self.paths.values()])]
         order = [wanted, *ranked] if wanted in self.paths else [*ranked]
         names = [name for name in order if name is not None]
+        names.sort(key=lambda name: self.paths[name].stayed)
         working = [name for name in names if self.paths[name].state == "works"]
         testing = [name for name in names if self.paths[name].state == "testing"]
         if not working and self.used in self.paths and self.used not in testing and not testing:

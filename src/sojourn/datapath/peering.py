@@ -5,13 +5,15 @@ they go is the network that control names (`UseRendezvous`). What a TCP flow has
 this host or the peer has moved: its other end then acknowledges what it has, and nobody waits for a timer.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import note_tcp_flags
 from sojourn.datapath.registry import Io
-from sojourn.datapath.rows import Association
+from sojourn.datapath.rows import NEW_FLOWS_PER_SECOND, Association
 from sojourn.datapath.sending import Sending
+from sojourn.datapath.strangers import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
@@ -46,6 +48,9 @@ from sojourn.upmt.peer_events import (
 
 AGAIN_WITHIN = 10.0
 """Flows that were used so lately have their newest packet sent again after a move."""
+PEER_FLOWS_BURST = 2048.0
+"""Flows that a peer may begin at once, `NEW_FLOWS_PER_SECOND` after that."""
+MOST_BUCKETS = 1024
 
 
 class Peering(Sending):
@@ -58,6 +63,8 @@ class Peering(Sending):
         self._rendezvous: dict[str, OpenRendezvous] = {}
         self._newest: dict[FlowKey, bytes] = {}
         """Of each TCP flow with a peer, what it sent last."""
+        self._begun: OrderedDict[bytes, Bucket] = OrderedDict()
+        """How many flows each peer may begin; the one that began none for longest is forgotten first."""
 
     # Orders.
 
@@ -90,7 +97,10 @@ class Peering(Sending):
         self._home = command
 
     def _open_rendezvous(self, command: OpenRendezvous, now: float) -> None:
-        if self.roam is None or self._rendezvous.get(command.network) == command:
+        if self.roam is None:
+            return
+        if self._rendezvous.get(command.network) == command:
+            self._tell_again(command.network, now)
             return
         self._close_rendezvous(command.network, now)
         why = self.io.open_rendezvous(command)
@@ -99,6 +109,13 @@ class Peering(Sending):
             return
         self._rendezvous[command.network] = command
         self.do_roam(self.roam.open_path(command.network, now), now)
+
+    def _tell_again(self, network: str, now: float) -> None:
+        """Say how a network stands: control has been started anew and does not know."""
+        prober = self.roam.prober(network) if self.roam is not None else None
+        if prober is not None and prober.works:
+            silent = RendezvousSilent(network, now - prober.heard)
+            self.emit(silent if prober.silent else RendezvousWorks(network, prober.srtt or 0.0))
 
     def _close_rendezvous(self, network: str, now: float) -> None:
         if self.roam is not None and self._rendezvous.pop(network, None) is not None:
@@ -200,6 +217,9 @@ class Peering(Sending):
             return
         row = self.paft.rows.get(key)
         if row is None:
+            if not self._peer_may_begin(view.source, now):
+                self.refused["flow-rate"] += 1
+                return
             row = self._begun_with_peer(key, association, now)
         if row.blocked:
             self.refused["blocked"] += 1
@@ -208,6 +228,16 @@ class Peering(Sending):
         row.packets_in += 1
         row.bytes_in += len(packet)
         self.io.write_inner(self.clamped(packet, view, MIN_INNER_MTU))
+
+    def _peer_may_begin(self, home: bytes, now: float) -> bool:
+        """Say whether a peer may begin one more flow now: what it begins is classified, told and remembered."""
+        bucket = self._begun.get(home)
+        if bucket is None:
+            bucket = self._begun[home] = Bucket(NEW_FLOWS_PER_SECOND, PEER_FLOWS_BURST, now)
+            if len(self._begun) > MOST_BUCKETS:
+                self._begun.popitem(last=False)
+        self._begun.move_to_end(home)
+        return bucket.take(now)
 
     def _send_again(self, home: bytes, now: float) -> None:
         if self.roam is None:

@@ -47,7 +47,7 @@ class Prober:
         self._asked: dict[int, float] = {}
         """Probes under way, by number."""
         self._outstanding: list[float] = []
-        """When those were sent that nothing has been heard since."""
+        """When those were sent that nothing has been heard since: the first one, and the newest."""
         self._wait = FIRST_WAIT
         self._due = now
 
@@ -66,7 +66,7 @@ class Prober:
         if len(self._asked) > 16:
             del self._asked[next(iter(self._asked))]
         self._outstanding.append(now)
-        del self._outstanding[:-16]
+        del self._outstanding[1:-15]
         if not self.works:
             self._due, self._wait = now + self._wait, min(self._wait * 2, LONGEST_WAIT)
         else:
@@ -105,8 +105,8 @@ class Prober:
     def judge(self, now: float) -> bool:
         """Say whether the path has fallen silent just now."""
         missing = self._outstanding
-        patience = max(SILENT_AFTER, (self.srtt or 0.3) + 4 * self.rttvar)
-        if not self.works or self.silent or len(missing) < MISSING or now - missing[-MISSING] < patience:
+        patience = max(SILENT_AFTER, (0.3 if self.srtt is None else self.srtt) + 4 * self.rttvar)
+        if not self.works or self.silent or len(missing) < MISSING or now - missing[0] < patience:
             return False
         self.silent = True
         self._due = now
