@@ -244,3 +244,42 @@ async def until(true: object, seconds: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < end
         await asyncio.sleep(0.01)
+
+
+def test_a_server_that_talks_nonsense_is_given_up_and_tried_again() -> None:
+    """What no server of this kind says (":abc" where a number belongs, a page of a web server) ends one connection."""
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(100))
+        writer.write(b":abc\r\n" if len(seen) % 2 else b"+OK\r\n" * 3 + b":abc\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        store = ValkeyTriggers([f"redis://127.0.0.1:{port}"], lambda _place: None, lambda *_: None)
+        await store.start()
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if len(seen) >= 3:
+                break
+        with pytest.raises(StoreUnavailable):
+            await store.facts()
+        await store.close()
+        server.close()
+
+    seen: list[bytes] = []
+    asyncio.run(run())
+    assert len(seen) >= 3
+
+
+def test_what_a_servers_user_may_not_do_is_a_store_that_is_not_available(cluster: RedisCluster) -> None:
+    async def run() -> None:
+        for port in cluster.ports:
+            assert cluster.cli(port, "acl", "setuser", "few", "on", ">word", "~*", "&*", "+@all", "-dbsize") == "OK"
+        store = await opened([f"redis://few:word@{cluster.host}:{cluster.ports[0]}"], [], [], "few")
+        with pytest.raises(StoreUnavailable, match="dbsize"):
+            await store.facts()
+        await store.close()
+
+    asyncio.run(run())

@@ -61,7 +61,7 @@ class Link:
                 parser.set_invalidation_push_handler(self._told)
                 await self._connection.send_command("CLIENT", "TRACKING", "ON", "NOLOOP")
                 await self._connection.read_response()
-        except (ValkeyError, OSError, TimeoutError) as error:
+        except (ValkeyError, OSError, TimeoutError, ValueError, TypeError) as error:
             await self._give_up(str(error) or "no answer")
             raise StoreUnavailable(str(error) or "no answer") from error
         self._reader = asyncio.get_running_loop().create_task(self._read())
@@ -119,7 +119,7 @@ class Link:
                     waiting.set_exception(answer)
                 else:
                     waiting.set_result(answer)
-        except (ValkeyError, OSError, EOFError) as error:
+        except (ValkeyError, OSError, EOFError, ValueError, TypeError) as error:  # the last two: no server of this kind
             why = str(error) or why
         finally:
             self._fail(why)

@@ -129,7 +129,11 @@ class ValkeyTriggers:
         names = (b"{%b}:secret" % self._prefix, b"{%b}:nodes" % self._prefix)
         secret, now_ms, nodes = await self._run(scripts.FACTS, names, self._secret, *self._addresses)
         self._secret = secret
-        sizes = [await server.link.call("DBSIZE") for server in self._servers.values() if server.link is not None]
+        try:
+            links = [server.link for server in self._servers.values() if server.link is not None]
+            sizes = [await link.call("DBSIZE") for link in links]
+        except ResponseError as error:  # its user may not
+            raise StoreUnavailable(str(error)) from error
         return StoreFacts(secret, now_ms / 1000, sum(sizes), tuple(node.decode() for node in nodes))
 
     async def close(self) -> None:
