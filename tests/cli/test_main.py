@@ -10,7 +10,7 @@ import pytest
 
 from sojourn import __version__
 from sojourn.cli.main import COMMANDS
-from tests.harness.control_socket import sojourn
+from tests.harness.control_socket import answers, serving, sojourn
 
 
 def test_help_names_every_command_and_imports_none() -> None:
@@ -66,6 +66,27 @@ def test_a_terminal_obeys_nothing_that_an_error_quotes(tmp_path: Path) -> None:
     ran = sojourn("status", "--socket", f"{tmp_path}/\x1b[2J\x9b31mnone")
     assert "?[2J?31mnone" in ran.err
     assert ran.err.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("command", ["doctor", "bugreport"])
+def test_a_file_that_cannot_be_looked_at_is_one_line(command: str) -> None:
+    ran = sojourn(command, "--config-dir", f"/{'x' * 300}")
+    assert ran.code == 1
+    assert "file name too long" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["metrics"], ["bugreport", "--show", "versions.json"]])
+def test_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "one.sock")
+    verbs = answers({"metrics": {"text": "sojourn_flows 7\n"}})
+    with serving(path, {"role": "host"}, verbs), Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "sojourn", "--socket", path, *arguments], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stderr == "sojourn: the output cannot be written: no space left on device.\n"
 
 
 def test_the_socket_may_stand_before_the_command_and_in_the_environment(

@@ -99,6 +99,13 @@ def main() -> NoReturn:
     except BrokenPipeError:  # `sojourn log | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # no permission for a file, a full disk, a name too long
+        denied = isinstance(error, PermissionError)
+        what, fix = error.filename or "the output cannot be written", "Run it as root." if denied else ""
+        _complain(f"{what}: {(error.strerror or str(error)).lower()}. {fix}")
+        if error.filename is None:  # what is left of it is not tried again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 4 if denied else 1
     sys.exit(code)
 
 
