@@ -58,3 +58,19 @@ def test_the_deaf_acknowledge_nothing_more(pair: tuple[socket.socket, socket.soc
     time.sleep(0.05)
     assert tcp_state.unread(other) == 5
     assert tcp_state.unacknowledged(one) == 7
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_where_filters_are_forbidden_it_is_made_deaf_all_the_same(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listening:
+        one = socket.create_connection(listening.getsockname()[:2])
+        other, _ = listening.accept()
+        with one, other:
+            one.sendall(b"heard")
+            time.sleep(0.02)
+            tcp_state.deafen_by_ttl(other)
+            one.sendall(b"unheard")
+            time.sleep(0.05)
+            assert tcp_state.unread(other) == 5
+            assert tcp_state.unacknowledged(one) == 7

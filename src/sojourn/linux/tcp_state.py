@@ -16,6 +16,8 @@ from msgspec import Struct
 SIOCINQ: Final = 0x541B
 SIOCOUTQ: Final = 0x5411
 SO_ATTACH_FILTER: Final = 26
+IP_MINTTL: Final = 21
+IPV6_MINHOPCOUNT: Final = 73
 BPF_RET_NOTHING: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 """One classic BPF instruction: drop the packet."""
 _INFO_BYTES: Final = 136
@@ -66,11 +68,23 @@ def unacknowledged(sock: socket.socket) -> int:
 def deafen(sock: socket.socket) -> None:
     """Let the kernel drop whatever arrives from now on, so that nothing more is acknowledged. Raises OSError.
 
-    Some kernels let only those do it who have a right over BPF.
+    By a filter; where only those may have one who have a right over BPF, by the TTL that anybody may ask for: nothing
+    that a router has passed on has 255 left, nor what Linux has sent (RFC 5082).
     """
     instruction = ctypes.create_string_buffer(BPF_RET_NOTHING)
     program = struct.pack("HP", 1, ctypes.addressof(instruction))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    except PermissionError:
+        deafen_by_ttl(sock)
+
+
+def deafen_by_ttl(sock: socket.socket) -> None:
+    """Do it without any right. Raises OSError."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, 255)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 255)
 
 
 def reset(sock: socket.socket) -> None:
