@@ -28,9 +28,9 @@ def backed_up(folder: Path, where: Path) -> Path:
     pack = re.search(r"^ {4}(tar -C /etc/sojourn .*)$", GUIDE, re.MULTILINE)
     assert copy is not None
     assert pack is not None
-    for command in ([sys.executable, "-c", shlex.split(copy[1])[0]], shlex.split(pack[1])):
-        placed = [word.replace("/etc/sojourn", str(folder)).replace("/root", str(where)) for word in command]
-        subprocess.run(placed, check=True, capture_output=True)
+    for program, words in (([sys.executable, "-c"], shlex.split(copy[1])[:1]), ([], shlex.split(pack[1]))):
+        placed = [word.replace("/etc/sojourn", str(folder)).replace("/root", str(where)) for word in words]
+        subprocess.run([*program, *placed], check=True, capture_output=True)
     return where / "anchor-backup.tar.gz"
 
 

@@ -36,8 +36,13 @@ def capabilities(noun: str) -> list[str]:
     return ["-all", *(f"+{word.removeprefix('CAP_').lower()}" for word in words)]
 
 
+# What a unit finds there; `ip netns exec` hides it behind a /sys of the namespace's own.
+CGROUPS = 'test -e /sys/fs/cgroup/cgroup.controllers || mount -t cgroup2 none /sys/fs/cgroup; exec "$0" "$@"'
+
+
 def start(daemons: Daemons, role: str, noun: str, folder: Path, socket: Path) -> Child:
     child = daemons.lab.start(role, noun, [
+        "sh", "-c", CGROUPS,
         "setpriv", f"--bounding-set={','.join(capabilities(noun))}", "--inh-caps=-all", "--no-new-privs",
         sys.executable, "-c", CONFINED,
         sys.executable, "-m", "sojourn", noun, "--config-dir", str(folder), "--socket", str(socket),

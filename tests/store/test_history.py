@@ -3,6 +3,8 @@
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from sojourn.store.history import COLUMNS, History, Sample
 
 
@@ -73,6 +75,27 @@ def test_a_place_that_cannot_be_written_costs_the_past_and_nothing_else(tmp_path
     history = History(tmp_path / "none" / "h")
     history.add([sample(1000)])
     assert history.between(0, 2000, 10)["networks"] == {}
+    (tmp_path / "none").mkdir()
+    history.add([sample(1005)])
+    assert history.between(0, 2000, 10)["networks"]
+    history.close()
+    history.add([sample(1010)])
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    before = History(tmp_path / "h")
+    before.add([sample(1000)])
+    before.close()
+    other = sqlite3.connect(tmp_path / "h", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.MonkeyPatch.context() as patch:
+        real = sqlite3.connect
+        patch.setattr(sqlite3, "connect", lambda path, **_: real(path, timeout=0.05, check_same_thread=False))
+        history = History(tmp_path / "h")
+    other.close()
+    history.add([sample(1005)])
+    assert len(history.between(995, 1010, 1)["networks"]["wifi"]["at"]) == 1
+    assert not (tmp_path / "h.damaged").exists()
     history.close()
 
 

@@ -57,8 +57,11 @@ class History:
     def __init__(self, path: Path, kept: int = KEPT_SECONDS, most: int = MAX_SAMPLES) -> None:
         self._path, self._kept, self._most = path, kept, most
         self._database: sqlite3.Connection | None = None
+        self._told = self._closed = False
         try:
             self._database = self._open()
+        except (sqlite3.OperationalError, OSError):
+            pass  # a disk that is full or read-only, not the file's fault: tried again with each sample
         except sqlite3.DatabaseError as error:
             _log.warning("the history in %s cannot be used (%s); a new one begins", path, error)
             for suffix in ("", "-wal", "-shm"):
@@ -66,14 +69,13 @@ class History:
                     os.replace(f"{path}{suffix}", f"{path}.damaged{suffix}")
             with contextlib.suppress(sqlite3.DatabaseError, OSError):
                 self._database = self._open()
-        except OSError as error:
-            _log.warning("no history: %s", error)
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Write samples down, and forget what is too old."""
         rows = [(s.at, s.network, s.rtt_ms, s.loss, s.jitter_ms, s.in_bps, s.out_bps) for s in samples]
-        if self._database is None or not rows:
+        if not rows or not self._is_open():
             return
+        assert self._database is not None
         try:
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
@@ -114,10 +116,22 @@ class History:
 
     def close(self) -> None:
         """Close the file."""
+        self._closed = True
         if self._database is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+
+    def _is_open(self) -> bool:
+        """Say whether there is a file to write to; try again where there was none, and say once why not."""
+        if self._database is None and not self._closed:
+            try:
+                self._database = self._open()
+            except (sqlite3.Error, OSError) as error:
+                if not self._told:
+                    _log.warning("no history: %s", error)
+                self._told = True
+        return self._database is not None
 
     def _open(self) -> sqlite3.Connection:
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
