@@ -2,14 +2,17 @@
 
 from functools import partial
 
+import pytest
+
 from sojourn.i3 import handshake
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import Data, parse
+from sojourn.i3.roam import RoamProxy
 from sojourn.i3.roam_commands import PeerTold
 from sojourn.i3.roam_sessions import Settings
 from sojourn.packet.ip import packed
 from tests.i3.roam_world import Roamer, RoamWorld
-from tests.i3.world import NODE, own
+from tests.i3.world import NODE, own, seeded
 
 
 def payloads(world: RoamWorld, since: int = 0) -> list[bytes]:
@@ -200,6 +203,28 @@ def test_a_peer_whose_process_was_replaced_is_met_again_within_seconds() -> None
         world.at(number * 1.0, partial(a.send, again, f"{number}"))
     world.run(22.0)
     assert "19" in again.got()
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_a_host_whose_clock_was_set_back_is_met_again_once_its_old_keys_are_over(who: str) -> None:
+    """A small computer without a clock of its own starts an hour late; one of the two has the lower key."""
+    world = RoamWorld()
+    pair = world.pair()
+    old, other = pair if who == "a" else pair[::-1]
+    old.send(other, "before")
+    world.run(1.0)
+    other.got()
+    world.roamers.remove(old)
+    again = world.roamer(who, other.name)
+    again.proxy = RoamProxy(again.identity, again.proxy.settings, seeded("again"), 1.7e9 - 3600)
+    again.outer["wifi"] = old.outer["wifi"]
+    again.do(again.proxy.open_path("wifi", world.now))
+    again.use("wifi")
+    for number in range(220):
+        world.at(number * 1.0, partial(again.send, other, f"{number}"))
+    world.run(221.0)
+    assert "219" in other.got()
+    assert other.proxy.refused["replayed"] >= 1
 
 
 def test_a_flood_of_greetings_costs_a_bounded_number_of_answers() -> None:

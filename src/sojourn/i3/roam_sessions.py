@@ -1,7 +1,8 @@
 """How a ROAM proxy meets its peers: greetings, sessions, and which hosts it speaks to at all.
 
 A Hello goes to a peer's public identifier, its Accept to the sender's; data follows under the keys of both. Where two
-Hellos cross, that of the lower public key is the one that counts. Keys are renewed every 120 s. A home address says
+Hellos cross, that of the lower public key is the one that counts. A Hello that is not new is answered by one of our own
+where there are no keys: a host whose clock was set back is met all the same, and a replay makes nobody meet. Keys are renewed every 120 s. A home address says
 by itself which keys are right; of a peer that is known by address alone they are asked for (`Who`).
 
 What anybody can make this host do is bounded: greetings of `HELLOS_PER_SECOND`, answers likewise, `MAX_PEERS` unknown
@@ -29,6 +30,8 @@ from sojourn.model import Endpoint, TunnelId
 HELLOS_PER_SECOND: Final = 50.0
 MAX_PEERS: Final = 256
 """Peers that are not configured."""
+CROSSED_TRIES: Final = 3
+"""Hellos of ours that go before a peer's. If it answers none it does not take them: its own has to do."""
 _INDEX_BYTES: Final = 3
 
 
@@ -142,8 +145,13 @@ class RoamSessions(RoamPaths):
         if peer is None:
             raise RemoteProtocolError("a host that is no peer", reason="no-peer")
         if hello.wall_ns <= peer.newest_hello:
-            raise RemoteProtocolError("a Hello that is not new", reason="replayed")
-        if peer.greeting is not None and self.identity.keys.exchange < hello.keys.exchange:
+            if peer.usable(now) is not None or peer.greet_at is not None:
+                raise RemoteProtocolError("a Hello that is not new", reason="replayed")
+            self.refused["replayed"] += 1  # or its clock was set back: our own Hello shows whether it is there
+            peer.identifier = None
+            return self.greet(peer, now)
+        ours_first = self.identity.keys.exchange < hello.keys.exchange and peer.tries <= CROSSED_TRIES
+        if peer.greeting is not None and ours_first:
             raise RemoteProtocolError("our own Hello goes before it", reason="crossed")
         peer.newest_hello, peer.keys = hello.wall_ns, hello.keys
         accept, session = hello.accept(self._index(), now)
