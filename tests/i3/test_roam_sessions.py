@@ -239,6 +239,27 @@ def test_a_flood_of_greetings_costs_a_bounded_number_of_answers() -> None:
     assert b.proxy.refused["rate"] >= 200
 
 
+def test_a_flood_of_strangers_greetings_does_not_keep_peers_from_new_keys() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    junk = bytes((handshake.HELLO,)).ljust(handshake.HELLO_BYTES, b"\x01")
+
+    def flood() -> None:
+        for host in (a, b):
+            for _ in range(10):
+                host.do(host.proxy.received("wifi", bytes(Data((host.proxy.public,), junk)), NODE, world.now))
+
+    for number in range(200):
+        world.at(number * 1.0, partial(a.send, b, f"{number}"))
+        world.at(number * 1.0 + 0.5, partial(b.send, a, f"{number}"))
+    for turn in range(9000):
+        world.at(115.005 + turn * 0.01, flood)
+    world.run(201.0)
+    assert b.proxy.refused["rate"] > 80_000
+    assert [int(text) for text in b.got()] == list(range(200))
+    assert [int(text) for text in a.got()] == list(range(200))
+
+
 def test_lost_packets_of_the_handshake_are_sent_again() -> None:
     world = RoamWorld(loss=0.3)
     a, b = world.pair()

@@ -87,7 +87,7 @@ class RoamProxy(RoamSessions):
             return self._sealed(came, now)
         match kind:
             case handshake.HELLO:
-                return self.hello(payload, now)
+                return self.hello(payload, now, known=came.stack[0] != self.public)
             case handshake.ACCEPT:
                 return self.accepted(payload, now)
             case handshake.WHO:

@@ -2,8 +2,9 @@
 
 A Hello goes to a peer's public identifier, its Accept to the sender's; data follows under the keys of both. Where two
 Hellos cross, that of the lower public key is the one that counts. A Hello that is not new is answered by one of our own
-where there are no keys: a host whose clock was set back is met all the same, and a replay makes nobody meet. Keys are renewed every 120 s. A home address says
-by itself which keys are right; of a peer that is known by address alone they are asked for (`Who`).
+where there are no keys: a host whose clock was set back is met all the same, and a replay makes nobody meet. Keys are
+renewed every 120 s. A home address says by itself which keys are right; of a peer that is known by address alone they
+are asked for (`Who`).
 
 What anybody can make this host do is bounded: greetings of `HELLOS_PER_SECOND`, answers likewise, `MAX_PEERS` unknown
 peers, of which the one that was silent for longest is forgotten.
@@ -77,7 +78,8 @@ class RoamSessions(RoamPaths):
         """Ours, of sessions and of greetings (None)."""
         self._dropped: list[Wanted] = []
         """Triggers of peers that were forgotten, until `session_tick` takes them out."""
-        self._tokens, self._filled = HELLOS_PER_SECOND, float("-inf")
+        self._budgets = dict.fromkeys((False, True), (HELLOS_PER_SECOND, float("-inf")))
+        """Greetings that we answer still, and when that was reckoned: of anybody, and (True) to private identifiers."""
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -135,11 +137,13 @@ class RoamSessions(RoamPaths):
         wall_ns = int((now + self._wall_offset) * 1e9)
         peer.greeting = Greeting(self.identity, peer.keys, index, self._random(32), wall_ns)
         self._by_index[index] = (peer, None)
-        return self.transmit(peer.public, peer.greeting.message, now)
+        # By turns, so that neither a flood of strangers' greetings nor an identifier that leads nowhere keeps keys old.
+        private = peer.identifier if peer.tries % 2 and peer.usable(now) is not None else None
+        return self.transmit(private or peer.public, peer.greeting.message, now)
 
-    def hello(self, message: bytes, now: float) -> list[Command]:
-        """Answer a peer's Hello; RemoteProtocolError."""
-        self._spend(now)
+    def hello(self, message: bytes, now: float, *, known: bool = False) -> list[Command]:
+        """Answer a peer's Hello; RemoteProtocolError. `known`: it came to an identifier that only peers know."""
+        self._spend(now, known=known)
         hello = handshake.read_hello(message, self.identity, self._random(32))
         peer = self.peer_at(hello.keys.address)
         if peer is None:
@@ -242,12 +246,12 @@ class RoamSessions(RoamPaths):
             if index and index not in self._by_index:
                 return index
 
-    def _spend(self, now: float) -> None:
-        self._tokens = min(self._tokens + (now - self._filled) * HELLOS_PER_SECOND, HELLOS_PER_SECOND)
-        self._filled = now
-        if self._tokens < 1:
+    def _spend(self, now: float, *, known: bool = False) -> None:
+        tokens, filled = self._budgets[known]
+        tokens = min(tokens + (now - filled) * HELLOS_PER_SECOND, HELLOS_PER_SECOND)
+        self._budgets[known] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if tokens < 1:
             raise RemoteProtocolError("more greetings than we answer", reason="rate")
-        self._tokens -= 1
 
     # Time.
 
