@@ -3,13 +3,14 @@
 import inspect
 import socket as standard
 import threading
+from typing import Any, cast
 
 import pytest
 
 import sojourn.socket as ours
 from sojourn.errors import ConfigError
 from sojourn.socket.choice import Choice, choice
-from sojourn.socket.stream import is_local
+from sojourn.socket.stream import is_local, name_on_the_wire
 from sojourn.socket.stream import socket as moving
 
 
@@ -94,6 +95,35 @@ def test_without_configuration_the_remedy_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(choice.carried, "path", "/nowhere")
     with moving() as sock, pytest.raises(ConfigError, match="sojourn join"):
         sock.connect(("192.0.2.1", 80))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [("192.0.2.1", 70000), ("192.0.2.1", -1), ("a\0b", 80), ("\udc80", 80), ("a..b", 80), ("a" * 70 + ".example", 80),
+     ("2001:db8::1", 80), ("192.0.2.1",), "192.0.2.1", ("192.0.2.1", "80")],
+)  # fmt: skip
+def test_what_is_no_address_is_refused_as_the_standard_module_does(
+    address: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice.carried, "path", "/nowhere")
+    refusals = []
+    for kind in (standard.socket, moving):
+        with (
+            kind(standard.AF_INET, standard.SOCK_STREAM) as sock,
+            pytest.raises((OSError, TypeError, OverflowError)) as refused,
+        ):
+            cast("Any", sock).connect(address)
+        refusals.append((type(refused.value), str(refused.value)))
+    assert refusals[0] == refusals[1]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("b\u00fccher.example", "xn--bcher-kva.example"), ("2001:db8::1", "2001:db8::1"), ("a.example.", "a.example."),
+     ("a." * 128, None), ("a..b", None)],
+)  # fmt: skip
+def test_the_proxy_is_told_names_as_the_dns_knows_them(host: str, name: str | None) -> None:
+    assert name_on_the_wire(host) == name
 
 
 def test_libraries_find_our_sockets_while_installed() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sojourn.api.messages import ApiError
 from sojourn.errors import SojournError
 from sojourn.model import Endpoint
-from sojourn.msocks.socks5 import Address
+from sojourn.msocks.socks5 import MAX_NAME_BYTES, Address
 from sojourn.socket.choice import choice
 from sojourn.socket.mobile import flow_to
 from sojourn.socket.session import MobileSession
@@ -202,7 +202,10 @@ class socket(_std.socket):
         host, port = address[:2]
         if not isinstance(host, str) or not isinstance(port, int) or is_local(host) or choice.by_tunnels():
             return None
-        to, flow = Address(host, port), Endpoint("127.0.0.1", 0)
+        name = name_on_the_wire(host)
+        if name is None or not 0 <= port <= 65535 or (":" in host and self.family == _std.AF_INET):
+            return None  # the kernel's refusal is the one that programs know
+        to, flow = Address(name, port), Endpoint("127.0.0.1", 0)
         direct = choice.worker().is_direct(flow_to(flow, to), choice.origin(), to)
         return None if direct else to
 
@@ -259,6 +262,15 @@ def is_local(host: str) -> bool:
     except ValueError:
         return False
     return ip.is_loopback or ip.is_link_local or ip.is_unspecified or ip.is_multicast
+
+
+def name_on_the_wire(host: str) -> str | None:
+    """Return a name as the proxy is told it, or None where it is none."""
+    try:
+        name = host.encode("idna").decode()
+    except UnicodeError:
+        return None
+    return name if len(name) <= MAX_NAME_BYTES and "\0" not in name else None
 
 
 def _tuple(address: Address) -> Any:

@@ -265,7 +265,17 @@ class Worker:
         except Unreachable as error:
             attempt.failed(ERRORS.get(error.code, errno.ECONNABORTED) if error.code != Code.NO_SUCH_NAME else -1)
             return
-        session = MobileSession(mobile, self.parking.near(family), key_of(opened), line, flow, attempt.to)
+        except Exception:
+            attempt.failed(errno.EIO)  # whatever it was, nobody waits for ever
+            raise
+        try:
+            near = self.parking.near(family)
+        except OSError as error:  # no descriptor is left
+            attempt.failed(error.errno or errno.EIO)
+            opened.sock.close()
+            mobile.forget(flow)
+            return
+        session = MobileSession(mobile, near, key_of(opened), line, flow, attempt.to)
         attempt.connected(session, opened.reply.address)  # before the application wakes and asks
         try:
             await self._loop.sock_connect(session.relay.near, (attempt.local.address, attempt.local.port))
