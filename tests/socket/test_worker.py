@@ -64,3 +64,18 @@ def test_without_a_descriptor_left_the_error_is_told_and_the_proxys_connection_c
     assert (attempt.done, attempt.error) == (True, errno.EMFILE)
     with theirs:
         assert theirs.recv(1) == b""
+
+
+def test_a_child_that_closes_its_copy_leaves_the_parents_attempt_alone() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        attempt = Attempt(ours, Endpoint("127.0.0.1", 9), Address("192.0.2.1", 80))
+        child = os.fork()
+        if not child:
+            attempt.failed(errno.ECONNABORTED)
+            os._exit(0)
+        os.waitpid(child, 0)
+        ours.sendall(b"x")
+        assert theirs.recv(1) == b"x"
+        attempt.failed(errno.ECONNABORTED)
+        assert theirs.recv(1) == b"", "its own process ends it"

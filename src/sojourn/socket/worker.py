@@ -74,6 +74,7 @@ class Attempt:
         self.callbacks: list[Callback] = []
         self.task: Future[None] | None = None
         self._handle: socket.socket | None = STANDARD(fileno=os.dup(sock.fileno()))
+        self._process = os.getpid()
 
     def connected(self, session: MobileSession, bound: Address) -> None:
         """Note that it is connected."""
@@ -84,7 +85,7 @@ class Attempt:
         """Note that it is not, and wake whoever waits."""
         self.error = error
         handle = self._handle
-        if handle is not None:
+        if handle is not None and self._process == os.getpid():  # a child that closes its copy ends nothing
             with contextlib.suppress(OSError):
                 handle.shutdown(socket.SHUT_RDWR)
         self._over()
