@@ -257,6 +257,54 @@ def test_without_a_leg_the_correspondent_waits_at_a_window_of_zero(place: SocksL
     back.close()
 
 
+def test_a_session_that_comes_back_on_a_leg_that_cannot_be_spliced_is_relayed(
+    place: SocksLab, listening: socket.socket
+) -> None:
+    leg, client = dial(place), place.lab.namespace("mh")
+    to = Address(place.lab.topology.correspondent.address, PORT)
+    machine, replied = set_up(leg, account(place), Request(Command.CONNECT, to))
+    far, _ = listening.accept()
+    far.settimeout(PATIENCE)
+    leg.settimeout(PATIENCE)
+    leg.sendall(b"hello")
+    assert exactly(far, 5) == b"hello"
+    far.sendall(b"and you")
+    assert exactly(leg, 7) == b"and you"
+    tcp_state.reset(leg)
+    eventually("the session waits", lambda: place.proxy_status()["waiting"] == 1)
+    far.sendall(b"nobody is there")
+    namespaces.run(client, "sysctl", "-w", "net.ipv4.tcp_timestamps=0")
+    try:
+        back = dial(place)
+    finally:
+        namespaces.run(client, "sysctl", "-w", "net.ipv4.tcp_timestamps=1")
+    resumed = answered(back, machine.key, replied.session, 1, 7).resumed
+    assert (resumed.status, resumed.received) == (Status.RESUMED, 5)
+    back.settimeout(PATIENCE)
+    status = place.proxy_status()
+    assert (status["sessions"], status["splice"]["sessions"]) == (1, 0)
+    assert status["refused"]["not spliced: timestamps"] == 1
+    assert exactly(back, 15) == b"nobody is there"
+    both = carry(back, far, 2_000_000, 10), carry(far, back, 2_000_000, 11)
+    for finish in both:
+        finish()
+    place.kill_proxy()
+    place.start_proxy()
+    carry(back, far, 300_000, 12)()
+    tcp_state.reset(back)
+    again = dial(place)
+    resumed = answered(again, machine.key, replied.session, 2, 2_000_022).resumed
+    assert (resumed.status, resumed.received) == (Status.RESUMED, 2_300_005)
+    again.settimeout(PATIENCE)
+    far.sendall(b"bye")
+    far.shutdown(socket.SHUT_WR)
+    assert exactly(again, 3) == b"bye"
+    assert again.recv(1) == b""
+    again.close()
+    assert far.recv(1) == b""
+    far.close()
+
+
 def test_where_there_is_no_room_sessions_are_relayed(place: SocksLab, listening: socket.socket) -> None:
     before = place.proxy_status()["refused"].get("not spliced: map full", 0)
     for _ in range(80):  # those that have ended keep their places for a minute

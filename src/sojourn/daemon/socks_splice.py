@@ -25,10 +25,13 @@ from sojourn.linux import splice_tables, tcp_repair, tcp_state
 from sojourn.linux.relay import Over
 from sojourn.linux.splice import Kept, NotSpliced, Spliced, check
 from sojourn.linux.splice_tables import SpliceTables
+from sojourn.linux.stream_file import StreamFile
+from sojourn.linux.unsplice import Standing, unsplice
 from sojourn.msocks.session import Entry
 from sojourn.msocks.splice_pair import (
     CLIENT,
     CORRESPONDENT,
+    HalfFlag,
     Notice,
     NoticeKind,
     PairFlag,
@@ -77,7 +80,7 @@ class SplicedSession:
         )
 
     def resume(self, leg: socket.socket, received: int, generation: int, answer: Callable[[int], bytes]) -> None:
-        """Go on on another leg. RemoteProtocolError, OSError."""
+        """Go on on another leg. RemoteProtocolError, OSError, and NotSpliced where that has to be relayed."""
         assert self.joint is not None
         position = self.joint.cut()
         self.entry.generation = generation
@@ -85,8 +88,26 @@ class SplicedSession:
             check(leg, self.near, self.joint.kept.near, ours=True)
             self.joint.attach(leg, received, position, answer(position), self._enter)
         except NotSpliced as error:
-            self.owner.refused[f"not spliced: {error.reason}"] += 1
-            raise OSError(f"this leg cannot be spliced: {error.reason}") from error
+            if error.reason in ("gone", "closing"):
+                raise OSError("the leg is gone already") from error
+            raise
+
+    def relay(self, received: int, file: StreamFile) -> tuple[int, Standing]:
+        """Become a session that can be relayed; return where the client's stream stands. See linux/unsplice.py."""
+        assert self.joint is not None
+        position = self.joint.cut()
+        standing = unsplice(self.joint, position, received)
+        self.owner.running.pop(self.joint.place, None)
+        session = file.session
+        session.into.begin(position)
+        session.out.begin(received)
+        left = standing.missing
+        while left:
+            space = session.out.space()[: len(left)]
+            space[:] = left[: len(space)]
+            session.out.took(len(space))
+            left = left[len(space) :]
+        return position, standing
 
     def close(self) -> None:
         """End it now, by RST."""
@@ -156,8 +177,20 @@ class Splices:
     def _hear(self) -> None:
         for notice in self.tables.notices():
             session = self.running.get(notice.place)
-            if session is not None and session.joint is not None and session.joint.kept.serial == notice.serial:
+            if session is None or session.joint is None or session.joint.kept.serial != notice.serial:
+                continue
+            if self._is_of_now(notice):
                 self._heard(session, session.joint, notice)
+
+    def _is_of_now(self, notice: Notice) -> bool:
+        """Say whether a notice is of the present leg: another one may have come while it waited to be read."""
+        pair = self.tables.read(notice.place)
+        match notice.kind:
+            case NoticeKind.LEG_RESET:
+                return bool(pair.flags & PairFlag.LEG_RESET_SEEN)
+            case NoticeKind.OWN_ACKED:
+                return not pair.halves[notice.whose].flags & HalfFlag.OWN
+        return True
 
     def _heard(self, session: SplicedSession, joint: Spliced, notice: Notice) -> None:
         match notice.kind:

@@ -76,7 +76,13 @@ class Sessions:
         stranger.handed_over = True
         self.table.resume(asked.session, asked.generation)
         try:
-            session.resume(stranger.sock, asked.received, asked.generation, answer)
+            try:
+                session.resume(stranger.sock, asked.received, asked.generation, answer)
+            except NotSpliced as error:
+                assert isinstance(session, SplicedSession)
+                self._count[f"not spliced: {error.reason}"] += 1
+                session = self._relayed(session, asked.received)
+                session.resume(stranger.sock, asked.received, asked.generation, answer)
         except RemoteProtocolError:
             stranger.handed_over = False
             session.close()
@@ -87,6 +93,21 @@ class Sessions:
         else:
             stranger.dialogue.resumed()
         return Status.RESUMED
+
+    def _relayed(self, spliced: SplicedSession, received: int) -> ProxySession:
+        """Make a relayed session of a spliced one, for a leg that cannot be spliced. RemoteProtocolError, OSError."""
+        file = StreamFile(self._size)
+        try:
+            position, standing = spliced.relay(received, file)
+        except BaseException:
+            file.close()
+            raise
+        session = self._new(spliced.entry, spliced.near, file)
+        session.kept.near_consumed -= received + len(standing.missing)
+        session.kept.near_given -= position
+        session.kept.received = position
+        session.relay.out_finished = standing.finished
+        return session
 
     def end(self, session: bytes, user: str) -> None:
         """End a session whose client is done with it."""

@@ -140,14 +140,14 @@ class Spliced:
         try:
             ways = self._hold(leg, len(rest))
         except (NotSpliced, OSError) as error:
-            self._let_go()
+            self.let_go()
             if isinstance(error, NotSpliced):
                 raise
             raise NotSpliced("map full") from error
         try:
             self._splice(leg, answer, rest, ways, before)
         except BaseException:
-            self._let_go()
+            self.let_go()
             raise
         return self
 
@@ -239,6 +239,25 @@ class Spliced:
         up, _ = self.tables.streams(self.place)
         return max(_position(up, self.kept.up_origin), self.kept.floor)
 
+    def take_up(self, received: int) -> tuple[Pair, bytes, bool]:
+        """Return how it stands for a client that has `received` bytes: the pair, bytes that we have to say, our FIN.
+
+        A FIN that an earlier leg has acknowledged does not come again: it is ours to repeat. RemoteProtocolError where
+        the bytes cannot come any more.
+        """
+        kept, pair = self.kept, self.tables.read(self.place, six=self.six)
+        down = pair.streams[CORRESPONDENT]
+        held = kept.own_at if kept.own else _position(down, kept.down_origin)
+        if not held <= received <= down.sent - kept.down_origin:
+            raise RemoteProtocolError(f"bytes from {received} are not held", reason="position")
+        missing = kept.own[received - kept.own_at :] if kept.own else b""
+        return pair, missing, bool(down.flags & StreamFlag.FIN_ACKED)
+
+    def numbers_at(self, position: int, received: int) -> Numbers:
+        """Return the near connection's numbers at these places of the two streams."""
+        kept = self.kept
+        return Numbers((kept.up_origin + position) & 0xFFFFFFFF, (kept.down_origin + received) & 0xFFFFFFFF)
+
     def attach(
         self, leg: socket.socket, received: int, position: int, answer: bytes, before: Callable[["Spliced"], None]
     ) -> None:
@@ -248,21 +267,14 @@ class Spliced:
         cannot be spliced.
         """
         kept = self.kept
-        pair = self.tables.read(self.place, six=self.six)
-        down = pair.streams[CORRESPONDENT]
-        held = kept.own_at if kept.own else _position(down, kept.down_origin)
-        if not held <= received <= down.sent - kept.down_origin:
-            raise RemoteProtocolError(f"bytes from {received} are not held", reason="position")
-        self._leg_ends = ends(leg)
-        ways = self._way(self._near_ends), self._way(self._leg_ends)
+        pair, missing, finished = self.take_up(received)
+        leg_ends = ends(leg)
+        ways = self._way(self._near_ends), self._way(leg_ends)
         self.tables.attach_all()
         if not {*ways} <= self.tables.attached:
             raise NotSpliced("interface")
-        missing = kept.own[received - kept.own_at :] if kept.own else b""
-        going = received + len(missing)
-        # A FIN that an earlier leg has acknowledged does not come again: it is ours to repeat.
-        finished = bool(down.flags & StreamFlag.FIN_ACKED)
-        near = Numbers((kept.up_origin + position) & 0xFFFFFFFF, (kept.down_origin + going + finished) & 0xFFFFFFFF)
+        self._leg_ends = leg_ends
+        near = self.numbers_at(position, received + len(missing) + finished)
         halves = self._halves(leg, ways, near, tcp_repair.numbers(leg), len(answer) + len(missing) + finished)
         before_client = pair.halves[CLIENT]
         # TSval never goes back, whichever leg it comes from: the correspondent would drop it (RFC 7323 §5).
@@ -315,7 +327,7 @@ class Spliced:
         numbers = {whose: self._stands(whose) for whose in (CLIENT, CORRESPONDENT)}
         socks = {CLIENT: self.leg, CORRESPONDENT: self.near}
         self.leg = None
-        self._let_go()
+        self.let_go()
         for whose, sock in socks.items():
             if sock is None:
                 continue
@@ -327,14 +339,15 @@ class Spliced:
         """Forget it: it has ended by itself, and nothing of it is under way any more."""
         if self.over:
             return
-        self._let_go()
+        self.let_go()
         for sock in (self.leg, self.near):
             if sock is not None:
                 with contextlib.suppress(OSError):
                     tcp_repair.forget(sock)
         self.leg = None
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Let its packets be nobody's, and its place another one's."""
         self.over = True
         for place in (self._near_ends, self._leg_ends):
             if place is not None:

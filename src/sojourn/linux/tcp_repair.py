@@ -111,8 +111,12 @@ def park(sock: socket.socket, at: Numbers) -> None:
     _set_up_again(sock, at)
 
 
-def revive(sock: socket.socket, at: Numbers, agreed: Terms) -> None:
-    """Make a parked socket a connection again, which goes on at these numbers."""
+def revive(sock: socket.socket, at: Numbers, agreed: Terms, said: int | None = None) -> None:
+    """Make a parked socket a connection again, which goes on at these numbers.
+
+    `said`: the highest TSval that the peer has seen, if that was not the socket's own: an older one it would drop
+    (RFC 7323 §5).
+    """
     _set_up_again(sock, at)
     offered = [(_MSS, agreed.send_mss)]
     if agreed.has(OPTION_WINDOW):
@@ -121,6 +125,9 @@ def revive(sock: socket.socket, at: Numbers, agreed: Terms) -> None:
         offered.append((_SACK, 0))
     if agreed.has(OPTION_TIMESTAMPS):
         offered.append((_TIMESTAMPS, 0))
+    if agreed.has(OPTION_TIMESTAMPS) and said is not None:
+        # The lowest bit chooses microseconds (Linux 6.7).
+        sock.setsockopt(_TCP, TCP_TIMESTAMP, struct.pack("=I", (said + 2) & 0xFFFFFFFE))
     sock.setsockopt(_TCP, TCP_REPAIR_OPTIONS, b"".join(struct.pack("=II", *one) for one in offered))
     # What the kernel has by itself would make it ignore the peer's window, and send nothing.
     *_, receives, told = _WINDOWS.unpack(sock.getsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOWS.size))

@@ -31,6 +31,10 @@ class CopyBuffer:
         self.first = first
         self.head = self.sent = self.kept = first
 
+    def begin(self, position: int) -> None:
+        """Let the memory know the stream from here on; nothing is in it yet."""
+        self.first = self.head = self.sent = self.kept = position
+
     @property
     def free(self) -> int:
         """How many bytes can be taken in now."""
