@@ -188,7 +188,10 @@ def test_the_live_picture_fits_80_columns_follows_a_resize_and_leaves_the_termin
     resize(control, 24, 80)
     argv = [sys.executable, "-m", "sojourn", "monitor", "--every", "0.2", "--socket", str(daemons.host_socket)]
     argv = namespaces.entering(daemons.lab.namespace("mh"), argv)
+    # COLUMNS and LINES would stand above what the terminal says; pytest's own workers have them.
     environment = {**os.environ, "TERM": "xterm"}
+    for fixed in ("COLUMNS", "LINES"):
+        environment.pop(fixed, None)
     process = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=environment, close_fds=True,
                                start_new_session=True)  # fmt: skip
     os.close(terminal)
