@@ -54,10 +54,8 @@ def daemons() -> Iterator[Daemons]:
 @pytest.fixture
 def sockets(daemons: Daemons) -> Iterator[Sockets]:
     made = Sockets(daemons.lab)
-    try:
-        yield made
-    finally:
-        made.close()
+    yield made
+    made.close()
 
 
 def scraped(lab: Lab, role: str) -> Values:
@@ -221,8 +219,7 @@ def test_a_report_holds_no_secret_and_with_a_mask_no_address(daemons: Daemons, t
     ):  # fmt: skip
         secrets = secrets_of(ConfigDir(str(folder)))
         assert len(secrets) >= 3
-        with (folder / f"{'host' if role == 'mh' else 'anchor'}.toml").open("a") as file:
-            file.write("".join(f"# {form}\n" for secret in secrets for form in written(secret)))
+        daemons.append(role, "".join(f"# {form}\n" for secret in secrets for form in written(secret)))
         where = tmp_path / f"{role}.tar.gz"
         asked = ("bugreport", "--config-dir", str(folder), "--socket", str(socket), "--mask-addresses")
         said = sojourn_at(daemons.lab, role, *asked, "-o", str(where))

@@ -9,7 +9,7 @@ import click
 from sojourn.api.client import Client
 from sojourn.api.messages import HOST_SOCKET, ApiError
 from sojourn.cli import output
-from sojourn.cli.options import client, json_option, socket_option
+from sojourn.cli.options import client, json_option, share_socket, socket_option
 
 REMEMBER = ("once", "session", "ever")
 
@@ -21,8 +21,8 @@ REMEMBER = ("once", "session", "ever")
 @click.pass_context
 def ask(context: click.Context, follow: bool, socket: str | None, as_json: bool) -> None:
     """List what Sojourn asks you; on a terminal, answer it there. With --follow, JSON is one object a line."""
-    context.obj = {**(context.obj or {}), "asked_socket": socket}
     if context.invoked_subcommand is not None:
+        share_socket(socket)
         return
     connection = client(socket, HOST_SOCKET)
     if follow:
@@ -47,15 +47,12 @@ def ask(context: click.Context, follow: bool, socket: str | None, as_json: bool)
 @click.option("--remember", type=click.Choice(REMEMBER), default="once", show_default=True, help="How long it holds.")
 @socket_option
 @json_option
-@click.pass_context
-def answer(
-    context: click.Context, question: int, choice: str, remember: str, socket: str | None, as_json: bool
-) -> None:
+def answer(question: int, choice: str, remember: str, socket: str | None, as_json: bool) -> None:
     """Answer question ID with CHOICE (a network's name, hold or block).
 
     `once` holds until other networks work, `session` until the daemon ends, `ever` is written down.
     """
-    result = _client(context, socket).call("answer", id=question, choice=choice, remember=remember)
+    result = client(socket, HOST_SOCKET).call("answer", id=question, choice=choice, remember=remember)
     if as_json:
         output.emit_json(result)
     else:
@@ -65,18 +62,13 @@ def answer(
 @ask.command()
 @socket_option
 @json_option
-@click.pass_context
-def forget(context: click.Context, socket: str | None, as_json: bool) -> None:
+def forget(socket: str | None, as_json: bool) -> None:
     """Forget all answers that were remembered."""
-    result = _client(context, socket).call("forget_answers")
+    result = client(socket, HOST_SOCKET).call("forget_answers")
     if as_json:
         output.emit_json(result)
     else:
         output.line(f"{result.get('forgotten')} answers forgotten.")
-
-
-def _client(context: click.Context, socket: str | None) -> Client:
-    return client(socket or (context.obj or {}).get("asked_socket"), HOST_SOCKET)
 
 
 def interactive() -> bool:

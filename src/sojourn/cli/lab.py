@@ -74,16 +74,12 @@ def down_command(prefix: str) -> None:
 def list_command(as_json: bool) -> None:
     """List the scenarios."""
     scenarios = [make() for make in SCENARIOS.values()]
+    found = [(it.name, it.purpose, it.seconds) for it in scenarios] + [("roam", roam.PURPOSE, roam.SECONDS)]
     if as_json:
-        rows = [{"name": it.name, "purpose": it.purpose, "seconds": it.seconds} for it in scenarios]
-        rows.append({"name": "roam", "purpose": roam.PURPOSE, "seconds": roam.SECONDS})
-        output.emit_json(rows)
-        return
-    scenarios_too = [["roam", f"{roam.SECONDS:g}", roam.PURPOSE]]
-    output.table(
-        ("SCENARIO", ">SECONDS", "PURPOSE"),
-        [[it.name, f"{it.seconds:g}", it.purpose] for it in scenarios] + scenarios_too,
-    )
+        output.emit_json([{"name": name, "purpose": purpose, "seconds": seconds} for name, purpose, seconds in found])
+    else:
+        rows = [[name, f"{seconds:g}", purpose] for name, purpose, seconds in found]
+        output.table(("SCENARIO", ">SECONDS", "PURPOSE"), rows)
 
 
 @lab.command("run")

@@ -58,13 +58,8 @@ def sample(daemon: Client) -> Sample:
     status = daemon.call("status")
     if role not in ("host", "anchor"):
         return Sample(time.monotonic(), role, status, [], [])
-    flows = _flows(daemon)
-    return Sample(time.monotonic(), role, status, flows, list(daemon.stream("log", limit=LOG_LINES)))
-
-
-def _flows(daemon: Client) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = daemon.call("flows")
-    return rows
+    flows, log = daemon.call("flows"), list(daemon.stream("log", limit=LOG_LINES))
+    return Sample(time.monotonic(), role, status, flows, log)
 
 
 def _print(shown: dict[str, Any], as_json: bool) -> None:

@@ -42,7 +42,8 @@ class Table(Struct, frozen=True):
 def view(before: Sample | None, now: Sample) -> Row:
     """Return everything with rates; without an earlier sample rates are null."""
     spent = now.at - before.at if before is not None else 0.0
-    flows = _rated(_by(before.flows, "id") if before else {}, now.flows, "id", spent)
+    earlier_flows = _by(before.flows, "id") if before else {}
+    flows = [{**row, **_rates(earlier_flows.get(row.get("id")) or {}, row, spent)} for row in now.flows]
     shown: Row = {"version": 1, "role": now.role, "state": now.status.get("state")}
     if now.role == "host":
         shown["anchor"] = now.status.get("anchor")
@@ -86,13 +87,7 @@ def _networks(before: Row, now: Row, spent: float) -> list[Row]:
     for row in now.get("networks", []):
         tunnel, last = row.get("tunnel") or {}, (earlier.get(row.get("name")) or {}).get("tunnel") or {}
         same = tunnel.get("id") == last.get("id")
-        rows.append(
-            {
-                **row,
-                "in_per_s": _rate(last.get("bytes_in") if same else None, tunnel.get("bytes_in"), spent),
-                "out_per_s": _rate(last.get("bytes_out") if same else None, tunnel.get("bytes_out"), spent),
-            }
-        )
+        rows.append({**row, **_rates(last if same else {}, tunnel, spent)})
     return rows
 
 
@@ -115,15 +110,9 @@ def _address(flow: Row) -> str:
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
 
 
-def _rated(before: dict[object, Row], now: Iterable[Row], key: str, spent: float) -> list[Row]:
-    return [
-        {
-            **row,
-            "in_per_s": _rate((before.get(row.get(key)) or {}).get("bytes_in"), row.get("bytes_in"), spent),
-            "out_per_s": _rate((before.get(row.get(key)) or {}).get("bytes_out"), row.get("bytes_out"), spent),
-        }
-        for row in now
-    ]
+def _rates(before: Row, now: Row, spent: float) -> Row:
+    """Return both ways' rates, of what has counters of bytes."""
+    return {f"{way}_per_s": _rate(before.get(f"bytes_{way}"), now.get(f"bytes_{way}"), spent) for way in ("in", "out")}
 
 
 def _rate(before: float | None, now: float | None, spent: float) -> float | None:
@@ -163,25 +152,22 @@ def tables(shown: Row, lines: int | None = None) -> list[Table]:
     if lines is None:
         return made
     room = max(lines - 3 * len(made), LEAST * len(made))
-    kept = []
-    for table in reversed(made):  # the moves and the networks first: flows take what is left
-        share = room if table.title == "Flows" else max(LEAST, int(room * WHERE_LOG))
-        rows = table.rows[-share:] if table.title == "Latest" else table.rows[:share]
-        kept.append((table, rows))
-    left = room - sum(len(rows) for table, rows in kept if table.title != "Flows")
-    cut = [
-        Table(table.title, table.columns, rows[: max(LEAST, left)] if table.title == "Flows" else rows, table.wide)
-        for table, rows in kept
-    ]
-    return cut[::-1]
+    share = max(LEAST, int(room * WHERE_LOG))
+    left = room - sum(min(share, len(table.rows)) for table in made if table.title != "Flows")
+    return [_cut(table, max(LEAST, left) if table.title == "Flows" else share) for table in made]
+
+
+def _cut(table: Table, count: int) -> Table:
+    rows = table.rows[-count:] if table.title == "Latest" else table.rows[:count]
+    return Table(table.title, table.columns, rows, table.wide)
 
 
 def _all(shown: Row) -> list[Table]:
     if shown["role"] == "rendezvous":
         rows: list[list[object]] = [[row["name"], row["total"], _plain(row["per_s"])] for row in shown["totals"]]
         return [Table("Done", ("WHAT", ">TOTAL", ">A SECOND"), rows)]
-    who = "host" if shown["role"] == "anchor" else "application"
-    first = [_host_table(shown["hosts"])] if who == "host" else [_network_table(shown), _application_table(shown)]
+    at_anchor = shown["role"] == "anchor"
+    first = [_host_table(shown["hosts"])] if at_anchor else [_network_table(shown), _application_table(shown)]
     return [*first, _flow_table(shown["flows"], shown.get("hosts")), _log_table(shown["log"])]
 
 

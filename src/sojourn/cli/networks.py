@@ -16,7 +16,7 @@ import click
 from sojourn.api.client import Client
 from sojourn.api.messages import HOST_SOCKET, ApiError
 from sojourn.cli import output
-from sojourn.cli.options import client, json_option, socket_option
+from sojourn.cli.options import client, json_option, share_socket, socket_option
 from sojourn.cli.status import print_networks
 
 LOOK_EVERY = 2.0
@@ -29,7 +29,7 @@ LOOK_EVERY = 2.0
 def networks(context: click.Context, socket: str | None, as_json: bool) -> None:
     """List the networks with their state, address and tunnel; or log in to a portal with `open`."""
     if context.invoked_subcommand is not None:
-        context.obj = {**(context.obj or {}), **({"socket": socket} if socket else {})}
+        share_socket(socket)
         return
     rows = client(socket, HOST_SOCKET).call("networks")
     if as_json:
@@ -38,9 +38,8 @@ def networks(context: click.Context, socket: str | None, as_json: bool) -> None:
         print_networks(rows, access=True)
 
 
-def _use(context: click.Context, name: str, use: str, socket: str | None, as_json: bool) -> None:
-    given = socket or (context.obj or {}).get("socket")
-    told = client(given, HOST_SOCKET).call("network_use", network=name, use=use)
+def _use(name: str, use: str, socket: str | None, as_json: bool) -> None:
+    told = client(socket, HOST_SOCKET).call("network_use", network=name, use=use)
     if as_json:
         output.emit_json(told)
     else:
@@ -51,30 +50,27 @@ def _use(context: click.Context, name: str, use: str, socket: str | None, as_jso
 @click.argument("name")
 @socket_option
 @json_option
-@click.pass_context
-def pause(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+def pause(name: str, socket: str | None, as_json: bool) -> None:
     """Do not use network NAME until `resume`, or until the daemon starts anew."""
-    _use(context, name, "paused", socket, as_json)
+    _use(name, "paused", socket, as_json)
 
 
 @networks.command()
 @click.argument("name")
 @socket_option
 @json_option
-@click.pass_context
-def exclude(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+def exclude(name: str, socket: str | None, as_json: bool) -> None:
     """Do not use network NAME until `resume`, also after restarts."""
-    _use(context, name, "excluded", socket, as_json)
+    _use(name, "excluded", socket, as_json)
 
 
 @networks.command()
 @click.argument("name")
 @socket_option
 @json_option
-@click.pass_context
-def resume(context: click.Context, name: str, socket: str | None, as_json: bool) -> None:
+def resume(name: str, socket: str | None, as_json: bool) -> None:
     """Use network NAME again."""
-    _use(context, name, "on", socket, as_json)
+    _use(name, "on", socket, as_json)
 
 
 @networks.command(name="open")
@@ -88,8 +84,7 @@ def resume(context: click.Context, name: str, socket: str | None, as_json: bool)
 @click.pass_context
 def open_network(context: click.Context, name: str, url: str | None, command: str | None, socket: str | None) -> None:
     """Run a browser on network NAME alone, and nothing else there; the network is used as soon as it is open."""
-    given = socket or (context.obj or {}).get("socket")
-    context.exit(asyncio.run(_open(client(given, HOST_SOCKET), name, url, command)))
+    context.exit(asyncio.run(_open(client(socket, HOST_SOCKET), name, url, command)))
 
 
 async def _open(daemon: Client, name: str, url: str | None, command: str | None) -> int:

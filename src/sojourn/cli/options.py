@@ -43,10 +43,17 @@ def user_name(context: click.Context, parameter: click.Parameter, value: str) ->
     return value
 
 
+def share_socket(given: str | None) -> None:
+    """Let the commands below this group use the socket that was named to it, if one was."""
+    context = click.get_current_context()
+    if given:
+        context.obj = {**(context.obj or {}), "socket": given}
+
+
 def named_socket(given: str | None) -> str | None:
     """Return the socket that the user has named: to the command, to the group, or in the environment."""
     context = click.get_current_context(silent=True)
-    shared = (context.find_root().obj or {}).get("socket") if context is not None else None
+    shared = (context.obj or {}).get("socket") if context is not None else None
     chosen = given or shared or os.environ.get("SOJOURN_SOCKET")
     return str(chosen) if chosen else None
 
