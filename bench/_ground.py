@@ -74,11 +74,9 @@ def ground(wire: bool = False) -> Iterator[Ground]:
 
 
 def _link(one: str, device: str, address: str, other: str, peer: str, peer_address: str) -> None:
-    namespaces.execute(
-        ["ip", "link", "add", device, "netns", one, "type", "veth", "peer", "name", peer, "netns", other]
-    )
-    namespaces.ip(one, [f"addr add {address} dev {device}", f"link set {device} up"])
-    namespaces.ip(other, [f"addr add {peer_address} dev {peer}", f"link set {peer} up"])
+    namespaces.join(one, device, other, peer)
+    namespaces.ip(one, [f"addr add {address} dev {device}"])
+    namespaces.ip(other, [f"addr add {peer_address} dev {peer}"])
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -50,10 +50,7 @@ def name(role: str) -> str:
 
 def join(one: str, other: str) -> None:
     """Join two namespaces; each end is called after the other."""
-    namespaces.execute(["ip", "link", "add", other, "netns", name(one), "type", "veth",
-                        "peer", "name", one, "netns", name(other)])  # fmt: skip
-    namespaces.ip(name(one), [f"link set dev {other} up"])
-    namespaces.ip(name(other), [f"link set dev {one} up"])
+    namespaces.join(name(one), other, name(other), one)
 
 
 @pytest.fixture

@@ -122,6 +122,13 @@ def add(namespace: str) -> None:
     ip(namespace, ["link set lo up"])
 
 
+def join(one: str, device: str, other: str, peer: str) -> None:
+    """Join two namespaces by a veth pair that is up at both ends: `device` in `one`, `peer` in `other`."""
+    execute(["ip", "link", "add", device, "netns", one, "type", "veth", "peer", "name", peer, "netns", other])
+    ip(one, [f"link set dev {device} up"])
+    ip(other, [f"link set dev {peer} up"])
+
+
 def pids(namespace: str) -> list[int]:
     """Return the processes that live in a namespace now."""
     if not exists(namespace):

@@ -100,10 +100,7 @@ class Roaming:
         namespaces.run(self.name(nat), "nft", "-f", "-", stdin=text)
 
     def _link(self, one: str, other: str, at_one: str, at_other: str) -> None:
-        namespaces.execute(["ip", "link", "add", at_one, "netns", self.name(one), "type", "veth",
-                            "peer", "name", at_other, "netns", self.name(other)])  # fmt: skip
-        namespaces.ip(self.name(one), [f"link set dev {at_one} up"])
-        namespaces.ip(self.name(other), [f"link set dev {at_other} up"])
+        namespaces.join(self.name(one), at_one, self.name(other), at_other)
 
     def attach(self, host: str, net: str) -> None:
         """Give a host an address in one of its networks."""
