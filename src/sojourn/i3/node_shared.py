@@ -234,7 +234,7 @@ class SharedNode(RendezvousNode):
         request, source = self._pending.pop(done.order.ticket, (None, None))
         if request is None or source is None:  # one that we put back
             return []
-        self.table.learn(request.identifier[:16], done.records, now)
+        self.table.learn(done.order.place, done.records, now)
         status = done.status
         if status is Status.QUOTA and not self._room():
             status = Status.FULL

@@ -9,12 +9,12 @@ Bounded: of more than `MAX_PLACES` the one that was looked up first is forgotten
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Final, TypeGuard
+from typing import Final
 
 from sojourn.i3.challenge import Address
 from sojourn.i3.identifier import PLACE_BYTES, Identifier
 from sojourn.i3.orders import Record
-from sojourn.i3.table import TRIGGER_LIFE, Target, Trigger, TriggerTable
+from sojourn.i3.table import TRIGGER_LIFE, Target, Trigger, TriggerTable, is_address
 from sojourn.model import Endpoint
 
 # Ours.
@@ -32,7 +32,7 @@ class SharedTrigger(Trigger):
     relay: Address | None
 
     def __init__(self, record: Record, relay: Address | None) -> None:
-        leads_on = not _is_address(record.target)
+        leads_on = not is_address(record.target)
         address = record.owner if not leads_on and relay is None else None
         super().__init__(record.identifier, address, record.target if leads_on else (), record.owner)  # type: ignore[arg-type]
         self.number = record.number
@@ -137,11 +137,7 @@ class SharedTable(TriggerTable):
 
     def _relay(self, record: Record) -> Address | None:
         """Return where packets for a trigger go on to: None when its host is ours, or it leads to identifiers."""
-        if record.via == self.via or not _is_address(record.target):
+        if record.via == self.via or not is_address(record.target):
             return None
         reachable = [one for one in record.via if (":" in one.address) in self._families]
         return (reachable[0].address, reachable[0].port) if reachable else None
-
-
-def _is_address(target: Target) -> TypeGuard[Address]:
-    return len(target) == 2 and isinstance(target[1], int)

@@ -11,7 +11,7 @@ cannot bring it back.
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Final
+from typing import Final, TypeGuard
 
 from sojourn.i3.challenge import NONCE_LIFE, Address
 from sojourn.i3.identifier import PLACE_BYTES, Identifier
@@ -35,6 +35,11 @@ SLICE: Final = 2000
 
 Target = Address | tuple[Identifier, ...]
 """A stack is a tuple of bytes, an address one of text and number."""
+
+
+def is_address(target: Target) -> TypeGuard[Address]:
+    """Say whether a target is an address; else it is a stack."""
+    return len(target) == 2 and isinstance(target[1], int)
 
 
 class Trigger:

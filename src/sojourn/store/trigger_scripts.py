@@ -22,7 +22,7 @@ from sojourn.i3.challenge import NONCE_LIFE
 from sojourn.i3.identifier import IDENTIFIER_BYTES, Identifier
 from sojourn.i3.orders import Record
 from sojourn.i3.packet import ENDPOINT_BYTES, pack_endpoint, parse_endpoint
-from sojourn.i3.table import Target
+from sojourn.i3.table import Target, is_address
 from sojourn.model import Endpoint
 from sojourn.store.triggers import MOST_ADDRESSES, MOST_REMOVED, MOST_STACKS
 
@@ -173,8 +173,8 @@ return {redis.call('GET', KEYS[1]), now, redis.call('ZRANGE', KEYS[2], 0, 999)}
 
 def field_of(identifier: Identifier, target: Target) -> bytes:
     """Return the field of a trigger."""
-    if len(target) == 2 and isinstance(target[1], int):
-        return b"A" + identifier + pack_endpoint(Endpoint(str(target[0]), target[1]))
+    if is_address(target):
+        return b"A" + identifier + pack_endpoint(Endpoint(*target))
     return b"S" + identifier + b"".join(each for each in target if isinstance(each, bytes))
 
 
@@ -215,7 +215,7 @@ def record_of(field: bytes, value: bytes, left_ms: int) -> Record:
     if kind == b"A" and len(rest) == ENDPOINT_BYTES and (place := parse_endpoint(rest)) is not None:
         target = (place.address, place.port)
     elif kind == b"S" and rest and not len(rest) % IDENTIFIER_BYTES:
-        target = tuple(Identifier(rest[at : at + 32]) for at in range(0, len(rest), IDENTIFIER_BYTES))
+        target = tuple(Identifier(rest[at : at + IDENTIFIER_BYTES]) for at in range(0, len(rest), IDENTIFIER_BYTES))
     else:
         raise RemoteProtocolError("no target", reason="store")
     if owner is None or None in via:

@@ -14,7 +14,7 @@ from sojourn.i3.challenge import NONCE_LIFE, Address
 from sojourn.i3.identifier import Identifier, place_of
 from sojourn.i3.orders import PutTrigger, Record, StoreFacts, TakeTrigger
 from sojourn.i3.packet import Status
-from sojourn.i3.table import TRIGGER_LIFE, Target
+from sojourn.i3.table import TRIGGER_LIFE, Target, is_address
 
 # Ours. What one place may have, so that a step is a short one.
 MOST_ADDRESSES: Final = 192
@@ -95,7 +95,7 @@ class TriggerBook:
         place, key = place_of(order.identifier), (order.identifier, order.target)
         known = self._living(place, now).get(key)
         status = Status.REMOVED
-        if known is not None and _is_stack(order.target) and known.record.owner != order.owner:
+        if known is not None and not is_address(order.target) and known.record.owner != order.owner:
             status = Status.WRONG
         elif known is not None and order.number <= known.record.number:
             status = Status.STALE
@@ -134,10 +134,10 @@ class TriggerBook:
         number, kept = self._removed.get(place, {}).get((*key, record.owner), (-1, 0.0))
         if kept > now and record.number <= number:
             return Status.STALE
-        stack = _is_stack(record.target)
-        kind = [each for each in entries if _is_stack(each[1]) is stack]
+        address = is_address(record.target)
+        kind = [each for each in entries if is_address(each[1]) is address]
         alike = sum(each[0] == record.identifier for each in kind)
-        if not reserved or alike >= order.most or len(kind) >= (MOST_STACKS if stack else MOST_ADDRESSES):
+        if not reserved or alike >= order.most or len(kind) >= (MOST_ADDRESSES if address else MOST_STACKS):
             return Status.QUOTA
         entries[key] = _Entry(record, until)
         return Status.INSERTED
@@ -189,7 +189,3 @@ class MemoryTriggers:
 
     async def close(self) -> None:
         """Do nothing."""
-
-
-def _is_stack(target: Target) -> bool:
-    return not (len(target) == 2 and isinstance(target[1], int))

@@ -20,7 +20,7 @@ from valkey.exceptions import ResponseError
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3.identifier import place_of
 from sojourn.i3.orders import PutTrigger, Record, StoreFacts, TakeTrigger
-from sojourn.i3.packet import Status
+from sojourn.i3.packet import ENDPOINT_BYTES, Status
 from sojourn.i3.table import TRIGGER_LIFE
 from sojourn.store import trigger_scripts as scripts
 from sojourn.store.triggers import Kept, StoreUnavailable
@@ -112,15 +112,15 @@ class ValkeyTriggers:
 
     async def take(self, order: TakeTrigger) -> Kept:
         """Take a trigger out."""
-        owner = scripts.grave_of(order.identifier, order.target, order.owner)
+        grave = scripts.grave_of(order.identifier, order.target, order.owner)
         return _kept(
             await self._run(
                 scripts.TAKE,
                 self._place_key(place_of(order.identifier)),
                 scripts.field_of(order.identifier, order.target),
-                owner,
+                grave,
                 scripts.number_of(order.number),
-                owner[-19:],
+                grave[-ENDPOINT_BYTES:],
             )
         )
 
