@@ -30,7 +30,6 @@ AGAIN_EVERY: Final = 0.1
 """A peer may ask so often for what was sent last."""
 TALKED_WITHIN: Final = 60.0
 """Who was heard so lately is told when we have moved."""
-_ADDRESS_BYTES: Final = 16
 
 
 class RoamProxy(RoamSessions):
@@ -190,10 +189,9 @@ class RoamProxy(RoamSessions):
         """Ask for what may have been lost on the way, and send again what we had sent."""
         commands: list[Command] = []
         for peer in self.by_home.values():
-            held, session = list(peer.held), peer.usable(now)
-            if held and session is not None:
-                peer.held.clear()
-                commands += [order for packet in held for order in self.to_peer(peer, packet, now)]
+            session = peer.usable(now)
+            if session is not None:
+                commands += self.send_held(peer, now)
             if session is not None and peer.heard is not None and now - peer.heard < TALKED_WITHIN:
                 peer.moves += 1
                 commands += self.say(peer, bytes(ProxyHeader(again=True)), now)

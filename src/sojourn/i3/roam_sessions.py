@@ -175,14 +175,9 @@ class RoamSessions(RoamPaths):
         self._by_index[made.index] = (peer, made)
         peer.greeting = None
         self._end_greeting(peer)
-        self._begin(peer, made, now)
-        held = list(peer.held)
-        peer.held.clear()
-        told: list[Command] = [PeerTold(peer.home, "met")] if peer.heard is None else []
+        told = self._begin(peer, made)
         peer.heard, peer.unanswered_since = now, None
-        if not held:
-            return told + self.say(peer, proxy_header.EMPTY, now)
-        return told + [order for packet in held for order in self.to_peer(peer, packet, now)]
+        return told + (self.send_held(peer, now) if peer.held else self.say(peer, proxy_header.EMPTY, now))
 
     def asked_who(self, message: bytes, now: float) -> list[Command]:
         """Tell our keys to whoever has our home address."""
@@ -203,13 +198,20 @@ class RoamSessions(RoamPaths):
             self._by_index.pop(peer.greeting.index, None)
         peer.greeting, peer.greet_at, peer.tries = None, None, 0
 
-    def _begin(self, peer: Peer, session: Session, now: float) -> None:
-        """Send under new keys from now on."""
+    def _begin(self, peer: Peer, session: Session) -> list[Command]:
+        """Send under new keys from now on; the first ones are news."""
         for gone in (peer.before, peer.next):
             if gone is not None and gone is not session:
                 self._by_index.pop(gone.index, None)
         peer.before, peer.session, peer.next = peer.session, session, None
         session.used = True
+        return [PeerTold(peer.home, "met")] if peer.heard is None else []
+
+    def send_held(self, peer: Peer, now: float) -> list[Command]:
+        """Send what waited for keys or for a network."""
+        held = list(peer.held)
+        peer.held.clear()
+        return [order for packet in held for order in self.to_peer(peer, packet, now)]
 
     def session_of(self, datagram: bytes) -> tuple[Peer, Session]:
         """Return under which session a sealed packet claims to be; RemoteProtocolError."""
@@ -222,11 +224,7 @@ class RoamSessions(RoamPaths):
         """Take note that something was opened under a session: one that was accepted is used from now on."""
         if session is not peer.next:
             return []
-        told: list[Command] = [PeerTold(peer.home, "met")] if peer.heard is None else []
-        self._begin(peer, session, now)
-        held = list(peer.held)
-        peer.held.clear()
-        return told + [order for packet in held for order in self.to_peer(peer, packet, now)]
+        return self._begin(peer, session) + self.send_held(peer, now)
 
     def to_peer(self, peer: Peer, packet: bytes, now: float) -> list[Command]:
         """Send an inner packet to a peer."""
