@@ -4,7 +4,7 @@ _Notice = tuple[int, int, int, int, int, bool, int, int, int, float, bytes, int,
 _Net = tuple[bytes, bytes]
 _Match = tuple[int, bool, bytes, bytes, bool, bytes, bytes, bool, bool, int, int, bool, bool, int, int, bool]
 _Rule = tuple[int, list[_Match], list[_Net] | None]
-_Birth = tuple["Row", bytes, int, int | None, int, float, bytes]
+_Birth = tuple["Row", bytes, int, int, float, bytes]
 _Activity = tuple[int, float, float, float, float, float, int, int, int, int]
 
 class Core:

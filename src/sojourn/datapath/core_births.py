@@ -182,7 +182,7 @@ class CoreForwarder(Forwarder):
     def take_births(self, now: float) -> bool:
         """Take in some of the flows that the core has begun; say whether there may be more."""
         births = self._core.births(AT_ONCE, CoreTable.TWIN)
-        for twin, key, number, _tunnel, version, at, user in births:
+        for twin, key, number, version, at, user in births:
             association = self.associations.get(AssociationId(number))
             if association is None:  # it went a moment ago
                 twin.unlink()

@@ -26,7 +26,6 @@ PyObject *drive_udp(PyObject *self, PyObject *arguments);
 PyObject *bench(PyObject *self, PyObject *arguments);
 PyObject *move_rows(PyObject *self, PyObject *arguments);
 PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row);
-PyObject *place_or_none(int64_t tunnel);
 
 /* module_keys.c */
 PyObject *keys_set_send_key(PyObject *self, PyObject *arguments);

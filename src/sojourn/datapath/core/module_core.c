@@ -374,7 +374,7 @@ static PyMethodDef core_methods[] = {
     {"place", place_of, METH_VARARGS, "place(key, [rule]): (tunnel or -2, which rule or -1)."},
     {"passes", passes, METH_VARARGS, "passes(key): whether the guard lets a flow begin for certain."},
     {"births", births, METH_VARARGS,
-     "births(most, Row): [(row, key, association, tunnel, version, when, user)] of flows that the core has begun."},
+     "births(most, Row): [(row, key, association, version, when, user)] of flows that the core has begun."},
     {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
     {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},

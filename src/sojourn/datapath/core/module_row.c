@@ -108,7 +108,10 @@ PyObject *move_rows(PyObject *self, PyObject *arguments)
 static PyObject *get_tunnel(PyObject *object, void *which)
 {
     struct row *row = ((struct row_object *)object)->row;
-    return place_or_none(atomic_load(which ? &row->left : &row->tunnel));
+    int64_t tunnel = atomic_load(which ? &row->left : &row->tunnel);
+    if (tunnel == NO_TUNNEL)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(tunnel);
 }
 
 static int set_tunnel(PyObject *object, PyObject *value, void *which)
@@ -151,11 +154,6 @@ PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row)
         self->row = row;
     }
     return (PyObject *)self;
-}
-
-PyObject *place_or_none(int64_t tunnel)
-{
-    return tunnel == NO_TUNNEL ? Py_NewRef(Py_None) : PyLong_FromLongLong(tunnel);
 }
 
 static PyObject *get_linked(PyObject *object, void *unused)

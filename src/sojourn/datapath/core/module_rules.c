@@ -284,17 +284,12 @@ static PyObject *birth_tuple(PyObject *self, struct core *core, PyTypeObject *ty
         retire(core, row, free);
         return NULL;
     }
-    PyObject *place = place_or_none(atomic_load(&row->tunnel));
-    if (!place) {
-        Py_DECREF(object);
-        return NULL;
-    }
-    return Py_BuildValue("(Ny#LNIdy#)", object, (const char *)row->key.bytes, (Py_ssize_t)row->key.size,
-                         (long long)row->association, place, birth->version, to_seconds(birth->at),
+    return Py_BuildValue("(Ny#LIdy#)", object, (const char *)row->key.bytes, (Py_ssize_t)row->key.size,
+                         (long long)row->association, birth->version, to_seconds(birth->at),
                          (const char *)birth->user, (Py_ssize_t)USER_BYTES);
 }
 
-/* births(most, Row): [(row, key, association, tunnel, version of the book, when, user)], the oldest first. */
+/* births(most, Row): [(row, key, association, version of the book, when, user)], the oldest first. */
 PyObject *births(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
