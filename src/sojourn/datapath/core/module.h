@@ -25,6 +25,8 @@ PyObject *drive_tun(PyObject *self, PyObject *arguments);
 PyObject *drive_udp(PyObject *self, PyObject *arguments);
 PyObject *bench(PyObject *self, PyObject *arguments);
 PyObject *move_rows(PyObject *self, PyObject *arguments);
+/* Fill in a flow key, or set an exception: it has another size. */
+bool key_of(struct flow_key *key, const char *data, Py_ssize_t size);
 PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row);
 
 /* module_keys.c */

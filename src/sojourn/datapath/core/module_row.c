@@ -2,6 +2,7 @@
 #include "module.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static struct core *owner_core(const struct row_object *self)
 {
@@ -43,6 +44,17 @@ static void row_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+bool key_of(struct flow_key *key, const char *data, Py_ssize_t size)
+{
+    if (size != 13 && size != FLOW_KEY_MOST) {
+        PyErr_Format(PyExc_ValueError, "a flow key of %zd bytes", size);
+        return false;
+    }
+    key->size = (uint8_t)size;
+    memcpy(key->bytes, data, (size_t)size);
+    return true;
+}
+
 static PyObject *link_row(PyObject *object, PyObject *argument)
 {
     struct row_object *self = (struct row_object *)object;
@@ -50,13 +62,8 @@ static PyObject *link_row(PyObject *object, PyObject *argument)
     char *data;
     Py_ssize_t size;
     struct core *core = self->owner ? core_of(self->owner) : NULL;
-    if (!core || PyBytes_AsStringAndSize(argument, &data, &size) < 0)
+    if (!core || PyBytes_AsStringAndSize(argument, &data, &size) < 0 || !key_of(&key, data, size))
         return NULL;
-    if (size != 13 && size != FLOW_KEY_MOST)
-        return PyErr_Format(PyExc_ValueError, "a flow key of %zd bytes", size);
-    key.size = (uint8_t)size;
-    for (Py_ssize_t i = 0; i < size; i++)
-        key.bytes[i] = (uint8_t)data[i];
     return PyBool_FromLong(row_link(core, self->row, &key, true));
 }
 

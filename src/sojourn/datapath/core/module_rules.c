@@ -229,17 +229,6 @@ PyObject *know(PyObject *self, PyObject *arguments)
 
 /* Questions, for tests. */
 
-static bool key_of(struct flow_key *key, const char *data, Py_ssize_t size)
-{
-    if (size != 13 && size != FLOW_KEY_MOST) {
-        PyErr_Format(PyExc_ValueError, "a flow key of %zd bytes", size);
-        return false;
-    }
-    key->size = (uint8_t)size;
-    memcpy(key->bytes, data, (size_t)size);
-    return true;
-}
-
 PyObject *place_of(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
