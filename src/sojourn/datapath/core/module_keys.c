@@ -12,8 +12,6 @@ static bool good_key(int algorithm, Py_ssize_t key, Py_ssize_t iv)
     return false;
 }
 
-static void free_send_key(void *key) { send_key_free(key); }
-
 PyObject *keys_set_send_key(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
@@ -35,7 +33,7 @@ PyObject *keys_set_send_key(PyObject *self, PyObject *arguments)
     aead_init(&next->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
     next->epoch = epoch;
     next->first_word = word;
-    retire(core, atomic_exchange(&tunnel->send, next), free_send_key);
+    retire(core, atomic_exchange(&tunnel->send, next), send_key_free);
     atomic_store(&tunnel->asked_step, false);
     reap(core);
     Py_RETURN_NONE;

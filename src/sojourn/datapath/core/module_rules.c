@@ -123,12 +123,8 @@ PyObject *set_book(PyObject *self, PyObject *arguments)
     book->otherwise = otherwise;
     bool good = (book->rules = items(count, sizeof *book->rules)) &&
                 (book->nobody.rules = numbers_of(nobody, &book->nobody.count));
-    for (; good && book->count < count; book->count++)
-        if (!fill_rule(&book->rules[book->count], PyList_GetItem(rules, book->count))) {
-            book->count++; /* what there is of it is freed, too */
-            good = false;
-            break;
-        }
+    for (; good && book->count < count; book->count++) /* one that fails is counted: what there is of it is freed, too */
+        good = fill_rule(&book->rules[book->count], PyList_GetItem(rules, book->count));
     retire(core, good ? atomic_exchange(&core->births->book, book) : book, book_free);
     reap(core);
     return good ? Py_NewRef(Py_None) : NULL;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool net_has(const struct net *net, const uint8_t *address, size_t size)
+static bool net_has(const struct net *net, const uint8_t *address, size_t size)
 {
     bool inside = size == net->size;
     for (size_t i = 0; inside && i < size; i++)
@@ -29,7 +29,7 @@ static const uint8_t *remote_of(const struct flow_key *key) { return key->bytes 
 static uint16_t local_port(const struct flow_key *key) { return read16(key->bytes + key->size - 4); }
 static uint16_t remote_port(const struct flow_key *key) { return read16(key->bytes + key->size - 2); }
 
-bool match_covers(const struct flow_match *match, const struct flow_key *key)
+static bool match_covers(const struct flow_match *match, const struct flow_key *key)
 {
     const size_t size = address_bytes(key);
     return (match->protocol < 0 || (match->protocol == key->bytes[0]) != match->negated) &&

@@ -112,8 +112,6 @@ struct births {
 
 /* rules.c */
 
-bool net_has(const struct net *net, const uint8_t *address, size_t size);
-bool match_covers(const struct flow_match *match, const struct flow_key *key);
 int64_t book_place(const struct book *book, const struct chain *chain, const struct flow_key *key, int *which);
 bool guard_passes(const struct guard *guard, const struct flow_key *key);
 void book_free(void *book);
