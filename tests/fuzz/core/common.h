@@ -56,6 +56,11 @@ static inline struct core *fuzz_core(bool anchor)
     return core;
 }
 
+static inline struct row *row_find(struct core *core, const struct flow_key *key)
+{
+    return row_at(core, key, hash_of(core, key));
+}
+
 /* Let a packet's flow have a row, so that it goes the fast way. */
 static inline void know(struct core *core, const uint8_t *packet, size_t size, bool inbound)
 {

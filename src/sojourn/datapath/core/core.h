@@ -175,7 +175,6 @@ static inline void count_in(struct core *core, enum count which, uint64_t many)
 uint64_t siphash(const uint64_t key[2], const uint8_t *data, size_t size); /* hash.c */
 uint64_t hash_of(const struct core *core, const struct flow_key *key);
 struct row *row_at(struct core *core, const struct flow_key *key, uint64_t hash);
-struct row *row_find(struct core *core, const struct flow_key *key);
 bool in_turn(struct core *core, struct row *row, unsigned way, int64_t now);
 void sent_up(struct row *row, unsigned way, int64_t now);
 struct row *row_new(int64_t association, int64_t tunnel);

@@ -110,8 +110,6 @@ struct row *row_at(struct core *core, const struct flow_key *key, uint64_t hash)
     return NULL;
 }
 
-struct row *row_find(struct core *core, const struct flow_key *key) { return row_at(core, key, hash_of(core, key)); }
-
 /* Say whether the core may forward the next packet of a row: not while Python has packets of the flow that came before
  * it. That is bounded in time, or a flow that is faster than Python would stay with it for ever. */
 bool in_turn(struct core *core, struct row *row, unsigned way, int64_t now)
