@@ -145,8 +145,7 @@ class CoreReceiver(CoreEnd):
         for whole in self.core.drive_udp(self.fd, data, segment, packed(source.address), source.port, b"", ecn, now):
             self._write((whole,))
         queues = [self.core.take(ring, 10000) for ring in (FROM_PEERS, FROM_STRANGERS)]
-        while self.births.take_births(now):
-            pass
+        self.births.take_all_births(now)
         for notice in (notice for queue in queues for notice in queue):
             self._up(notice[0], notice, source, tunnel)
         self.core.done()

@@ -12,8 +12,10 @@ after them. One that was placed by rules of before is placed again then: orders 
 import sys
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from sojourn.datapath._core import Core
+from sojourn.datapath._core import Row as Twin
 from sojourn.datapath.classify import Classifier
 from sojourn.datapath.core_rows import CoreTable, born
 from sojourn.datapath.epochs import EpochStore
@@ -30,9 +32,6 @@ from sojourn.policy.subject import covers_owner
 from sojourn.upmt.commands import AddAssociation, AnyCommand, Placed, RemoveAssociation, Role, Setup
 from sojourn.upmt.events import AnyEvent, OriginUnknown
 from sojourn.upmt.peer_commands import HOME
-
-if TYPE_CHECKING:
-    from sojourn.datapath._core import Core
 
 TO_PYTHON: Final = -2
 """The place of flows that the core leaves alone (core/rules.h)."""
@@ -98,13 +97,13 @@ def place_in_core(placed: Placed | None, default: TunnelId | None) -> int:
 class CoreForwarder(Forwarder):
     """A forwarder whose core begins flows, and that says which tunnels are gone."""
 
-    def __init__(self, core: "Core", io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
+    def __init__(self, core: Core, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
         self.on_gone: Callable[[TunnelId], None] = lambda _number: None
         self.owners: Classifier | None = None
         super().__init__(io, emit, epochs)
         self.use(core)
 
-    def use(self, core: "Core") -> None:
+    def use(self, core: Core) -> None:
         """Have a core from now on, which has no rows."""
         self._core = core
         self._version = 0
@@ -173,15 +172,19 @@ class CoreForwarder(Forwarder):
 
     def passed(self, key: FlowKey, now: float) -> None:
         """Host: take note that another program has a flow now, also if it began a moment ago."""
-        while self.take_births(now):
-            pass
+        self.take_all_births(now)
         super().passed(key, now)
 
     # What it has done.
 
+    def take_all_births(self, now: float) -> None:
+        """Take in every flow that the core has begun."""
+        while self.take_births(now):
+            pass
+
     def take_births(self, now: float) -> bool:
         """Take in some of the flows that the core has begun; say whether there may be more."""
-        births = self._core.births(AT_ONCE, CoreTable.TWIN)
+        births = self._core.births(AT_ONCE, Twin)
         for twin, key, number, version, at, user in births:
             association = self.associations.get(AssociationId(number))
             if association is None:  # it went a moment ago

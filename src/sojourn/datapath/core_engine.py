@@ -115,8 +115,7 @@ class CoreEngine(Engine):
                 self._catch_up(self._clock())
                 self._take_counts()
             if not isinstance(command, SendInner | SendOutside):
-                while self._births.take_births(self._clock()):
-                    pass
+                self._births.take_all_births(self._clock())
             super().submit((command,))
             self._births.tell_core(command)
 

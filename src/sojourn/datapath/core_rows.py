@@ -7,14 +7,12 @@ asking. So what both change has one owner, the core: a row that is put into the 
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from sojourn.datapath._core import Core
 from sojourn.datapath._core import Row as Twin
 from sojourn.model import AssociationId, TunnelId
 from sojourn.paft import FlowKey, Mode, MoveResult, Row
-
-if TYPE_CHECKING:
-    from sojourn.datapath._core import Core
 
 _SLOTS: Final[dict[str, Any]] = {name: Row.__dict__[name] for name in Row.__slots__}
 _SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing", "move")
@@ -103,9 +101,7 @@ def born(twin: Twin, association: AssociationId, now: float) -> CoreRow:
 class CoreTable:
     """Follows a Paft (paft.Shadow)."""
 
-    TWIN: Final = Twin
-
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
 
     def added(self, key: FlowKey, row: Row) -> None:
@@ -115,7 +111,7 @@ class CoreTable:
             if not twin.linked:
                 twin.link(key)
             return
-        twin = self.TWIN(self._core, row.association)
+        twin = Twin(self._core, row.association)
         for name in _SHARED:
             value = _SLOTS[name].__get__(row)
             if value is not None:
