@@ -50,9 +50,7 @@ while True:
 print(json.dumps({"sent": sent, "lost": sent - len(came), "doubled": sum(came.values()) - len(came),
                   "longest_gap_ms": round(gap * 1000, 1)}))
 """
-
-
-KINDS = {"sojourn-send": "sending", "sojourn-rece": "receiving"}
+KINDS = {"sojourn-send": "sending", "sojourn-receive": "receiving"}
 """What the core's threads are called (core/worker.c)."""
 
 
@@ -69,10 +67,7 @@ def microseconds(pid: int) -> Counter[str]:
     """Return the processor time that each kind of thread of a process has used."""
     used: Counter[str] = Counter()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        name = (task / "comm").read_text().strip()
-        kind = {"sojourn-send": "sending", "sojourn-receive": "receiving", "sojourn-receiv": "receiving"}.get(
-            name, "python"
-        )
+        kind = KINDS.get((task / "comm").read_text().strip(), "python")
         used[kind] += int((task / "schedstat").read_text().split()[0]) // 1000
     return used
 
@@ -136,11 +131,8 @@ def main() -> None:
         anchor = Anchor(built)
         built.start(CH, "echo", sys.executable, "-c", ECHO).wait_for("ready", 5)
         tokens = anchor.tokens(1 + given.crowd)
-        program, folder, socket = (
-            (sys.executable, "-m", "sojourn"),
-            built.folder / "host",
-            str(built.folder / "host.sock"),
-        )
+        program = sys.executable, "-m", "sojourn"
+        folder, socket = built.folder / "host", str(built.folder / "host.sock")
         built.run(MH, *program, "join", tokens[0], "--config-dir", str(folder), "--name", "bench")
         daemon = built.start(MH, "host", *program, "host", "--config-dir", str(folder), "--socket", socket)
         daemon.wait_for("ready", 20)
