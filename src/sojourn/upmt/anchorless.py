@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 from sojourn.model import Endpoint, Network
-from sojourn.upmt import events
 from sojourn.upmt.association import AssociationClient, AssociationSettings
 from sojourn.upmt.events_network import NetworkChanged, NetworkDown, NetworkUp
 from sojourn.upmt.host_events import (
@@ -53,8 +52,6 @@ class AnchorlessHost(MobileHost):
                 return self._become(name, "silent", PathSilent(name, after))
             case RendezvousBlocked(name, why):
                 return self._become(name, "blocked", PathBlocked(name, why))
-            case events.FlowSeen() | events.FlowMoved() | events.FlowEnded():
-                return []
         return []
 
     def _become(
