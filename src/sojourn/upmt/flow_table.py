@@ -16,6 +16,7 @@ from sojourn.upmt.commands import Everything, Exactly, Labelled, Matching, Move,
 from sojourn.upmt.events import FlowMoved, FlowSeen
 
 MOST_DUE: Final = 4
+"""Orders that may wait to be entered."""
 
 
 class FlowPlace:
@@ -48,9 +49,7 @@ class FlowTable:
     def flows(self) -> dict[Flow, FlowPlace]:
         """All of them, the oldest first."""
         if self._due:
-            due, self._due = self._due, []
-            for order, now in due:
-                self._enter(order, now)
+            self._enter_due()
         return self._flows
 
     def put(self, flow: Flow, place: FlowPlace) -> FlowPlace:
@@ -109,7 +108,12 @@ class FlowTable:
         """
         self._due.append((order, now))
         if len(self._due) > MOST_DUE:
-            self.flows  # noqa: B018
+            self._enter_due()
+
+    def _enter_due(self) -> None:
+        due, self._due = self._due, []
+        for order, now in due:
+            self._enter(order, now)
 
     def _enter(self, order: MoveFlows, now: float) -> None:
         named: dict[Flow, int] = {}
