@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from sojourn.control.decide_board import Board
 from sojourn.control.decide_lanes import Lane
-from sojourn.control.decide_orders import DIRECT, WORDS, home_of, label_of, word_of
+from sojourn.control.decide_orders import DIRECT, home_of, is_word, label_of, word_of
 from sojourn.control.decide_orders import MAX_MATCHED as MAX_MATCHED
 from sojourn.control.decide_paths import FORGIVE as FORGIVE
 from sojourn.control.decide_paths import GRACE as GRACE
@@ -175,7 +175,7 @@ class Decide(Board):
         home = self._home(lane)
         if home is not None:
             wanted = self.orders.applications[lane.label.removeprefix(label_of(""))]
-            if wanted in WORDS.values():
+            if is_word(wanted):
                 follows = wanted == DIRECT
                 return self._chooser.follow_lane(lane, home, now) if follows else self._chooser.choose(lane, None, now)
             ordered = self.paths.get(wanted)
@@ -234,7 +234,7 @@ class Decide(Board):
         """Carry out the user's order, unless the network has gone since it was given."""
         if order.network is None:
             return self._released(order, now)
-        if order.network not in self.paths and order.network not in WORDS.values():
+        if order.network not in self.paths and not is_word(order.network):
             return []
         reason = f"ordered {order.reason}"
         if order.application is not None:
@@ -248,7 +248,7 @@ class Decide(Board):
         else:
             apart = order.flows or ()
             self.orders.pin(order.flows or (), order.network)
-        word = order.network in WORDS.values()
+        word = is_word(order.network)
         works = word or self._works(order.network) or self.active is None
         places = {one: order.network if works else self._others(one) for one in apart}
         self.orders.placed.update(places)
@@ -278,7 +278,7 @@ class Decide(Board):
         self._make_lanes()
         self._relabel()
         lane = self.lanes[label_of(name)]
-        if network in WORDS.values():
+        if is_word(network):
             lane.go(came_from, f"{reason}: {word_of(network)}", now)
             return self._settle(now, [])
         lane.go(network if self._works(network) else came_from, reason, now)

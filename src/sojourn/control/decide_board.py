@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sojourn.control.decide_choose import Chooser
 from sojourn.control.decide_lanes import Lane
-from sojourn.control.decide_orders import WORDS, UserOrders, home_of, label_of, policy_of
+from sojourn.control.decide_orders import UserOrders, home_of, is_word, label_of, policy_of
 from sojourn.control.decide_paths import Path, Preferences
 from sojourn.control.decide_plan import Change, rows_apart, rules_of
 from sojourn.control.flows import FlowBook
@@ -214,7 +214,7 @@ class Board:
         return known is None or known.label in moving
 
     def _place_of(self, select: Flow | Match, wanted: str, now: float) -> str | None:
-        if wanted in WORDS.values():
+        if is_word(wanted):
             return wanted
         path = self.paths.get(wanted)
         stays = path is not None and self.orders.placed.get(select) == wanted and path.may_stay(now)

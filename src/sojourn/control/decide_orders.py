@@ -97,7 +97,7 @@ class UserOrders:
         """Release the applications whose network has been away for good; return their names."""
         gone: list[str] = []
         for name, network in list(self.applications.items()):
-            if network in present or network in WORDS.values():
+            if network in present or is_word(network):
                 self._away.pop(name, None)
             elif now >= self._away.setdefault(name, now) + AWAY_FOR_GOOD:
                 self.forget_application(name)
@@ -136,6 +136,11 @@ def home_of(application: str, policies: Collection[Policy]) -> Policy:
         if any(fnmatchcase(application, pattern) for pattern in names if pattern):
             return policy
     return list(policies)[-1]
+
+
+def is_word(place: str) -> bool:
+    """Say whether an order's place is no network."""
+    return place in WORDS.values()
 
 
 def word_of(place: str) -> str:
