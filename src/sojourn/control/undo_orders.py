@@ -1,6 +1,8 @@
 """What takes an order of the user's back: the orders that stood before it, given again."""
 
-from sojourn.control.decide_orders import UserOrders, word_of
+from collections.abc import Mapping
+
+from sojourn.control.decide_orders import BLOCK, DIRECT, HOLD, UserOrders, word_of
 from sojourn.model import Flow
 from sojourn.upmt.host_events import HandoverWanted
 
@@ -12,10 +14,7 @@ def orders_before(orders: UserOrders, order: HandoverWanted) -> tuple[HandoverWa
     if order.match is not None:
         return (HandoverWanted(orders.matched.get(order.match), match=order.match),)
     if order.flows is not None:
-        places: dict[str | None, list[Flow]] = {}
-        for flow in order.flows:
-            places.setdefault(orders.pinned.get(flow), []).append(flow)
-        return tuple(HandoverWanted(place, tuple(flows)) for place, flows in places.items())
+        return tuple(_of_flows({flow: orders.pinned.get(flow) for flow in order.flows}))
     return (HandoverWanted(None), *_all(orders))
 
 
@@ -23,10 +22,15 @@ def _all(orders: UserOrders) -> list[HandoverWanted]:
     out = [HandoverWanted(orders.everything)] if orders.everything is not None else []
     out += [HandoverWanted(place, application=name) for name, place in orders.applications.items()]
     out += [HandoverWanted(place, match=match) for match, place in orders.matched.items()]
-    pinned: dict[str, list[Flow]] = {}
-    for flow, place in orders.pinned.items():
-        pinned.setdefault(place, []).append(flow)
-    return out + [HandoverWanted(place, tuple(flows)) for place, flows in pinned.items()]
+    return out + _of_flows(orders.pinned)
+
+
+def _of_flows(places: Mapping[Flow, str | None]) -> list[HandoverWanted]:
+    """Return one order for the flows of each place."""
+    flows: dict[str | None, list[Flow]] = {}
+    for flow, place in places.items():
+        flows.setdefault(place, []).append(flow)
+    return [HandoverWanted(place, tuple(some)) for place, some in flows.items()]
 
 
 def said(order: HandoverWanted) -> str:
@@ -40,5 +44,5 @@ def said(order: HandoverWanted) -> str:
         what = f"{len(order.flows)} flow{'s' if len(order.flows) != 1 else ''}"
     if order.network is None:
         return f"gave {what} back to the policies"
-    done = {"=hold": f"held {what}", "=block": f"blocked {what}", "=direct": f"sent {what} direct"}
+    done = {HOLD: f"held {what}", BLOCK: f"blocked {what}", DIRECT: f"sent {what} direct"}
     return done.get(order.network, f"moved {what} to {word_of(order.network)}")
