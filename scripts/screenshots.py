@@ -24,7 +24,7 @@ from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import CELLULAR, ETHERNET, WIFI, Lab, Topology, own_prefix
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = ROOT / "docs" / "pictures"
+PICTURES = ROOT / "docs" / "img"
 NETWORKS = """
 [network.ethernet]
 kind = "ethernet"
