@@ -23,8 +23,23 @@ def test_each_change_gets_the_newest_reason_shortly_before_it() -> None:
     places = Places()
     places.take(5.0, [flow("call", "wifi", 0)])
     places.take(9.0, [flow("call", "cellular", 0)])
-    places.explain([(4.0, "old"), (8.7, "wifi: loss 4 %"), (9.5, "later")])
+    places.explain([(4.0, "wifi", "old"), (8.7, "cellular", "wifi: loss 4 %"), (9.5, "cellular", "later")])
     assert [place.why for place in places.history] == ["old", "wifi: loss 4 %"]
+
+
+def test_where_an_application_begins_only_a_decision_for_that_network_is_its_reason() -> None:
+    places = Places()
+    places.take(5.0, [flow("call", "wifi", 0), flow("ssh", "ethernet", 0, 2)])
+    places.explain([(4.8, "wifi", "wifi is preferred to ethernet")])
+    assert [place.why for place in places.history] == ["wifi is preferred to ethernet", ""]
+
+
+def test_one_decision_moves_an_application_to_its_network_and_lets_another_wait() -> None:
+    places = Places()
+    places.take(5.0, [flow("ssh", "wifi", 0), flow("backup", "wifi", 0, 2)])
+    places.take(9.0, [flow("ssh", "cellular", 0), flow("backup", None, 0, 2)])
+    places.explain([(8.9, "cellular", "wifi: no answer for 176 ms")])
+    assert [place.why for place in places.history[2:]] == ["wifi: no answer for 176 ms"] * 2
 
 
 def test_an_application_must_arrive_in_time_and_stay() -> None:
@@ -38,8 +53,9 @@ def test_an_application_must_arrive_in_time_and_stay() -> None:
 
 def test_reasons_are_read_from_the_roaming_logs_file() -> None:
     lines = [
-        b'{"time": 1010.5, "event": "handover", "reason": "wifi: gone"}',
+        b'{"time": 1010.5, "event": "handover", "network": "cellular", "reason": "wifi: gone"}',
+        b'{"time": 1010.7, "event": "handover", "network": null, "reason": "none is left"}',
         b'{"time": 1011, "event": "works"}',
         b'{"ti',
     ]
-    assert reasons(lines, 1000.0) == [(10.5, "wifi: gone")]
+    assert reasons(lines, 1000.0) == [(10.5, "cellular", "wifi: gone"), (10.7, HELD, "none is left")]

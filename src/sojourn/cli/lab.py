@@ -122,14 +122,14 @@ def demo_command(prefix: str, bare: bool, picture: str, as_json: bool) -> int:
         output.line(f"Picture: {', '.join(str(path) for path in files)}")
         output.line()
     second = _execute(SCENARIOS["applications"](), prefix, bare)
+    if not as_json:
+        _print(second, expectations=False)
     third = None if bare else roam.run(own_prefix(prefix), _step)
     if as_json:
         output.emit_json({**msgspec.to_builtins(result), "applications": second, "roam": third})
-    else:
-        _print(second, expectations=False)
-        if third is not None:
-            output.line()
-            _print_roam(third)
+    elif third is not None:
+        output.line()
+        _print_roam(third)
     return 1 if result.broken or second.broken or (third is not None and third.broken) else 0
 
 
@@ -152,7 +152,7 @@ def _print_roam(result: roam.RoamResult) -> None:
         [f"{each.at:.1f} s", each.text, f"{each.gap_ms:.0f} ms", "" if each.met else "too long"]
         for each in result.events
     ]
-    output.table(("AT", "TWO LAPTOPS, ONE SSH SESSION", ">LONGEST GAP", ""), rows)
+    output.table((">AT", "TWO LAPTOPS, ONE SSH SESSION", ">LONGEST GAP", "REMARK"), rows)
     output.line()
     ended = ", ".join(f"{host} on {network}" for host, network in result.networks.items())
     output.line(f"{result.lines} lines came back; {result.broken or 'the session held'}; {ended}.")

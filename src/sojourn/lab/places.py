@@ -72,14 +72,24 @@ class Places:
                 self._now[application] = place
                 self.history.append(Place(at, application, place))
 
-    def explain(self, entries: Sequence[tuple[float, str]], within: float = 1.5) -> None:
-        """Give each change the newest reason of the roaming log that is at most `within` seconds older."""
+    def explain(self, entries: Sequence[tuple[float, str, str]], within: float = 1.5) -> None:
+        """Give each change the newest reason of the roaming log that is at most `within` seconds older.
 
-        def reason(at: float) -> str:
-            fitting = [why for said, why in entries if at - within <= said <= at]
+        A decision may speak of several applications, and is told with the network of the first. Where an application
+        is seen first nothing need have moved it: only a decision for that network is its reason.
+        """
+        seen: set[str] = set()
+
+        def reason(place: Place) -> str:
+            since, moved = place.at - within, place.application in seen
+            seen.add(place.application)
+            fitting = [
+                why for at, network, why in entries
+                if since <= at <= place.at and (moved or network in place.networks)
+            ]  # fmt: skip
             return fitting[-1] if fitting else ""
 
-        self.history = [msgspec.structs.replace(place, why=reason(place.at)) for place in self.history]
+        self.history = [msgspec.structs.replace(place, why=reason(place)) for place in self.history]
 
 
 def judge(expected: Expected, history: Sequence[Place], since: float, until: float) -> Verdict:
@@ -96,8 +106,11 @@ def judge(expected: Expected, history: Sequence[Place], since: float, until: flo
     return Verdict(expected, True, f"after {arrived * 1000:.0f} ms" if arrived > 0 else "all the time")
 
 
-def reasons(lines: Iterable[bytes], offset: float) -> list[tuple[float, str]]:
-    """Return (time, words) of each handover in the roaming log's file; `offset` turns its Unix time into the run's."""
+def reasons(lines: Iterable[bytes], offset: float) -> list[tuple[float, str, str]]:
+    """Return (time, network, words) of each handover in the roaming log's file, network `HELD` where flows wait.
+
+    `offset` turns the log's Unix time into the run's.
+    """
     found = []
     for line in lines:
         try:
@@ -105,5 +118,6 @@ def reasons(lines: Iterable[bytes], offset: float) -> list[tuple[float, str]]:
         except ValueError:  # half a line, written at this moment
             continue
         if entry.get("event") == "handover":
-            found.append((float(entry["time"]) - offset, str(entry.get("reason") or "")))
+            network = str(entry.get("network") or HELD)
+            found.append((float(entry["time"]) - offset, network, str(entry.get("reason") or "")))
     return found
