@@ -54,8 +54,8 @@ def test_an_application_must_arrive_in_time_and_stay() -> None:
 def test_reasons_are_read_from_the_roaming_logs_file() -> None:
     lines = [
         b'{"time": 1010.5, "event": "handover", "network": "cellular", "reason": "wifi: gone"}',
-        b'{"time": 1010.7, "event": "handover", "network": null, "reason": "none is left"}',
+        b'{"time": 1010.75, "event": "handover", "network": null, "reason": "none is left"}',
         b'{"time": 1011, "event": "works"}',
         b'{"ti',
     ]
-    assert reasons(lines, 1000.0) == [(10.5, "cellular", "wifi: gone"), (10.7, HELD, "none is left")]
+    assert reasons(lines, 1000.0) == [(10.5, "cellular", "wifi: gone"), (10.75, HELD, "none is left")]

@@ -196,7 +196,7 @@ class RoamProxy(RoamSessions):
                 peer.moves += 1
                 commands += self.say(peer, bytes(ProxyHeader(again=True)), now)
                 commands.append(SendAgain(peer.home))
-            elif held:
+            elif peer.held:
                 peer.tries = 0
                 commands += self.greet(peer, now)
         return commands
