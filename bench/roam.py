@@ -2,28 +2,38 @@
 
 soft         datagrams, 200 a second, while both hosts move by order every 4 s (0.25/s each): lost, twice,
              longest gap
-throughput   one TCP flow from a to b, 16 s each way of doing it, turn by turn: without moves, and with a's 0.25 moves/s
+throughput   one TCP flow from a to b, without moves and with a's 0.25 moves/s, in the order 0 1 1 0 0 1 ...: medians;
+             what was sent again; and the rate in the second after each move against the rest of the same flow
 both         both lose one network and get the other in the same second, again and again: longest gap of a TCP flow that
-             sends every 10 ms, from the later of the two new addresses
+             sends every 10 ms, from the later of the two new addresses; and when each host's triggers stood
+
+It ends by itself after --limit seconds, and leaves nothing behind however it ends.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench._bounded import bounded
 from bench._ground import PREFIX, machine
+from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.roaming import Roaming, until
 
 ENDS = str(Path(__file__).resolve().parents[1] / "tests" / "net" / "roam_ends.py")
 EVERY = 4.0
 """Seconds between handovers: 0.25 a second."""
+PARTS = ("soft", "throughput", "both")
+STEP = 0.1
+"""Seconds of which a flow's rate is known."""
 
 
 def end(lab: Roaming, host: str, *words: str) -> "subprocess.Popen[str]":
@@ -31,29 +41,32 @@ def end(lab: Roaming, host: str, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
-def said(process: "subprocess.Popen[str]") -> Any:  # noqa: ANN401
-    out, _ = process.communicate(timeout=180)
+def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401
+    out, _ = process.communicate(timeout=seconds)
     return json.loads(out)
 
 
-def moves(lab: Roaming, seconds: float, *hosts: str) -> int:
-    """Move to and fro every `EVERY` seconds; return how often."""
-    order, count = ("cell", "wifi"), 0
+def moves(lab: Roaming, seconds: float, *hosts: str) -> list[float]:
+    """Move to and fro every `EVERY` seconds; return when."""
+    order: tuple[str, ...] = ("cell", "wifi")
+    if lab.call(hosts[0], "peers")["network"] == "cell":
+        order = ("wifi", "cell")
+    when: list[float] = []
     stop = time.monotonic() + seconds - EVERY / 2
     time.sleep(EVERY / 2)
     while time.monotonic() < stop:
+        when.append(time.monotonic())
         for host in hosts:
-            lab.move(host, order[count % 2])
-        count += 1
-        time.sleep(EVERY)
-    return count
+            lab.move(host, order[(len(when) - 1) % 2])
+        time.sleep(max(when[-1] + EVERY - time.monotonic(), 0))
+    return when
 
 
 def soft(lab: Roaming, seconds: float) -> dict[str, Any]:
     theirs = end(lab, "b", "count", lab.homes["b"])
     time.sleep(0.7)
     ours = end(lab, "a", "number", lab.homes["b"], str(seconds))
-    count = moves(lab, seconds, "a", "b")
+    count = len(moves(lab, seconds, "a", "b"))
     received = said(theirs)
     said(ours)
     return {
@@ -62,35 +75,55 @@ def soft(lab: Roaming, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def flow(lab: Roaming, seconds: float, *, moving: bool) -> float:
-    """Return Mbit/s of one TCP flow."""
+def flow(lab: Roaming, seconds: float, *, moving: bool) -> tuple[float, int, float | None]:
+    """Return Mbit/s of one TCP flow, its retransmissions, and the rate after moves in parts of the rest's."""
     server = ["iperf3", "-s", "-1", "-6"]
     theirs = subprocess.Popen(namespaces.entering(lab.name("b"), server), stdout=subprocess.DEVNULL)
-    time.sleep(0.5)
-    client = ["iperf3", "-c", lab.homes["b"], "-t", str(seconds), "--json"]
-    ours = subprocess.Popen(namespaces.entering(lab.name("a"), client), stdout=subprocess.PIPE, text=True)
-    if moving:
-        moves(lab, seconds, "a")
-    rate: float = said(ours)["end"]["sum_received"]["bits_per_second"]
-    theirs.wait(10)
-    return rate / 1e6
+    try:
+        time.sleep(0.5)
+        client = ["iperf3", "-c", lab.homes["b"], "-t", str(seconds), "-i", str(STEP), "--json"]
+        began = time.monotonic()
+        ours = subprocess.Popen(namespaces.entering(lab.name("a"), client), stdout=subprocess.PIPE, text=True)
+        when = [at - began for at in moves(lab, seconds, "a")] if moving else []
+        told = said(ours)
+        theirs.wait(10)
+    finally:
+        theirs.kill()
+        theirs.wait()
+    rates = [one["sum"]["bits_per_second"] for one in told["intervals"]]
+    whole = told["end"]
+    return whole["sum_received"]["bits_per_second"] / 1e6, whole["sum_sent"]["retransmits"], _after(rates, when)
+
+
+def _after(rates: Sequence[float], when: Sequence[float]) -> float | None:
+    """Return the mean rate of the seconds after `when` in parts of the others' mean, without the first one."""
+    close: list[float] = []
+    far: list[float] = []
+    for index, rate in enumerate(rates):
+        at = index * STEP
+        if at >= 1.0:
+            (close if any(0 <= at - one < 1.0 for one in when) else far).append(rate)
+    return statistics.mean(close) / statistics.mean(far) if close and far else None
 
 
 def throughput(lab: Roaming, seconds: float, runs: int) -> dict[str, Any]:
-    still, moving = [], []
-    for _ in range(runs):
-        still.append(flow(lab, seconds, moving=False))
-        moving.append(flow(lab, seconds, moving=True))
-    without, with_moves = statistics.median(still), statistics.median(moving)
+    found: dict[bool, list[tuple[float, int, float | None]]] = {False: [], True: []}
+    for number in range(2 * runs):
+        moving = (number + 1) % 4 // 2 == 1
+        found[moving].append(flow(lab, seconds, moving=moving))
+    without, with_moves = (statistics.median(one[0] for one in found[moving]) for moving in (False, True))
     return {
-        "mbit_without": round(without, 1), "mbit_with": round(with_moves, 1),
-        "less_percent": round(100 * (1 - with_moves / without), 1), "runs": runs,
+        "mbit_without": [round(one[0], 1) for one in found[False]],
+        "mbit_with": [round(one[0], 1) for one in found[True]],
+        "less_percent": round(100 * (1 - with_moves / without), 1),
+        "sent_again_without": [one[1] for one in found[False]], "sent_again_with": [one[1] for one in found[True]],
+        "rate_after_a_move": [round(one[2], 2) for one in found[True] if one[2] is not None], "runs": runs,
     }  # fmt: skip
 
 
 def both(lab: Roaming, times: int) -> dict[str, Any]:
     """Change networks at both ends in the same second; each host has one network at a time."""
-    gaps = []
+    gaps, stood = [], []
     nets = ("wifi", "cell")
     lab.detach("a", "cell")
     lab.detach("b", "cell")
@@ -99,42 +132,69 @@ def both(lab: Roaming, times: int) -> dict[str, Any]:
         until(lambda old=old: all(lab.reachable_over(host, old) for host in ("a", "b")), 15)  # type: ignore[misc]
         theirs = end(lab, "b", "receive", lab.homes["b"])
         time.sleep(0.7)
-        ours = end(lab, "a", "send", lab.homes["b"], "4.0")
-        time.sleep(2.0)
+        ours = end(lab, "a", "send", lab.homes["b"], "3.0")
+        time.sleep(1.2)
         for host in ("a", "b"):
             lab.detach(host, old)
         for host in ("a", "b"):
             lab.attach(host, new)
-        later = time.monotonic()
+        later, wall = time.monotonic(), time.time()  # noqa: TID251
         received, sent = said(theirs), said(ours)
         if received["sha256"] != sent["sha256"]:
             raise SystemExit("the stream was broken")
         gaps.append(max(received["paused_at"] + received["longest"] - later, 0.0))
-    return {"times": times, "after_the_later_address_ms": [round(gap * 1000, 1) for gap in gaps]}
+        stood.append([_stood(lab, host, wall - 1.0) - wall for host in ("a", "b")])
+    return {
+        "times": times, "after_the_later_address_ms": [round(gap * 1000, 1) for gap in gaps],
+        "triggers_stood_ms": [[round(at * 1000, 1) for at in each] for each in stood],
+    }  # fmt: skip
+
+
+def _stood(lab: Roaming, host: str, since: float) -> float:
+    """Return the wall clock's time of the newest entry about a peers' move; inf without one."""
+    entries = list(Client(lab.socket(host)).stream("log", limit=20))
+    return max(
+        (one["time"] for one in entries if one["event"] == "peers" and one["time"] > since), default=float("inf")
+    )
+
+
+def measure(lab: Roaming, options: argparse.Namespace) -> dict[str, Any]:
+    lab.start_node()
+    lab.configure("a", "b")
+    for host in ("a", "b"):
+        for net in ("wifi", "cell"):
+            lab.attach(host, net)
+        lab.start_host(host)
+    for host in ("a", "b"):
+        until(lambda host=host: lab.reachable_over(host, "wifi") and lab.works(host, "cell"), 20)  # type: ignore[misc]
+    found: dict[str, Any] = {"machine": machine(), "load_before": os.getloadavg()[0]}
+    for part in PARTS:
+        if part not in options.parts:
+            continue
+        for host in ("a", "b"):
+            lab.move(host, "wifi")
+        time.sleep(1.5)
+        match part:
+            case "soft":
+                found[part] = soft(lab, options.seconds)
+            case "throughput":
+                found[part] = throughput(lab, options.seconds, options.runs)
+            case "both":
+                found[part] = both(lab, 2 * options.runs)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=16.0)
+    parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--limit", type=float, default=240.0, help="end after so many seconds")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="sojourn-bench-") as folder, Roaming(Path(folder), f"{PREFIX}-ro") as lab:
-        lab.start_node()
-        lab.configure("a", "b")
-        for host in ("a", "b"):
-            for net in ("wifi", "cell"):
-                lab.attach(host, net)
-            lab.start_host(host)
-        for host in ("a", "b"):
-            until(lambda host=host: lab.reachable_over(host, "wifi") and lab.works(host, "cell"), 20)  # type: ignore[misc]
-        found: dict[str, Any] = {"machine": machine(), "soft": soft(lab, options.seconds)}
-        for host in ("a", "b"):
-            lab.move(host, "wifi")
-        found["throughput"] = throughput(lab, options.seconds, options.runs)
-        for host in ("a", "b"):
-            lab.move(host, "wifi")
-        time.sleep(2)
-        found["both"] = both(lab, 2 * options.runs)
+    with tempfile.TemporaryDirectory(prefix="sojourn-bench-") as folder:
+        lab = Roaming(Path(folder), f"{PREFIX}-ro")
+        with bounded(options.limit, Path(folder), [lab.name(role) for role in lab.roles]), lab:
+            found = measure(lab, options)
     print(json.dumps(found, indent=2))
 
 

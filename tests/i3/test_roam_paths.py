@@ -4,6 +4,7 @@ from functools import partial
 
 from sojourn.i3.identifier import public
 from sojourn.i3.packet import REMOVE, Request, parse
+from sojourn.i3.proxy_header import ProxyHeader
 from sojourn.i3.roam_commands import Moved, MoveFailed, PathBlocked, PathSilent, PathWorks, SendAgain
 from sojourn.i3.roam_paths import network_of
 from sojourn.model import Endpoint
@@ -214,3 +215,35 @@ def test_a_nat_that_gives_another_port_is_noticed_within_seconds_not_at_the_next
     a.got()
     world.run(1.0)
     assert a.got()
+
+
+def test_what_both_ask_for_after_a_move_is_asked_for_again_until_something_is_heard() -> None:
+    world, a, b = talking()
+    for host, address in ((a, "203.0.113.101"), (b, "203.0.113.102")):
+        host.told.clear()
+        host.down("wifi")
+        host.up("cellular", address)
+    while not (a.of(Moved) and b.of(Moved)):
+        world.run(0.005)
+    world.loss = 1.0
+    world.run(0.05)
+    world.loss = 0.0
+    assert not [peer for host in (a, b) for peer in host.proxy.by_home.values() if peer.ask_at is None]
+    for host in (a, b):
+        host.told.clear()
+    world.run(0.2)
+    assert a.of(SendAgain)
+    assert b.of(SendAgain)
+    assert not [peer for host in (a, b) for peer in host.proxy.by_home.values() if peer.ask_at is not None]
+
+
+def test_who_asks_too_soon_for_what_was_sent_last_waits_for_it() -> None:
+    world, a, b = talking()
+    (peer,) = b.proxy.by_home.values()
+    for _ in range(3):
+        a.do(a.proxy.say(next(iter(a.proxy.by_home.values())), bytes(ProxyHeader(again=True)), world.now))
+        world.run(0.03)
+    assert len(b.of(SendAgain)) == 1
+    world.run(0.1)
+    assert len(b.of(SendAgain)) == 2
+    assert peer.again_due is None

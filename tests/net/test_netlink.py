@@ -169,9 +169,26 @@ def test_a_tun_device_of_others_is_no_network(namespace: None) -> None:
     async def test() -> None:
         links = netlink.NetworkWatcher()
         async with links:
-            await links._dump()
+            links._interfaces.replace(*await links._dump())
             found = {link.name: (link.virtual, link.kind) for link in links._interfaces._links.values()}
             assert found["tun9"][0]
             assert found["tap9"] == (False, "ethernet")
+
+    asyncio.run(test())
+
+
+def test_messages_older_than_a_dump_tell_of_no_loss_that_has_passed(namespace: None) -> None:
+    """The kernel tells of a link first that it is up, and that it runs a moment later: a dump has seen both."""
+    sh(CABLE)
+    e1 = Network(name="e1", interface="e1", address="192.0.2.6", gateway="192.0.2.1", kind="ethernet")
+
+    async def test() -> None:
+        async with NetworkWatcher() as watcher:
+            assert [fact async for fact in watcher._look()] == [NetworkUp(E0)]
+            sh("ip link add e1 type veth peer name p1; ip link set p1 up; ip link set e1 up")
+            sh("ip addr add 192.0.2.6/24 dev e1; ip route add default via 192.0.2.1 dev e1 metric 7")
+            told = [fact async for fact in watcher._look()]
+            assert [fact for data in watcher._waiting() for fact in watcher._taken(data)] == []
+            assert told == [NetworkUp(e1)]
 
     asyncio.run(test())

@@ -63,6 +63,12 @@ class Peer:
         """When an empty packet says that we are there."""
         self.unanswered_since: float | None = None
         self.again_at = float("-inf")
+        """When it last got what was sent to it lately once more."""
+        self.again_due: float | None = None
+        """When it gets that the next time: it has asked too soon."""
+        self.ask_at: float | None = None
+        """When it is asked for that again, because nothing was heard of it since we moved."""
+        self.asks = 0
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = self.duplicates = 0
         self.moves = 0
         self.problem = ""

@@ -27,7 +27,10 @@ from sojourn.i3.roam_sessions import RoamSessions
 PREVIOUS_FOR: Final = 30.0
 """Seconds for which a previous private identifier is kept once the new one is in use."""
 AGAIN_EVERY: Final = 0.1
-"""A peer may ask so often for what was sent last."""
+"""A peer may ask so often for what was sent last; sooner it waits."""
+ASK_WAIT: Final = 0.1
+ASKS: Final = 4
+"""After a move it is asked so often, at intervals that double, until something is heard of it."""
 TALKED_WITHIN: Final = 60.0
 """Who was heard so lately is told when we have moved."""
 
@@ -111,14 +114,15 @@ class RoamProxy(RoamSessions):
         header = proxy_header.parse(opened.plaintext)
         told += self.confirm(peer, session, now)
         self.heard(peer, data=bool(header.packet), now=now)
+        peer.ask_at = None
         if header.identifier is not None:
             if header.home not in (None, peer.home):
                 raise RemoteProtocolError("an identifier for somebody else", reason="inner-source")
             peer.identifier = header.identifier
         told += self._look_where(peer, came.stack[0], now)
-        if header.again and now - peer.again_at >= AGAIN_EVERY:
-            peer.again_at = now
-            told.append(SendAgain(peer.home))
+        if header.again and peer.again_due is None:
+            peer.again_due = max(now, peer.again_at + AGAIN_EVERY)
+            told += self._send_again(peer, now)
         if header.packet:
             told.append(self._deliver(peer, header.packet))
         return told
@@ -194,12 +198,24 @@ class RoamProxy(RoamSessions):
                 commands += self.send_held(peer, now)
             if session is not None and peer.heard is not None and now - peer.heard < TALKED_WITHIN:
                 peer.moves += 1
-                commands += self.say(peer, bytes(ProxyHeader(again=True)), now)
-                commands.append(SendAgain(peer.home))
+                peer.asks = ASKS
+                commands += self._ask(peer, now)
             elif peer.held:
                 peer.tries = 0
                 commands += self.greet(peer, now)
         return commands
+
+    def _ask(self, peer: Peer, now: float) -> list[Command]:
+        """Ask a peer for what it has sent lately, and send ours again. Where both move, the first one is not heard."""
+        peer.asks -= 1
+        peer.ask_at = now + ASK_WAIT * 2 ** (ASKS - 1 - peer.asks) if peer.asks > 0 else None
+        return [*self.say(peer, bytes(ProxyHeader(again=True)), now), SendAgain(peer.home)]
+
+    def _send_again(self, peer: Peer, now: float) -> list[Command]:
+        if peer.again_due is None or peer.again_due > now:
+            return []
+        peer.again_at, peer.again_due = now, None
+        return [SendAgain(peer.home)]
 
     # Time.
 
@@ -207,7 +223,7 @@ class RoamProxy(RoamSessions):
         """When `tick` wants to be called next."""
         times = [at for at in (self.path_deadline(), self.session_deadline()) if at is not None]
         for peer in self.by_home.values():
-            times += [peer.owed] if peer.owed is not None else []
+            times += [at for at in (peer.owed, peer.ask_at, peer.again_due) if at is not None]
             times += [peer.previous_until] if peer.previous is not None and peer.previous_until else []
         return min(times, default=None)
 
@@ -217,6 +233,9 @@ class RoamProxy(RoamSessions):
         for peer in list(self.by_home.values()):
             if peer.owed is not None and peer.owed <= now:
                 commands += self._pay(peer, now)
+            if peer.ask_at is not None and peer.ask_at <= now:
+                commands += self._ask(peer, now)
+            commands += self._send_again(peer, now)
             if peer.previous is not None and peer.previous_until and peer.previous_until <= now:
                 commands += self.remove_everywhere(peer.previous, now)
                 peer.previous, peer.previous_until = None, 0.0

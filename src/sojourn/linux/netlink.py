@@ -2,7 +2,8 @@
 
 A loss is told from the very message that says it. What the kernel does not say (it flushes
 IPv4 routes of a lost address in silence) is found by a dump 50 ms later, and messages that
-were lost to a full buffer (ENOBUFS) by a dump at once.
+were lost to a full buffer (ENOBUFS) by a dump at once. A dump is newer than the messages that wait:
+they are taken first, or they would tell of losses that have passed.
 """
 
 import asyncio
@@ -31,6 +32,9 @@ BUFFER_BYTES = 1 << 20
 MESSAGE_BYTES = 1 << 16
 SECOND_LOOK = 0.05
 """Seconds after a change that may have flushed routes in silence until the next dump."""
+
+LOOKS = 3
+"""Dumps in a row until one is believed although messages came meanwhile: more are on their way."""
 
 TUNNEL_KINDS = frozenset(
     {"wireguard", "ipip", "sit", "gre", "ip6gre", "ip6tnl", "vti", "vti6", "xfrm", "geneve", "vxlan"}
@@ -71,19 +75,52 @@ class NetworkWatcher:
             self._events.close()
 
     async def __aiter__(self) -> AsyncIterator[AnyNetworkFact]:
-        await self._dump()
+        async for fact in self._look():
+            yield fact
         while True:
-            for fact in self._interfaces.facts():
-                yield fact
             data = await self._receive()
-            if data is None:
-                await self._dump()
-                continue
-            for message in self._marshal.parse(data):
-                # Fact by fact: a link that goes and comes back within one buffer did go.
-                self._take(message)
-                for fact in self._interfaces.facts():
+            if data is not None:
+                for fact in self._taken(data):
                     yield fact
+                continue
+            async for fact in self._look():
+                yield fact
+
+    async def _look(self) -> AsyncIterator[AnyNetworkFact]:
+        """Believe a dump. What waits to be read may be older than it, and would undo it: that comes first."""
+        for _ in range(LOOKS):
+            found = await self._dump()
+            waiting = self._waiting()
+            for data in waiting:
+                for fact in self._taken(data):
+                    yield fact
+            if not waiting:
+                break
+        else:
+            self._look_again()
+        self._interfaces.replace(*found)
+        for fact in self._interfaces.facts():
+            yield fact
+
+    def _taken(self, data: bytes) -> Iterator[AnyNetworkFact]:
+        for message in self._marshal.parse(data):
+            # Fact by fact: a link that goes and comes back within one buffer did go.
+            self._take(message)
+            yield from self._interfaces.facts()
+
+    def _waiting(self) -> list[bytes]:
+        """Return the datagrams that are there to be read; what was lost to a full buffer the next dump tells."""
+        assert self._events is not None
+        datagrams: list[bytes] = []
+        while True:
+            try:
+                datagrams.append(self._events.recv(MESSAGE_BYTES))
+            except BlockingIOError:
+                return datagrams
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._look_again()
 
     async def _receive(self) -> bytes | None:
         """Return the next datagram, or None when only a dump can tell what is so."""
@@ -111,7 +148,7 @@ class NetworkWatcher:
                 if error.errno != errno.ENOBUFS:
                     raise
 
-    async def _dump(self) -> None:
+    async def _dump(self) -> tuple[list[Link], list[Address], list[Default]]:
         self._look_at = None
         async with AsyncIPRoute() as ask:
             links = [read_link(message) async for message in await ask.link("dump")]
@@ -122,7 +159,7 @@ class NetworkWatcher:
                 async for message in await ask.route("dump", family=family)
                 for route in read_defaults(message)
             ]
-        self._interfaces.replace(links, addresses, defaults)
+        return links, addresses, defaults
 
     def _look_again(self) -> None:
         if self._look_at is None:
