@@ -188,6 +188,21 @@ def test_a_reset_by_the_near_connection_ends_the_session_by_a_reset() -> None:
     run(work)
 
 
+def test_a_reset_that_writing_hears_of_first_is_no_end_of_the_stream() -> None:
+    async def work(pair: Pair) -> None:
+        relay = pair.proxy.relay
+        relay._watch(relay.near, False, None)  # as where there is no room for what it says
+        await send(pair.proxy.outside, b"last words", finish=False)
+        tcp_state.reset(pair.proxy.outside)
+        await send(pair.client.outside, b"for nobody", finish=False)
+        await pair.until(lambda: relay.near_deaf)
+        relay._watch_near()
+        await pair.until(lambda: pair.proxy.over is not None)
+        assert pair.proxy.over is Over.RESET
+
+    run(work)
+
+
 def test_without_a_way_back_a_lost_leg_is_the_end() -> None:
     async def work(pair: Pair) -> None:
         assert pair.proxy.relay.leg is not None

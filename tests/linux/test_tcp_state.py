@@ -49,6 +49,66 @@ def test_what_was_acknowledged_can_be_read_after_a_reset(pair: tuple[socket.sock
         other.recv(1)
 
 
+@pytest.mark.parametrize("unread", [b"", b"last words"])
+def test_of_a_closed_connection_it_is_known_whether_its_peer_had_finished(
+    pair: tuple[socket.socket, socket.socket], unread: bytes
+) -> None:
+    one, other = pair
+    one.sendall(b"read" + unread)
+    one.shutdown(socket.SHUT_WR)
+    other.recv(4)
+    other.shutdown(socket.SHUT_WR)
+    time.sleep(0.02)
+    one.close()
+    time.sleep(0.02)
+    state = tcp_state.progress(other)
+    assert (state.state, state.ended, state.consumed) == (tcp_state.CLOSE, True, 4)
+    assert other.recv(100) == unread
+    assert tcp_state.progress(other).consumed == 4 + len(unread)
+
+
+@pytest.mark.parametrize("unread", [b"", b"last words"])
+def test_a_reset_is_not_taken_for_an_end(pair: tuple[socket.socket, socket.socket], unread: bytes) -> None:
+    one, other = pair
+    one.sendall(b"read" + unread)
+    other.recv(4)
+    time.sleep(0.02)
+    tcp_state.reset(one)
+    time.sleep(0.02)
+    for _ in range(2):  # looking takes the error away, and it is known all the same
+        state = tcp_state.progress(other)
+        assert (state.state, state.ended, state.consumed) == (tcp_state.CLOSE, False, 4)
+
+
+def test_an_end_that_a_reset_has_followed_was_one(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    one.sendall(b"all")
+    one.shutdown(socket.SHUT_WR)
+    time.sleep(0.02)
+    other.sendall(b"nobody reads this")
+    time.sleep(0.02)
+    one.close()
+    time.sleep(0.02)
+    state = tcp_state.progress(other)
+    assert (state.state, state.ended, state.consumed) == (tcp_state.CLOSE, True, 0)
+
+
+def test_an_urgent_byte_is_counted_and_read_with_the_others(pair: tuple[socket.socket, socket.socket]) -> None:
+    one, other = pair
+    tcp_state.prepare(other)
+    other.setblocking(True)
+    one.send(b"be")
+    one.send(b"!", socket.MSG_OOB)
+    one.send(b"hind")
+    time.sleep(0.02)
+    assert tcp_state.unread(other) == 7
+    heard = other.recv(3) + other.recv(100)
+    while len(heard) < 7:
+        heard += other.recv(100)
+    assert heard == b"be!hind"
+    assert tcp_state.progress(other).consumed == 7
+
+
 def test_the_deaf_acknowledge_nothing_more(pair: tuple[socket.socket, socket.socket]) -> None:
     one, other = pair
     one.sendall(b"heard")

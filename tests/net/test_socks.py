@@ -5,6 +5,7 @@ mh (sojourn socks) --- nat0 --- core --- an (sojourn anchor --only socks)
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -133,12 +134,19 @@ def test_a_nat_that_forgets_and_another_address_are_survived(place: SocksLab, pe
 def test_a_killed_proxy_loses_and_doubles_nothing(place: SocksLab, peer: Address) -> None:
     several = [place.connect(peer) for _ in range(3)]
     for number, one in enumerate(several):
-        one.exchange(70 + number, 5_000_000, 0.03)
-    for _ in range(3):
+        one.exchange(70 + number, 9_000_000, 0.03)
+    for move in (False, True, False):
         time.sleep(0.3)
+        if move:  # the client leaves its legs by a reset, and nobody hears it
+            assert place.proxy is not None
+            (other,) = {*names(place)} - {place.status()["sessions"][0]["network"]}
+            os.kill(place.proxy.pid, signal.SIGSTOP)
+            time.sleep(0.02)
+            place.move(other)
+            time.sleep(0.05)
         place.kill_proxy()
         place.start_proxy()
-    eventually("the networks work again", lambda: len(place.up()) == 2)
+        eventually("the networks work again", lambda: len(place.up()) == 2)
     place.move(names(place)[1])
     finished(place, *several)
 

@@ -68,8 +68,7 @@ class Carrier:
             return False
         await loop.sock_sendall(near, job.opened)
         session = private_session(BUFFER_BYTES)
-        session.out.space()[: len(job.first)] = job.first
-        session.out.took(len(job.first))
+        session.out.put(job.first)
 
         def over(_how: Over) -> None:
             self._relays.discard(relay)

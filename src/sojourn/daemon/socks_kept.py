@@ -59,6 +59,16 @@ class Found(Struct):
     file: StreamFile
     leg: socket.socket | None
     old: list[socket.socket]
+    done: bool = False
+    """The client has all that it will get, and has said all that it will say: it does not come back."""
+    deaf: bool = False
+    """The correspondent takes nothing any more; what it has said is still to be passed on."""
+
+    def drop(self) -> None:
+        """Let go of it: nobody can continue it."""
+        for sock in (self.near, *self.old, *([self.leg] if self.leg is not None else [])):
+            tcp_state.reset(sock)
+        self.file.close()
 
 
 def restore(text: bytes, fds: list[int]) -> Found:
@@ -91,18 +101,18 @@ def restore(text: bytes, fds: list[int]) -> Found:
 def _settle(kept: KeptSession, near: socket.socket, file: StreamFile, legs: list[socket.socket]) -> Found:
     """Find every position as the kernel knows it."""
     state = tcp_state.progress(near)
-    if state.state == tcp_state.CLOSE:
+    deaf = state.state == tcp_state.CLOSE
+    if deaf and not state.ended:
         raise RemoteProtocolError("the correspondent has reset", reason="reset")
     out, into = file.session.out, file.session.into
     out.head = state.consumed - kept.near_consumed
-    into.sent = into.kept = state.given - kept.near_given
     into.head = _into_head(kept, legs)
-    found = Found(kept, near, file, None, legs)
+    into.sent = into.kept = into.head if deaf else state.given - kept.near_given
+    # What the client has, it says when it comes back; until then all that is in the ring may be wanted.
+    out.kept = out.sent = max(0, out.head - out.room)
+    found = Found(kept, near, file, None, legs, deaf=deaf)
     if kept.legs and kept.legs[-1].end is None:
         _settle_leg(found)
-    else:
-        # What the client has, it says when it comes back; until then all that is in the ring may be wanted.
-        out.kept = out.sent = max(0, out.head - out.room)
     file.session.ends.extend(leg.end for leg in kept.legs if leg.end is not None)
     if not 0 <= into.head - into.sent <= into.room or not 0 <= out.head - out.kept <= out.room:
         raise RemoteProtocolError("positions that cannot be", reason="positions")
@@ -114,42 +124,40 @@ def _into_head(kept: KeptSession, legs: list[socket.socket]) -> int:
     head = kept.received
     while kept.legs:
         leg = kept.legs[0]
-        state = tcp_state.progress(legs[0])
-        head = leg.into + state.consumed - leg.consumed
-        if leg.end is None:
-            if state.state == tcp_state.CLOSE:
-                _no_doubt(legs[0])
+        head = _read_of(leg, tcp_state.progress(legs[0]))
+        if leg.end is None or head < leg.end:
             return head
-        if head < leg.end:
-            return head
-        head = leg.end
         kept.legs.pop(0)
         tcp_state.reset(legs.pop(0))
     return head
 
 
-def _no_doubt(leg: socket.socket) -> None:
-    """Raise unless it is sure that no FIN is counted among the bytes of a connection that was reset."""
-    if tcp_state.unread(leg):
-        raise RemoteProtocolError("a leg that was reset with bytes in it", reason="doubt")
-    try:
-        leg.setblocking(False)
-        leg.recv(1)
-    except ConnectionError:
-        return
-    raise RemoteProtocolError("a leg that was reset after its end, perhaps", reason="doubt")
+def _read_of(leg: KeptLeg, state: tcp_state.Progress) -> int:
+    return leg.into + state.consumed - leg.consumed
 
 
 def _settle_leg(found: Found) -> None:
-    """Go on on the present leg, unless the client was not told that it may."""
+    """Go on on the present leg, unless it is closed or the client was not told that it may."""
     out = found.file.session.out
-    leg, sock = found.kept.legs[-1], found.old.pop()
+    leg, sock = found.kept.legs[-1], found.old[-1]
     state = tcp_state.progress(sock)
-    given = state.given - leg.given
-    out.sent = leg.out + max(given, 0)
-    out.kept = max(leg.out, out.sent - max(state.unacknowledged - (state.state in tcp_state.WE_FINISHED), 0))
-    if given >= 0:
-        found.leg = sock
-        return
+    sent = leg.out + state.given - leg.given
+    if sent < leg.out:
+        _drop_leg(found)
+    elif state.state == tcp_state.CLOSE:
+        # Its FIN and ours, each of them acknowledged: there is nothing to come back for.
+        found.done = state.ended and not state.unacknowledged and sent == out.head + 1
+        if found.done:
+            out.sent = out.kept = out.head
+        leg.end = found.kept.received = _read_of(leg, state) + tcp_state.unread(sock)
+        if not tcp_state.unread(sock):
+            _drop_leg(found)
+    else:
+        out.sent = sent
+        out.kept = max(leg.out, sent - max(state.unacknowledged - (state.state in tcp_state.WE_FINISHED), 0))
+        found.leg = found.old.pop()
+
+
+def _drop_leg(found: Found) -> None:
     found.kept.legs.pop()
-    tcp_state.reset(sock)
+    tcp_state.reset(found.old.pop())

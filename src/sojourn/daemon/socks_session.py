@@ -81,9 +81,10 @@ class ProxySession:
     def begin(self, leg: socket.socket, answer: bytes, rest: bytes) -> None:
         """Start on a leg: leave a note, then send the `answer` that lets the client go on. Raises OSError."""
         self._enter(leg, answer, len(rest), 0)
+        self.file.session.into.put(rest)  # the kernel has given it away, so that the note counts it
         self._write_note(leg)
         leg.sendall(answer)  # a few bytes on a connection whose buffer is empty: all of them fit
-        self.relay.start(leg, rest)
+        self.relay.start(leg)
 
     def resume(self, leg: socket.socket, received: int, generation: int, answer: Callable[[int], bytes]) -> None:
         """Go on on another leg. `answer` is asked with A and is sent first. RemoteProtocolError, OSError."""
@@ -107,10 +108,13 @@ class ProxySession:
     def adopt(self, found: Found) -> None:
         """Go on with what a predecessor has left."""
         self.kept = found.kept
+        self.relay.near_deaf = found.deaf
         if found.leg is not None:
             self.relay.start(found.leg, old=found.old)
-        else:
-            self.relay.wait(found.old)
+            return
+        self.relay.wait(found.old)
+        if found.done:
+            self.relay.finish()
 
     def close(self) -> None:
         """End it now, by RST."""

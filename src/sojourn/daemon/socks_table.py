@@ -156,10 +156,10 @@ class Sessions:
             return
         found = restore(note.text, fds)
         entry = found.kept.entry
-        waits = found.leg is None
+        waits = found.leg is None and not found.done
         if waits and not entry.key:
             self.notes.drop(note.name)
-            found.near.close()
+            found.drop()
             return
         entry.legless_since = (entry.legless_since or now()) if waits else None
         session = self._new(entry, found.near, found.file, found.kept.size)

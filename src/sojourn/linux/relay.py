@@ -61,7 +61,7 @@ class Relay:
         self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._watched: dict[tuple[int, bool], Callable[[], None]] = {}
-        self._near_deaf = False
+        self.near_deaf = False
         """The near connection takes nothing any more: what comes for it is dropped."""
         self._leg_shut = self._near_shut = False
         self._peer_done = False
@@ -72,9 +72,7 @@ class Relay:
     def start(self, leg: socket.socket, first: bytes = b"", old: Iterable[socket.socket] = ()) -> None:
         """Begin on a leg; `first` are bytes of the stream that were read with the handshake."""
         self.old.extend(old)
-        space = self.session.into.space()
-        space[: len(first)] = first
-        self.session.into.took(len(first))
+        self.session.into.put(first)
         self._take(leg)
 
     def wait(self, old: Iterable[socket.socket] = ()) -> None:
@@ -156,6 +154,9 @@ class Relay:
             self._end(Over.RESET)
             return
         if not count:
+            if self.near_deaf and not tcp_state.heard_end(self.near):  # our writing was told of the reset
+                self._end(Over.RESET)
+                return
             self.out_finished = True
             self._watch(self.near, False, None)
         self.session.out.took(count)
@@ -278,14 +279,14 @@ class Relay:
             return
         try:
             while pending := into.pending():
-                into.gave(len(pending) if self._near_deaf else self.near.send(pending[:CHUNK]))
+                into.gave(len(pending) if self.near_deaf else self.near.send(pending[:CHUNK]))
                 into.confirm(into.sent)
         except (BlockingIOError, InterruptedError):
             self._watch(self.near, True, self._near_writable)
             return
         except OSError:
             # What it has said before it closed is still to be read, and reading tells how it closed.
-            self._near_deaf = True
+            self.near_deaf = True
             self._write_near()
             return
         self._watch(self.near, True, None)
@@ -294,7 +295,7 @@ class Relay:
             try:
                 self.near.shutdown(socket.SHUT_WR)
             except OSError:
-                self._near_deaf = True
+                self.near_deaf = True
         self._finish()
 
     def _near_writable(self) -> None:

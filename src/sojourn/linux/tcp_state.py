@@ -15,6 +15,7 @@ from msgspec import Struct
 
 SIOCINQ: Final = 0x541B
 SIOCOUTQ: Final = 0x5411
+TCP_INQ: Final = 36
 SO_ATTACH_FILTER: Final = 26
 IP_MINTTL: Final = 21
 IPV6_MINHOPCOUNT: Final = 73
@@ -35,14 +36,17 @@ class Progress(Struct, frozen=True):
 
     state: int
     consumed: int
-    """Bytes that were read from it. In state CLOSE one too many if the peer had finished."""
+    """Bytes that were read from it."""
     given: int
-    """Bytes that were written to it. One more on the end that connected: the kernel counts its SYN."""
+    """Bytes that were written to it. One more on the end that connected: the kernel counts its SYN; and in state CLOSE
+    one more if our FIN was sent."""
     unacknowledged: int
+    ended: bool
+    """The peer's FIN was received, whatever came after it."""
 
 
 def progress(sock: socket.socket) -> Progress:
-    """Read the counters, as of one moment."""
+    """Read the counters, as of one moment. Takes the error away that a reset has left (see `heard_end`)."""
     while True:
         data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
         waiting, unread = _ioctl(sock, SIOCOUTQ), _ioctl(sock, SIOCINQ)
@@ -51,8 +55,24 @@ def progress(sock: socket.socket) -> Progress:
             break
     acked, received = _ACKED_AND_RECEIVED.unpack_from(data, _AT)
     state = data[0]
-    finished = state in PEER_FINISHED
-    return Progress(state, received - unread - finished, acked + waiting - (state in WE_FINISHED), waiting)
+    ended = state in PEER_FINISHED or (state == CLOSE and heard_end(sock))
+    return Progress(state, received - unread - ended, acked + waiting - (state in WE_FINISHED), waiting, ended)
+
+
+def heard_end(sock: socket.socket) -> bool:
+    """Say of a connection in state CLOSE whether its peer had finished; else it was reset, or has timed out.
+
+    TCP_INFO does not tell, and counts a FIN as a byte. But TCP_INQ (Linux 4.18) counts it, too, and SIOCINQ does not.
+    Where nothing is left to read, the error is taken away by looking: the next recv() finds an end in both cases.
+    """
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 1)
+        ancillary = sock.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_PEEK | socket.MSG_DONTWAIT)[1]
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_INQ, 0)
+    except OSError:  # nothing to read, and no FIN: then this would have been an end, whatever followed
+        return False
+    counted = [content for level, kind, content in ancillary if (level, kind) == (socket.IPPROTO_TCP, TCP_INQ)]
+    return bool(counted) and struct.unpack("i", counted[0])[0] != unread(sock)
 
 
 def unread(sock: socket.socket) -> int:
@@ -98,10 +118,12 @@ def reset(sock: socket.socket) -> None:
 def prepare(sock: socket.socket, *, idle_s: int = 60, lost_s: int = 0) -> None:
     """Set what every relayed connection has: no waiting for more bytes, and probes when it is silent.
 
+    An urgent byte is a byte of the stream like any other: taken out of it, no position behind it would be right.
     `lost_s`: seconds without an acknowledgement after which it is lost; 0: as the kernel says, some 15 minutes.
     """
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)

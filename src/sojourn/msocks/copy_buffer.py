@@ -49,6 +49,11 @@ class CopyBuffer:
         """Note that `count` bytes were written to `space()`."""
         self.head += count
 
+    def put(self, data: bytes) -> None:
+        """Take in what is in hand already: the first bytes of a stream, for which there is room."""
+        self.space()[: len(data)] = data
+        self.took(len(data))
+
     def pending(self) -> memoryview:
         """Return the next bytes to send: the longest piece in one, empty when all are sent."""
         at = self.sent % self._size

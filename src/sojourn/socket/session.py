@@ -204,9 +204,7 @@ class MobileSession:
 
     def give(self, first: bytes) -> None:
         """Take bytes that the application has sent already."""
-        out = self.session.out
-        out.space()[: len(first)] = first
-        out.took(len(first))
+        self.session.out.put(first)
 
     def end(self) -> None:
         """End it now, by a reset at both ends."""
