@@ -47,7 +47,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Name -> (module that has a click command of that name, one line of help)."""
 GARBAGE_EVERY: Final = 50_000
-"""New objects between two looks for cycles: by default a fifth of a start goes into looking through what is imported."""
+"""New objects between two looks for cycles: by default a fifth of a start goes into looking at what is imported."""
 
 
 class LazyGroup(click.Group):
