@@ -239,8 +239,11 @@ def _forwarding(rules: AnchorRules) -> list[str]:
     device = _name(rules.device)
     between = f"iifname {device} oifname {device}"
     lines = [
+        # All below is about a flow's first packet: for each further one it would be an eighth of what it costs here,
+        # also where nobody ever answers. What is translated is never between two hosts, so no names are compared.
+        "ct status snat accept",
+        "ct state established ct status dnat accept",
         *([f"{between} counter drop"] if rules.isolate else []),
-        # All below is about a flow's first packet: for each further one it would be an eighth of what it costs here.
         "ct state established accept",
         f"iifname {device} ct state new jump time_outs",
         f"oifname {device} ct state new jump called",
