@@ -14,7 +14,21 @@ from sojourn.packet.checksum import checksum, pseudo_header
 from sojourn.packet.ip import IPV4_HEADER, IPV6_HEADER, ip_header, packed, udp_packet
 from sojourn.paft import Row
 from sojourn.upmt.commands import CloseTunnel, OpenTunnel, Role
-from tests.harness.kernel_twin import DROPPED, HERE, ME, MTU, PASSED, SENT_ON, SIGNALS, THERE, TUNNEL, VIPA, VIPA6, twin
+from tests.harness.kernel_twin import (
+    DROPPED,
+    HERE,
+    LOOPBACK,
+    ME,
+    MTU,
+    PASSED,
+    SENT_ON,
+    SIGNALS,
+    THERE,
+    TUNNEL,
+    VIPA,
+    VIPA6,
+    twin,
+)
 from tests.harness.kernel_twin import Twin as Pair
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs")
@@ -225,6 +239,22 @@ def test_what_follows_the_outer_packet_is_not_part_of_it(pair: Pair) -> None:
     ran = pair.run("arrive_ethernet", wrapped(pair, packet) + bytes(6), pair.outer)
     assert ran.verdict == SENT_ON
     assert ran.frame[ETHERNET:] == packet + bytes(6), "the kernel cuts it (ip_rcv), as of any short Ethernet frame"
+
+
+@carried
+def test_single_tcp_packets_take_the_way_on_which_they_are_joined_and_nothing_else_does(pair: Pair, six: bool) -> None:
+    joined = bytes.fromhex("020000000007")
+    pair.tables.attend(boot_time() + 60, LOOPBACK, pair.role is Role.ANCHOR, (LOOPBACK, joined))
+    try:
+        for protocol in (TCP, UDP):
+            packet = inner(pair, protocol, six=six, outwards=False)
+            ran = pair.run("arrive_ethernet", wrapped(pair, packet), pair.outer)
+            assert (ran.verdict, ran.frame[ETHERNET:]) == (SENT_ON, packet)
+            ethernet = joined + bytes(6) + (b"\x86\xdd" if six else b"\x08\0")
+            assert (ran.frame[:ETHERNET] == ethernet) is (protocol == TCP)
+        assert pair.run("joined_ethernet", packet, 6 if six else 4).verdict == SENT_ON
+    finally:
+        pair.tables.attend(boot_time() + 60, LOOPBACK, pair.role is Role.ANCHOR)
 
 
 @pytest.mark.parametrize(("at", "value"), [(6, 0x20), (7, 0x01), (0, 0x46)], ids=["first", "later", "options"])

@@ -37,8 +37,8 @@ def loaded() -> dict[str, int]:
 def test_what_is_written_into_a_shared_array_is_there_for_all_who_map_it() -> None:
     fds = loaded()
     one, other = SharedArray(fds["settings"], SETTINGS, 1), SharedArray(fds["settings"], SETTINGS, 1)
-    one[0] = (1 << 40, 3, 1)
-    assert other[0] == (1 << 40, 3, 1)
+    one[0] = (1 << 40, 3, 1, 7, b"joined")
+    assert other[0] == (1 << 40, 3, 1, 7, b"joined")
     one.close()
     other.close()
     close_all(fds.values())

@@ -65,6 +65,9 @@ def test_it_crosses_devices_without_offloads(six: bool, up: bool) -> None:
         try:
             transfer(six, up, 32 << 20)
             assert made.carried()[not up] > 20000
+            end = ANCHOR if up else HOST
+            single = int(inside(end, "cat", "/sys/class/net/sj0-j1/statistics/rx_packets"))
+            assert single > 20000, "all have passed where the kernel joins them"
             train(made, six, up)
         finally:
             made.close()

@@ -4,6 +4,8 @@
  *
  *   leave     egress of the capturing device: a packet whose flow has a row is put into its tunnel and sent on
  *   arrive    ingress of a network's interface: a tunnel's packet is taken out and given to that device
+ *   joined    ingress of the second of two veths, by which single TCP packets take the way there, so that the
+ *             kernel joins them (linux/joiner.py)
  *
  * Python (datapath/kernel.py) decides and these programs carry out: all that one row and one tunnel do not answer goes
  * on as if they were not there, to the engine: new flows, TCP packets with SYN, FIN or RST, fragments, what is too
@@ -299,6 +301,17 @@ static __always_inline int unwrap(struct __sk_buff *skb, const struct arrival *a
     return 0;
 }
 
+/* Send an unwrapped packet through the pair of interfaces that joins what belongs together. All of TCP goes there but
+ * what is joined already, so that a flow's packets keep their order. */
+static __always_inline int join(struct __sk_buff *skb, __u32 at, __u8 version, const struct settings *ours)
+{
+    struct ethhdr header = {.h_proto = bpf_htons(version == 4 ? ETH_P_IP : ETH_P_IPV6)};
+    __builtin_memcpy(header.h_dest, ours->joined, ETH_ALEN);
+    if ((!at && bpf_skb_change_head(skb, ETH_HLEN, 0)) || bpf_skb_store_bytes(skb, 0, &header, sizeof header, 0))
+        return lose(LOST, 1);
+    return bpf_redirect(ours->joiner, 0);
+}
+
 static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
 {
     struct arrival arrival = {};
@@ -347,6 +360,8 @@ static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
     if ((ecn == CE || ecn == ECT1) && view.ecn != NOT_ECT && view.ecn != CE && view.ecn != ecn &&
         mark_congestion(skb, at, &view, ecn))
         return lose(LOST, 1);
+    if (ours->joiner && view.protocol == IPPROTO_TCP && !skb->gso_size)
+        return join(skb, at, version, ours);
     return bpf_redirect(ours->device, BPF_F_INGRESS);
 }
 
@@ -361,6 +376,14 @@ SEC("tc")
 int arrive_bare(struct __sk_buff *skb)
 {
     return arrive(skb, 0);
+}
+
+SEC("tc")
+int joined_ethernet(struct __sk_buff *skb)
+{
+    __u32 only = 0;
+    struct settings *ours = bpf_map_lookup_elem(&settings, &only);
+    return ours ? bpf_redirect(ours->device, BPF_F_INGRESS) : TC_ACT_SHOT;
 }
 
 /* bpf_check_mtu is for programs that may be used under the GPL. */

@@ -76,6 +76,9 @@ struct settings {
     __u64 until; /* nobody has looked after us any more since then */
     __u32 device; /* the TUN's index */
     __u32 is_anchor;
+    __u32 joiner;      /* the pair that joins TCP packets (linux/joiner.py): its first end; 0 = there is none */
+    __u8 joined[6];    /* the other end's hardware address */
+    __u8 unused[6];
 };
 
 struct woken {

@@ -3,7 +3,7 @@
     SOJOURN_WITHOUT=uso,gro      in the environment of the data-path process
 
     tso  TCP super-packets from and to the TUN        uso  the same for UDP (Linux 6.2)
-    gso  many datagrams by one call (UDP_SEGMENT)     gro  many datagrams from one call (UDP_GRO)
+    gso  many datagrams by one call (UDP_SEGMENT)     gro  many datagrams from one call (UDP_GRO), and joined TCP
     tcx  BPF programs by links that end with their owner (Linux 6.6), for the kernel path
 
 Everything works without any of them, more slowly. What the kernel lacks is found out where it is used.

@@ -270,4 +270,4 @@ class KernelPath:
 
     def _attend(self, now: float) -> None:
         self._attend_at = now + ATTEND_EVERY
-        self.tables.attend(now + ATTENDED_FOR, self._device, self._forwarder.is_anchor)
+        self.tables.attend(now + ATTENDED_FOR, self._device, self._forwarder.is_anchor, self._links.joiner)

@@ -136,6 +136,8 @@ class KernelEngine(Engine):
             links = Links(fds, self.descriptors, name, tcx=self.features.tcx, say=self._say)
             device = socket.if_nametoindex(setup.device)
             links.leave(device)
+            if self.features.gro:
+                links.join(device)
             most = kernel_objects.MOST_ROWS[setup.role], kernel_objects.MOST_TUNNELS[setup.role]
             tables = KernelTables(fds, *most)
             self.kernel = KernelPath(

@@ -10,7 +10,7 @@ from sojourn.model import Endpoint
 from sojourn.packet.ip import packed, text
 from sojourn.paft import FlowKey
 
-PROGRAMS: Final = ("leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet")
+PROGRAMS: Final = ("leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet", "joined_ethernet")
 MAPS: Final = (
     "rows4", "rows6", "row_counts", "tunnels", "tunnel_counts", "sources4", "sources6", "settings", "reasons", "wakes",
 )  # fmt: skip
@@ -28,7 +28,7 @@ COUNTS: Final = struct.Struct("=8Q")
 SLOT: Final = struct.Struct("=I")
 TUNNEL: Final = struct.Struct("=QIHBB16s16s2s2sI")
 SOURCE: Final = {4: struct.Struct("=4s4s2s2s"), 6: struct.Struct("=16s16s2s2s")}
-SETTINGS: Final = struct.Struct("=QII")
+SETTINGS: Final = struct.Struct("=QIII6s6x")
 REASON: Final = struct.Struct("=Q")
 WOKEN: Final = struct.Struct("=II")
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
+from sojourn.linux import joiner
 from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, has_ethernet_header
 from sojourn.linux.descriptors import Descriptors
 
@@ -37,6 +38,10 @@ class Links:
         self.tcx = tcx
         self._links: dict[tuple[int, bool], int | None] = {}
         """By interface and direction (True: egress); None = a filter."""
+        self.joiner: tuple[int, bytes] = (0, b"")
+        """Of the pair of interfaces that joins TCP packets, the first's index and the second's address; 0 = none."""
+        self._joins_for = ""
+        self._joined = 0
 
     def leave(self, device: int) -> None:
         """Take what leaves by the capturing device, the TUN, of index `device`."""
@@ -46,16 +51,30 @@ class Links:
         """Take what arrives on an interface."""
         self._attach(self._programs[f"arrive_{_form(interface)}"], interface, egress=False)
 
+    def join(self, device: int) -> None:
+        """Have the TCP packets of the capturing device joined. Where that cannot be, they go on singly."""
+        name = socket.if_indextoname(device)
+        try:
+            into, self._joined, address = joiner.create(name)
+            self._attach(self._programs["joined_ethernet"], self._joined, egress=False)
+        except OSError as error:
+            self._say("info", f"packets of plain tunnels are not joined: {error.strerror or error}")
+            return
+        self.joiner, self._joins_for = (into, address), name
+
     def keep(self, interfaces: Collection[int]) -> None:
         """Take no longer what arrives on other interfaces than these."""
         for interface, egress in list(self._links):
-            if not egress and interface not in interfaces:
+            if not egress and interface not in interfaces and interface != self._joined:
                 self._detach(interface, egress=False)
 
     def close(self) -> None:
         """Leave nothing attached."""
         for interface, egress in list(self._links):
             self._detach(interface, egress=egress)
+        if self._joins_for:
+            with contextlib.suppress(OSError):
+                joiner.remove(self._joins_for)
 
     def _attach(self, program: int, interface: int, *, egress: bool) -> None:
         place = interface, egress

@@ -92,9 +92,9 @@ class KernelTables:
             array.close()
         self.ring.close()
 
-    def attend(self, until: float, device: int, is_anchor: bool) -> None:
-        """Let the programs work until `until`, with the TUN of index `device`."""
-        self._settings[0] = (max(int((until - slept()) * layout.NANOSECONDS), 0), device, int(is_anchor))
+    def attend(self, until: float, device: int, is_anchor: bool, joiner: tuple[int, bytes] = (0, b"")) -> None:
+        """Let the programs work until `until`, with the TUN of index `device`, and the `joiner` of Links if any."""
+        self._settings[0] = (max(int((until - slept()) * layout.NANOSECONDS), 0), device, int(is_anchor), *joiner)
 
     def adopt(self) -> tuple[dict[FlowKey, Place], dict[int, TunnelEntry]]:
         """Return what a predecessor has left in the maps: rows, and tunnels by slot."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sojourn.errors import NotSupported
+from sojourn.linux import joiner
 from sojourn.linux.numbers import PLACEHOLDER6
 from sojourn.linux.rules import kernel
 
@@ -44,11 +45,15 @@ async def create_tun(name: str, addresses: Sequence[str], mtu: int) -> None:
 
 
 async def delete(name: str) -> bool:
-    """Remove the device, and say whether it was there. Refuses anything that is not a TUN device."""
+    """Remove the device with what belongs to it, and say whether it was there.
+
+    Refuses anything that is not a TUN device.
+    """
     if not exists(name):
         return False
     async with kernel() as ask:
         await ask.link("del", index=await _index(ask, name))
+    joiner.remove(name)
     return True
 
 
