@@ -1,12 +1,16 @@
-"""The splice beside plain IP forwarding, the relay and dante, on one path and in one run.
+"""The splice beside plain IP forwarding, the relay and dante, turn by turn on the same paths.
 
     mh (client) ── an (forwards, or is the proxy) ── ch (correspondent)
 
-One-byte ping-pong over TCP (microseconds, mean and median, both ends pinned), one flow (Gbit/s, CPU-seconds of the
-whole machine per 10^9 bytes), and a crowd of spliced sessions: memory of each, bytes a second with one and with all.
+Every way has three namespaces of its own, all stand at once, and short slices of each follow one another: whatever else
+the machine does meets all of them. One-byte ping-pong over TCP (microseconds; both ends pinned; the mean has the strays
+in it, "trimmed" is without the slowest hundredth), one flow (Gbit/s and CPU-seconds of the whole machine per 10^9
+bytes), what the program costs a packet, and a crowd of spliced sessions: memory of each, bytes a second with one and
+with all. "masquerade" is forwarding with the address translation that a home router does; "forwarding" has none.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -14,23 +18,32 @@ import selectors
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench._ground import ANCHOR, CH, MH, TARGET, Ground, busy_seconds, ground, machine, median
+from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, busy_seconds, ground, machine
+from bench._splice_cost import program_ns
 from bench.socks import PORT, dante, sojourn
 from sojourn.api.client import Client
+from sojourn.lab import namespaces
 from sojourn.linux import bpf_pin
 
 PEER_PORT, CHUNK = 9000, 1 << 20
-HOWS = ("forwarding", "splice", "relay", "dante")
+HOWS = ("forwarding", "splice", "relay", "dante", "masquerade")
+WITHOUT_PROXY = ("forwarding", "masquerade")
+SLICE = 500
+"""Ping-pongs of one way before it is the next one's turn."""
+SLICE_BYTES = 1 << 30
+WARM = 50
 
 
 def connect(how: str) -> socket.socket:
     """Connect to the peer: directly, or by SOCKS."""
-    if how == "forwarding":
+    if how in WITHOUT_PROXY:
         sock = socket.create_connection((TARGET, PEER_PORT), 20.0)
     else:
         sock = socket.create_connection((ANCHOR, PORT), 20.0)
@@ -51,66 +64,79 @@ def peer() -> None:
     listening = socket.create_server((TARGET, PEER_PORT), backlog=4096)
     choose.register(listening, selectors.EVENT_READ)
     print("ready", flush=True)
-    data = bytes(CHUNK)
     while True:
         for key, _ in choose.select():
             if key.fileobj is listening:
                 sock, _ = listening.accept()
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 choose.register(sock, selectors.EVENT_READ)
-                continue
-            sock = key.fileobj  # type: ignore[assignment]
-            word = sock.recv(1)
-            if word == b"e":  # echo, until the end
-                while byte := sock.recv(1):
-                    sock.send(byte)
-            elif word == b"d":  # data, for as long as somebody listens
-                try:
-                    while True:
-                        sock.sendall(data)
-                except OSError:
-                    pass
-            if word != b"i":  # idle, until it is needed
-                choose.unregister(sock)
-                sock.close()
+            else:
+                assert isinstance(key.fileobj, socket.socket)
+                if not serve(key.fileobj):
+                    choose.unregister(key.fileobj)
+                    key.fileobj.close()
 
 
-def pingpong(how: str, count: int) -> dict[str, float]:
+def serve(sock: socket.socket) -> bool:
+    """Serve what a connection asks for; say whether it may ask for more."""
+    try:
+        word = sock.recv(1)
+        if word == b"e":  # echo so many bytes
+            for _ in range(int.from_bytes(sock.recv(4))):
+                sock.send(sock.recv(1))
+        elif word == b"d":  # so many pieces of data
+            data = bytes(CHUNK)
+            for _ in range(int.from_bytes(sock.recv(4))):
+                sock.sendall(data)
+    except OSError:
+        return False
+    return bool(word)
+
+
+def client(how: str) -> None:
+    """Do what the lines at the standard input say, one at a time."""
     os.sched_setaffinity(0, {0})
-    sock = connect(how)
-    sock.send(b"e")
-    time.sleep(0.5)
+    pings, flow, space = connect(how), connect(how), bytearray(CHUNK)
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        word, number = line.split()
+        found = pingpong(pings, int(number)) if word == "ping" else drain(flow, int(number), space)
+        print(json.dumps(found), flush=True)
+
+
+def pingpong(sock: socket.socket, count: int) -> list[float]:
+    """Return the microseconds of each; the first ones, which wake everything up, are left out."""
+    sock.send(b"e" + (count + WARM).to_bytes(4))
     took = []
-    for _ in range(count):
+    for _ in range(count + WARM):
         began = time.perf_counter()
         sock.send(b"x")
         sock.recv(1)
-        took.append(time.perf_counter() - began)
-    took = took[count // 10 :]
-    return {"mean_us": statistics.mean(took) * 1e6, "median_us": statistics.median(took) * 1e6}
+        took.append((time.perf_counter() - began) * 1e6)
+    return took[WARM:]
 
 
-def drain(sock: socket.socket, seconds: float) -> dict[str, float]:
-    sock.send(b"d")
-    space, count = bytearray(CHUNK), 0
-    sock.recv_into(space)
+def drain(sock: socket.socket, size: int, space: bytearray) -> tuple[float, float]:
+    """Return the seconds that so many bytes took, and the processors' seconds."""
     before, began = busy_seconds(), time.monotonic()
-    while (passed := time.monotonic() - began) < seconds:
-        count += sock.recv_into(space)
-    return {"gbit_s": count * 8e-9 / passed, "cpu_s_per_gb": (busy_seconds() - before) / (count / 1e9)}
+    sock.send(b"d" + (size // CHUNK).to_bytes(4))
+    left = size // CHUNK * CHUNK
+    while left:
+        left -= sock.recv_into(space)
+    return time.monotonic() - began, busy_seconds() - before
 
 
 def crowd(count: int, seconds: float) -> dict[str, float]:
     """Open idle sessions beside one that carries; say what it carries without them and with them."""
     raise_limit()
-    alone = drain(connect("splice"), seconds)["gbit_s"]
+    space, size = bytearray(CHUNK), round(seconds * 2e9)
+    alone = size * 8e-9 / drain(connect("splice"), size, space)[0]
     kept = []
     began = time.monotonic()
     for _ in range(count):
         kept.append(connect("splice"))
-        kept[-1].send(b"i")
     opened = time.monotonic() - began
-    together = drain(connect("splice"), seconds)["gbit_s"]
+    together = size * 8e-9 / drain(connect("splice"), size, space)[0]
     print(json.dumps({"opened": len(kept)}), file=sys.stderr, flush=True)
     result = {"alone_gbit_s": alone, "among_all_gbit_s": together, "sessions_per_s": count / opened}
     print(json.dumps(result), flush=True)
@@ -123,22 +149,86 @@ def raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+class Side:
+    """One way: its namespaces, what runs there, and a client that waits for orders. In a process of its own."""
+
+    def __init__(self, how: str) -> None:
+        words = [sys.executable, "-m", "bench.splice", "--role", "side", "--how", how]
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.how = how
+        self.pings: list[float] = []
+        self.slices: list[tuple[float, float]] = []
+
+    def answer(self) -> Any:  # noqa: ANN401 - JSON
+        """Wait for the client."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"{self.how} has ended"
+        return json.loads(line)
+
+    def ask(self, word: str, number: int) -> Any:  # noqa: ANN401 - JSON
+        """Let the client do something."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word} {number}\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        """End it; its namespaces go with it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def result(self) -> dict[str, float]:
+        """Return what was found."""
+        pings = sorted(self.pings)
+        seconds, busy = (sum(column) for column in zip(*self.slices, strict=True))
+        size = len(self.slices) * SLICE_BYTES
+        return {
+            "median_us": round(statistics.median(pings), 2), "mean_us": round(statistics.mean(pings), 2),
+            "trimmed_us": round(statistics.mean(pings[: len(pings) * 99 // 100]), 2),
+            "gbit_s": round(statistics.median(SLICE_BYTES * 8e-9 / one[0] for one in self.slices), 2),
+            "gbit_s_mean": round(size * 8e-9 / seconds, 2), "cpu_s_per_gb": round(busy / (size / 1e9), 3),
+        }  # fmt: skip
+
+
+def side(how: str) -> None:
+    """Be the process of a `Side`."""
+    with ground() as built:
+        begin(built, how)
+        words = ["--role", "client", "--how", how]
+        argv = namespaces.entering(MH, [sys.executable, "-m", "bench.splice", *words])
+        subprocess.run(argv, check=True)
+
+
+@contextlib.contextmanager
+def sides(hows: list[str]) -> Iterator[list[Side]]:
+    """Build them one after the other, and remove them."""
+    made: list[Side] = []
+    try:
+        for how in hows:
+            made.append(Side(how))
+            assert made[-1].answer() == "ready"
+        yield made
+    finally:
+        for one in made:
+            one.close()
+
+
 def begin(built: Ground, how: str) -> None:
     bpf_pin.place()
     if how == "dante":
         dante(built)
-    elif how != "forwarding":
+    elif how == "forwarding":
+        namespaces.run(AN, "nft", "delete table ip bench")
+        namespaces.ip(CH, ["route add 192.0.2.0/24 via 198.18.0.1"])
+    elif how != "masquerade":
         os.environ["SOJOURN_SPLICE"] = "off" if how == "relay" else "on"
         sojourn(built, "sessions_per_user = 20000")
         mode = Client(f"{built.folder}/an.sock").call("status")["socks"]["mode"]
         assert mode == how, mode
     built.start(CH, "peer", "taskset", "-c", "1", sys.executable, "-m", "bench.splice", "--role", "peer")
     time.sleep(1.5)
-
-
-def ask(built: Ground, role: str, how: str, *words: str) -> dict[str, float]:
-    argv = [sys.executable, "-m", "bench.splice", "--role", role, "--how", how, *words]
-    return dict(json.loads(built.run(MH, *argv, timeout=180.0)))
 
 
 def memory() -> int:
@@ -155,14 +245,10 @@ def resident(built: Ground) -> int:
 
 def many(count: int, seconds: float) -> dict[str, Any]:
     """Measure a crowd: what a session costs at the proxy's process and in all (both ends' sockets are here, too)."""
-    import subprocess
-
-    from sojourn.lab import namespaces
-
     with ground() as built:
         begin(built, "splice")
         before, own = memory(), resident(built)
-        words = ["--role", "crowd", "--count", str(count), "--seconds", str(seconds)]
+        words = ["--role", "crowd", "--sessions", str(count), "--seconds", str(seconds)]
         argv = [sys.executable, "-m", "bench.splice", *words]
         with subprocess.Popen(namespaces.entering(MH, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -175,37 +261,46 @@ def many(count: int, seconds: float) -> dict[str, Any]:
     return dict(found)
 
 
+def duel(hows: list[str], runs: int, pings: int, slices: int) -> dict[str, dict[str, float]]:
+    """Measure the ways turn by turn; every second turn the other way round."""
+    with sides(hows) as all_sides:
+        for _ in range(runs):
+            for turn in range(max(pings // SLICE, 1)):
+                for one in all_sides if turn % 2 else reversed(all_sides):
+                    one.pings += one.ask("ping", SLICE)
+            for turn in range(slices):
+                for one in all_sides if turn % 2 else reversed(all_sides):
+                    one.slices.append(one.ask("drain", SLICE_BYTES))
+        return {one.how: one.result() for one in all_sides}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=3, help="of the crowd's flow")
+    parser.add_argument("--count", type=int, default=10_000, help="ping-pongs of each way in a run")
+    parser.add_argument("--slices", type=int, default=6, help="of a gigabyte, of each way in a run")
     parser.add_argument("--sessions", type=int, default=5_000)
+    parser.add_argument("--hows", default=",".join(HOWS))
     parser.add_argument("--role")
     parser.add_argument("--how", default="splice")
     given = parser.parse_args()
-    if given.role == "peer":
+    if given.role == "crowd":
+        crowd(given.sessions, given.seconds)
+    elif given.role == "peer":
         peer()
-    elif given.role == "ping":
-        print(json.dumps(pingpong(given.how, given.count)))
-    elif given.role == "drain":
-        print(json.dumps(drain(connect(given.how), given.seconds)))
-    elif given.role == "crowd":
-        crowd(given.count, given.seconds)
-    if given.role:
+    elif given.role == "client":
+        client(given.how)
+    elif given.role == "side":
+        side(given.how)
+    if given.role is not None:
         return
-    result: dict[str, Any] = {"bench": "splice", **machine()}
-    hows = [how for how in HOWS if how != "dante" or shutil.which("danted")]
-    found: dict[str, list[dict[str, float]]] = {how: [] for how in hows}
-    for turn in range(given.runs):
-        for how in hows if turn % 2 == 0 else reversed(hows):
-            with ground() as built:
-                begin(built, how)
-                ping = ask(built, "ping", how, "--count", str(given.count))
-                found[how].append(ping | ask(built, "drain", how, "--seconds", str(given.seconds)))
-    result["ways"] = {how: {key: median([one[key] for one in runs]) for key in runs[0]} for how, runs in found.items()}
-    plain, ours = result["ways"]["forwarding"], result["ways"]["splice"]
-    result["splice / forwarding"] = {key: round(ours[key] / plain[key], 3) for key in plain}
+    result: dict[str, Any] = {"bench": "splice", **machine(), "program_ns": program_ns()}
+    hows = [how for how in given.hows.split(",") if how != "dante" or shutil.which("danted")]
+    ways = result["ways"] = duel(hows, given.runs, given.count, given.slices)
+    result["splice / forwarding"] = {
+        key: round(ways["splice"][key] / ways["forwarding"][key], 3) for key in ways["splice"]
+    }  # fmt: skip
     if given.sessions:
         result["crowd"] = many(given.sessions, given.seconds)
     print(json.dumps(result, indent=1))
