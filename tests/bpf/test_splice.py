@@ -95,11 +95,12 @@ def fresh(ground: Ground, six: bool, **changes: int) -> Pair:
     up = Half(
         correspondent, out, 1, (UP - LEG_UP) & 0xFFFFFFFF, (DOWN - LEG_DOWN) & 0xFFFFFFFF, 0xFFFFFFF0,
         changes.get("most", 0), changes.get("client_scale", 7), changes.get("near_scale", 7), flags | HalfFlag.OWN,
-        LEG_DOWN + 50, ts_last=0xFFFFFFF0, fresh_until=FOREVER, macs=macs,
+        LEG_DOWN + 50, ts_last=0xFFFFFFF0, fresh_until=FOREVER, macs=macs, fresh_turn=1,
     )  # fmt: skip
     down = Half(
         client, ours, 1, (LEG_DOWN - DOWN) & 0xFFFFFFFF, (LEG_UP - UP) & 0xFFFFFFFF, 5000, 0,
-        changes.get("far_scale", 7), changes.get("leg_scale", 7), flags, ts_last=5000, fresh_until=FOREVER, macs=macs,
+        changes.get("far_scale", 7), changes.get("leg_scale", 7), flags, ts_last=5000, fresh_until=FOREVER,
+        macs=macs, fresh_turn=1,
     )  # fmt: skip
     return Pair(
         changes.get("state", State.SPLICED), ground.tables.serial(ground.places[six]), changes.get("flags", 0), UP,

@@ -28,11 +28,12 @@ def test_what_is_packed_is_read_again(numbers: list[int], long: int, six: bool) 
     half = Half(
         ends[0], ends[1], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], 14, 7, 3, numbers[5], long
     )
-    half.macs, half.path_mtu, half.heard, half.packets, half.payload = (b"abcdef", b"ghijkl"), 1500, long, 1, 2
+    half.macs, half.path_mtu, half.heard, half.fresh_turn = (b"abcdef", b"ghijkl"), 1500, long, 1
     stream = Stream(long, 3, long, numbers[0], 1)
     pair = Pair(
-        State.SPLICED, numbers[1], PairFlag.QUIET, numbers[2], (half, Half(ends[0], ends[1])), (stream, Stream())
-    )
+        State.SPLICED, numbers[1], PairFlag.RETURNS, numbers[2], (half, Half(ends[0], ends[1])), (stream, Stream()),
+        numbers[3] >> 2, quiet=six,
+    )  # fmt: skip
     data = pack(pair)
     assert len(data) == splice_pair.PAIR_BYTES
     assert unpack(data, six=six) == pair
@@ -48,6 +49,13 @@ def test_a_notice_is_whole_or_none(data: bytes) -> None:
             parse_notice(data)
     with pytest.raises(RemoteProtocolError):
         unpack(data)
+
+
+@given(place=st.integers(0, 65535), whose=st.integers(0, 1), turn=u32)
+def test_a_tuple_s_value_names_place_and_turn(place: int, whose: int, turn: int) -> None:
+    value = splice_pair.tuple_value(place, whose, turn)
+    assert (splice_pair.place_of(value), value & 1, value >> 17) == (place, whose, turn & splice_pair.TURN_MASK)
+    assert value < 1 << 32
 
 
 def test_keys_are_what_stands_in_packets() -> None:

@@ -30,8 +30,9 @@ static __always_inline __u64 translate_tcp(struct tcphdr *tcp, const struct pair
         __u32 ack = bpf_ntohl(tcp->ack_seq);
         /* What an earlier leg has sent may be acknowledged before the present one has sent it again: RFC 9293 §3.10.7.4
          * would have the client drop that segment with all that it carries. */
-        if (whose == CORRESPONDENT && (__s32)(ack - pair->leg_sent) > 0)
-            ack = pair->leg_sent;
+        __u32 leg_sent = now64(&pair->leg_sent);
+        if (whose == CORRESPONDENT && (__s32)(ack - leg_sent) > 0)
+            ack = leg_sent;
         CHANGE(sum, &tcp->ack_seq, bpf_htonl(ack + half->ack_delta));
     }
     if (half->in_scale != half->out_scale && !tcp->syn) {
@@ -45,37 +46,68 @@ static __always_inline __u64 translate_tcp(struct tcphdr *tcp, const struct pair
 }
 
 /* Translate timestamps where they stand as every usual sender puts them: NOP, NOP, TS and nothing else. */
-static __always_inline __u64 translate_usual_options(__u32 *words, struct half *half, const struct half *other)
+static __always_inline __u64 translate_usual_options(__u32 *words, struct half *half, const struct half *other,
+                                                     __u32 turn)
 {
     __u64 sum = 0;
-    CHANGE(sum, &words[1], bpf_htonl(ts_value(half, bpf_ntohl(words[1]))));
+    CHANGE(sum, &words[1], bpf_htonl(ts_value(half, turn, bpf_ntohl(words[1]))));
     if (words[2])
-        CHANGE(sum, &words[2], bpf_htonl(ts_echo(other, bpf_ntohl(words[2]))));
+        CHANGE(sum, &words[2], bpf_htonl(ts_echo(other, turn, bpf_ntohl(words[2]))));
     return sum;
 }
 
+static __always_inline int is_fresh(const struct half *half, __u32 turn, __u64 now)
+{
+    return half->fresh_turn == turn && now < half->fresh_until;
+}
+
+/* Ask the kernel for the way, and keep what it says for a second. */
+__noinline int find_way(struct __sk_buff *skb, struct half *half, int six, __u32 turn)
+{
+    if (!half)
+        return 0;
+    struct bpf_fib_lookup way = {.family = six ? AF_INET6 : AF_INET, .l4_protocol = IPPROTO_TCP, .tot_len = 1};
+    way.ifindex = half->interface, way.sport = half->from_port, way.dport = half->to_port;
+    __builtin_memcpy(way.ipv6_src, half->from, 16);
+    __builtin_memcpy(way.ipv6_dst, half->to, 16);
+    if (bpf_fib_lookup(skb, &way, sizeof way, BPF_FIB_LOOKUP_OUTPUT) || way.ifindex != half->interface)
+        return 0;
+    __builtin_memcpy(half->dmac, way.dmac, 6);
+    __builtin_memcpy(half->smac, way.smac, 6);
+    half->path_mtu = way.mtu_result;
+    half->fresh_turn = turn;
+    half->fresh_until = bpf_ktime_get_coarse_ns() + SECOND;
+    return 0;
+}
+
+/* Send a copy of a translated packet on; the packet is the sender's again, but for its numbers. */
+__noinline int send_copy(struct __sk_buff *skb, const struct half *half)
+{
+    struct ethhdr before, after;
+    if (!half || bpf_skb_load_bytes(skb, 0, &before, sizeof before))
+        return -1;
+    after = before;
+    __builtin_memcpy(after.h_dest, half->dmac, 6);
+    __builtin_memcpy(after.h_source, half->smac, 6);
+    if (bpf_skb_store_bytes(skb, 0, &after, sizeof after, 0) || bpf_clone_redirect(skb, half->interface, 0) ||
+        bpf_skb_store_bytes(skb, 0, &before, sizeof before, 0))
+        return -1;
+    return 0;
+}
+
 /* Send a translated packet on. Once a second the kernel is asked for the way, and looks after its neighbours. */
-static __always_inline int leave(struct __sk_buff *skb, struct half *half, int six, __u64 now)
+static __always_inline int leave(struct __sk_buff *skb, struct half *half, int six, __u32 turn, __u64 now)
 {
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct ethhdr *ethernet = data;
     if (data + sizeof *ethernet > end)
         return count(LOST, TC_ACT_SHOT);
-    if (now < half->fresh_until) {
+    if (is_fresh(half, turn, now)) {
         __builtin_memcpy(ethernet->h_dest, half->dmac, 6);
         __builtin_memcpy(ethernet->h_source, half->smac, 6);
         return bpf_redirect(half->interface, 0);
     }
-    struct bpf_fib_lookup way = {.family = six ? AF_INET6 : AF_INET, .l4_protocol = IPPROTO_TCP, .tot_len = 1};
-    way.ifindex = half->interface, way.sport = half->from_port, way.dport = half->to_port;
-    __builtin_memcpy(way.ipv6_src, half->from, 16);
-    __builtin_memcpy(way.ipv6_dst, half->to, 16);
-    if (!bpf_fib_lookup(skb, &way, sizeof way, BPF_FIB_LOOKUP_OUTPUT) && way.ifindex == half->interface) {
-        __builtin_memcpy(half->dmac, way.dmac, 6);
-        __builtin_memcpy(half->smac, way.smac, 6);
-        half->path_mtu = way.mtu_result;
-        half->fresh_until = now + SECOND;
-    }
+    find_way(skb, half, six, turn);
     return bpf_redirect_neigh(half->interface, 0, 0, 0);
 }
 
@@ -90,13 +122,15 @@ static __always_inline int too_big(const struct __sk_buff *skb, const struct hal
 static __always_inline int carry(struct __sk_buff *skb, __u32 value, const int six, __u32 length)
 {
     const __u32 ip = six ? 40 : 20, at = ETH_HLEN + ip;
-    __u32 place = value >> 1, whose = value & 1;
+    __u32 place = place_of(value), whose = value & 1;
     struct pair *pair = bpf_map_lookup_elem(&pairs, &place);
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct tcphdr *tcp = data + at;
     if (!pair || (void *)(tcp + 1) > end)
         return TC_ACT_SHOT;
-    __u32 header = tcp->doff * 4;
+    const __u32 word = now32(&pair->word), header = tcp->doff * 4, turn = turn_of(word);
+    if (!is_of_turn(value, word))
+        return count(STRAY, TC_ACT_SHOT);
     if (header < 20 || ip + header > length)
         return count(MALFORMED, TC_ACT_SHOT);
     struct segment segment = {
@@ -105,9 +139,9 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 value, const int s
     };
     struct half *half = &pair->half[whose], *other = &pair->half[!whose];
     __u64 now = bpf_ktime_get_coarse_ns(), sum = 0;
-    if (pair->state >= SPLICED) {
+    if (state_of(word) >= SPLICED) {
         __u32 most = too_big(skb, half, ip + header, length);
-        if (most && pair->state == SPLICED)
+        if (most && state_of(word) == SPLICED)
             return count(TOO_BIG, answer_too_big(skb, six, most));
         half->heard = now;
     }
@@ -116,21 +150,23 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 value, const int s
                 words[0] == bpf_htonl(0x0101080a);
     if (usual)
         value_came = bpf_ntohl(words[1]);
-    enum verdict verdict = judge(pair, place, whose, &segment);
+    enum verdict verdict = judge(pair, word, place, whose, &segment);
     if (verdict == UP)
         return TC_ACT_UNSPEC;
     if (verdict == DROP)
-        return count(pair->state == HOLD ? HELD : STRAY, TC_ACT_SHOT);
+        return count(state_of(word) == HOLD ? HELD : STRAY, TC_ACT_SHOT);
     if (verdict == ANSWER)
         return count(ZERO_WINDOW, answer_zero_window(skb, pair, six, at, value_came));
     if (options && !usual) {
-        if (translate_options(skb, at, options, half, other, &sum))
+        __s64 changed = translate_options(skb, at, options, pair, (__u64)turn << 1 | whose);
+        if (changed < 0)
             return count(MALFORMED, TC_ACT_SHOT);
+        sum += changed;
         data = (void *)(long)skb->data, end = (void *)(long)skb->data_end, tcp = data + at;
         if ((void *)(tcp + 1) > end)
             return TC_ACT_SHOT;
     } else if (usual) {
-        sum += translate_usual_options(words, half, other);
+        sum += translate_usual_options(words, half, other, turn);
     }
     sum += translate_tcp(tcp, pair, whose);
     __u64 addresses = 0;
@@ -154,27 +190,21 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 value, const int s
         head->ttl--;
         head->check = ~fold((__u16)~head->check + addresses + (__u16)~before + *(__u16 *)&head->ttl);
     }
-    half->packets++, half->bytes += segment.payload;
     if (bpf_l4_csum_replace(skb, at + 16, 0, narrow(addresses), BPF_F_PSEUDO_HDR) ||
         bpf_l4_csum_replace(skb, at + 16, 0, narrow(sum), 0))
         return count(LOST, TC_ACT_SHOT);
+    if (now32(&pair->word) != word) /* another leg meanwhile: the numbers above may be both legs' */
+        return count(STRAY, TC_ACT_SHOT);
     count(FORWARDED, 0);
-    if (verdict == FORWARD_AND_ANSWER && now < half->fresh_until) {
-        struct ethhdr before, after;
-        if (bpf_skb_load_bytes(skb, 0, &before, sizeof before))
-            return TC_ACT_SHOT;
-        after = before;
-        __builtin_memcpy(after.h_dest, half->dmac, 6);
-        __builtin_memcpy(after.h_source, half->smac, 6);
-        if (bpf_skb_store_bytes(skb, 0, &after, sizeof after, 0) || bpf_clone_redirect(skb, half->interface, 0) ||
-            bpf_skb_store_bytes(skb, 0, &before, sizeof before, 0))
+    if (verdict == FORWARD_AND_ANSWER && is_fresh(half, turn, now)) {
+        if (send_copy(skb, half))
             return TC_ACT_SHOT;
         return count(ZERO_WINDOW, answer_zero_window(skb, pair, six, at, value_came));
     }
-    return leave(skb, half, six, now);
+    return leave(skb, half, six, turn, now);
 }
 
-static __always_inline int arrive4(struct __sk_buff *skb)
+static __noinline int arrive4(struct __sk_buff *skb)
 {
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct iphdr *head = data + ETH_HLEN;
@@ -195,7 +225,7 @@ static __always_inline int arrive4(struct __sk_buff *skb)
     return carry(skb, *value, 0, length);
 }
 
-static __always_inline int arrive6(struct __sk_buff *skb)
+static __noinline int arrive6(struct __sk_buff *skb)
 {
     void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct ipv6hdr *head = data + ETH_HLEN;

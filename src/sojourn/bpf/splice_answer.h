@@ -112,9 +112,10 @@ static __always_inline __u32 fill(struct waiting *answer, const struct pair *pai
     return size;
 }
 
-static __always_inline int answer_zero_window(struct __sk_buff *skb, const struct pair *pair, const int six, __u32 tcp,
-                                              __u32 value)
+__noinline int answer_zero_window(struct __sk_buff *skb, const struct pair *pair, int six, __u32 tcp, __u32 value)
 {
+    if (!pair)
+        return TC_ACT_SHOT;
     const struct half *client = &pair->half[CLIENT];
     int partial = is_partial(skb, tcp + 16);
     if (six) {
@@ -181,7 +182,7 @@ static __always_inline int answer_too_big6(struct __sk_buff *skb, __u32 most)
     return turn_round(skb, &error, sizeof error);
 }
 
-static __always_inline int answer_too_big(struct __sk_buff *skb, const int six, __u32 most)
+__noinline int answer_too_big(struct __sk_buff *skb, int six, __u32 most)
 {
     return six ? answer_too_big6(skb, most) : answer_too_big4(skb, most);
 }
@@ -190,9 +191,9 @@ static __always_inline int answer_too_big(struct __sk_buff *skb, const int six, 
  * 5927 §7: only what is under way can have been too big. */
 static __always_inline struct pair *spoken_of(__u32 value, __u32 seq)
 {
-    __u32 place = value >> 1, whose = value & 1;
+    __u32 place = place_of(value), whose = value & 1;
     struct pair *pair = bpf_map_lookup_elem(&pairs, &place);
-    if (!pair || pair->state != SPLICED)
+    if (!pair || state_of(pair->word) != SPLICED || !is_of_turn(value, pair->word))
         return 0;
     if (whose == CLIENT)
         seq -= pair->half[CORRESPONDENT].seq_delta;
@@ -207,7 +208,7 @@ struct quoted4 {
     __be32 seq;
 };
 
-static __always_inline int hand_on_too_big4(struct __sk_buff *skb)
+static __noinline int hand_on_too_big4(struct __sk_buff *skb)
 {
     struct iphdr head;
     struct quoted4 said, now;
@@ -251,7 +252,7 @@ struct quoted6 {
     __be32 seq;
 };
 
-static __always_inline int hand_on_too_big6(struct __sk_buff *skb)
+static __noinline int hand_on_too_big6(struct __sk_buff *skb)
 {
     struct ipv6hdr head, before;
     struct quoted6 said, now;

@@ -23,107 +23,132 @@ static __always_inline __u64 extend(__u64 known, __u32 number)
     return known + (__s64)(__s32)(number - (__u32)known);
 }
 
-/* Note what a segment sends; false: it lies outside of the receiver's window. */
-static __always_inline int note_data(struct pair *pair, struct stream *stream, __u32 whose, __u32 seq, __u32 end,
-                                     __u8 flags)
+/* Note how far a leg has sent. */
+static __always_inline int note_leg(struct pair *pair, __u32 turn, __u32 end)
 {
-    __u64 to = extend(stream->sent, end), from = extend(stream->sent, seq);
-    if (to > stream->limit + 1) /* a FIN may stand just behind the window */
-        return 0;
-    if (to > stream->sent)
-        stream->sent = to;
-    if (whose == CLIENT && (__s32)(end - pair->leg_sent) > 0)
-        pair->leg_sent = end;
-    if (flags & FIN && from >= stream->acked) {
-        stream->fin_end = end;
-        stream->flags |= FINISHED;
+#pragma unroll
+    for (int i = 0; i < TRIES; i++) {
+        __u64 was = now64(&pair->leg_sent), now = (__u64)turn << 32 | end;
+        if (was >> 32 != turn)
+            return 0;
+        if ((__s32)(end - (__u32)was) <= 0 || __sync_val_compare_and_swap(&pair->leg_sent, was, now) == was)
+            return 1;
     }
-    return 1;
+    return 0;
+}
+
+/* What became of a note. */
+enum noted { NOT_NOTED, NOTED, OUTSIDE };
+
+/* Note what a segment sends. OUTSIDE: it lies beyond the receiver's window. */
+static __always_inline enum noted note_data(struct stream *stream, __u32 seq, __u32 end, __u8 flags)
+{
+    __u64 sent = now64(&stream->sent), to = extend(sent, end), from = extend(sent, seq);
+    if (to > now64(&stream->limit) + 1) /* a FIN may stand just behind the window */
+        return OUTSIDE;
+    if (!raise64(&stream->sent, to))
+        return NOT_NOTED;
+    if (flags & FIN && from >= now64(&stream->acked)) {
+        stream->fin_end = end;
+        __sync_fetch_and_or(&stream->flags, FINISHED);
+    }
+    return NOTED;
 }
 
 /* Note what a segment acknowledges, and the window that it opens. */
-static __always_inline void note_ack(struct stream *stream, __u32 ack, __u32 window)
+static __always_inline enum noted note_ack(struct stream *stream, __u32 ack, __u32 window)
 {
-    __u64 to = extend(stream->acked, ack);
-    if (to > stream->sent || to < stream->acked)
-        return;
-    stream->acked = to;
-    if (to + window > stream->limit)
-        stream->limit = to + window;
-    if (stream->flags & FINISHED && (__s32)((__u32)to - stream->fin_end) >= 0)
-        stream->flags |= FIN_ACKED;
+    __u64 acked = now64(&stream->acked), to = extend(acked, ack);
+    if (to > now64(&stream->sent) || to < acked)
+        return OUTSIDE;
+    if (!raise64(&stream->acked, to) || !raise64(&stream->limit, to + window))
+        return NOT_NOTED;
+    if ((now32(&stream->flags) & (FINISHED | FIN_ACKED)) == FINISHED && (__s32)((__u32)to - stream->fin_end) >= 0)
+        __sync_fetch_and_or(&stream->flags, FIN_ACKED);
+    return NOTED;
+}
+
+/* Note that a peer has all that the proxy itself has said. */
+static __always_inline void note_own(const struct pair *pair, struct half *half, __u32 place, __u32 whose)
+{
+    __u32 terms = now32(&half->terms);
+    struct half after = {.terms = terms};
+    after.flags &= ~OWN;
+    if (terms != after.terms && __sync_val_compare_and_swap(&half->terms, terms, after.terms) == terms)
+        tell(pair, place, OWN_ACKED, whose);
 }
 
 /* RFC 5961 §3: a RST counts where it stands exactly at what its receiver expects, or at the end of what was sent. */
-static __always_inline enum verdict judge_reset(struct pair *pair, __u32 place, __u32 whose, __u32 seq)
+static __always_inline enum verdict judge_reset(struct pair *pair, __u32 word, __u32 place, __u32 whose, __u32 seq)
 {
     const struct stream *stream = &pair->stream[whose];
     int exact = seq == (__u32)stream->acked || seq == (__u32)stream->sent;
-    int leg = whose == CLIENT && pair->flags & RETURNS;
+    int leg = whose == CLIENT && pair->flags & RETURNS, legless = state_of(word) == LEGLESS;
     if (!exact) {
         count(DOUBTED, 0);
-        return leg || pair->state == LEGLESS ? DROP : FORWARD; /* the other end judges for itself */
+        return leg || legless ? DROP : FORWARD; /* the other end judges for itself */
     }
     if (leg) {
-        pair->state = LEGLESS;
-        pair->flags |= LEG_RESET_SEEN;
-        tell(pair, place, LEG_RESET, whose);
+        __u32 now = turn_of(word) << STATE_BITS | LEGLESS;
+        if (__sync_val_compare_and_swap(&pair->word, word, now) == word)
+            tell(pair, place, LEG_RESET, whose);
         return DROP;
     }
-    if (!(pair->flags & RESET_SEEN)) {
-        pair->flags |= RESET_SEEN;
+    if (!(__sync_fetch_and_or(&pair->flags, RESET_SEEN) & RESET_SEEN))
         tell(pair, place, RESET, whose);
-    }
-    return pair->state == LEGLESS ? DROP : FORWARD;
+    return legless ? DROP : FORWARD;
 }
 
 static __always_inline void note_end(struct pair *pair, __u32 place)
 {
-    if (pair->stream[0].flags & FIN_ACKED && pair->stream[1].flags & FIN_ACKED && !(pair->flags & DONE_SEEN)) {
-        pair->flags |= DONE_SEEN;
+    if (now32(&pair->stream[0].flags) & FIN_ACKED && now32(&pair->stream[1].flags) & FIN_ACKED &&
+        !(now32(&pair->flags) & DONE_SEEN) && !(__sync_fetch_and_or(&pair->flags, DONE_SEEN) & DONE_SEEN))
         tell(pair, place, DONE, 0);
-    }
 }
 
-/* Note a segment of one peer, and say what is to be done with it. */
-static __always_inline enum verdict judge(struct pair *pair, __u32 place, __u32 whose, const struct segment *segment)
+/* Note a segment of one peer, and say what is to be done with it. `word`: the pair's, read before all else. */
+static __always_inline enum verdict judge(struct pair *pair, __u32 word, __u32 place, __u32 whose,
+                                          const struct segment *segment)
 {
+    enum state state = state_of(word);
     struct half *half = &pair->half[whose];
     struct stream *carried = &pair->stream[whose], *answered = &pair->stream[!whose];
     __u32 seq = segment->seq, ack = segment->ack;
     __u32 taken = segment->payload + !!(segment->flags & FIN) + !!(segment->flags & SYN);
-    if (pair->state == HOLD)
+    if (state == HOLD)
         return taken ? DROP : UP;
-    if (pair->state == LEGLESS && whose == CLIENT)
-        return DROP;
-    if (pair->state != SPLICED && pair->state != LEGLESS)
+    if (state == FREE || (state == LEGLESS && whose == CLIENT))
         return DROP;
     if (whose == CLIENT)
         seq += half->seq_delta, ack += half->ack_delta;
     if (segment->flags & RST)
-        return judge_reset(pair, place, whose, seq);
-    int fits = note_data(pair, carried, whose, seq, seq + taken, segment->flags);
-    if (fits && segment->flags & ACK) {
-        note_ack(answered, ack, segment->flags & SYN ? 0 : segment->window << half->in_scale);
-        if (half->flags & OWN && (__s32)(segment->ack - half->own) >= 0) {
-            half->flags &= ~OWN;
-            tell(pair, place, OWN_ACKED, whose);
-        }
+        return judge_reset(pair, word, place, whose, seq);
+    enum noted noted = note_data(carried, seq, seq + taken, segment->flags);
+    if (noted == NOTED && whose == CLIENT && !note_leg(pair, turn_of(word), seq + taken))
+        noted = NOT_NOTED;
+    if (noted == NOTED && segment->flags & ACK) {
+        if (!note_ack(answered, ack, segment->flags & SYN ? 0 : segment->window << half->in_scale))
+            return DROP;
+        if (half->flags & OWN && half->turn == (__u8)turn_of(word) && (__s32)(segment->ack - half->own) >= 0)
+            note_own(pair, half, place, whose);
         note_end(pair, place);
     }
+    if (noted == NOT_NOTED) /* it comes again */
+        return DROP;
     /* Bytes from before the splice point would stand where the proxy's own stand, and be taken for them. */
     const struct half *other = &pair->half[!whose];
     int before = taken && other->flags & OWN && (__s32)(segment->seq + half->seq_delta - other->own) < 0;
     if (whose == CLIENT) {
-        pair->flags &= ~QUIET;
+        if (pair->quiet)
+            pair->quiet = 0;
         return before ? DROP : FORWARD;
     }
     int asks = taken || seq == (__u32)carried->acked - 1;
-    if (pair->state == LEGLESS)
+    if (state == LEGLESS)
         return asks ? ANSWER : DROP;
     if (before)
         return DROP;
-    return asks && pair->flags & QUIET ? FORWARD_AND_ANSWER : FORWARD;
+    return asks && pair->quiet ? FORWARD_AND_ANSWER : FORWARD;
 }
 
 #endif

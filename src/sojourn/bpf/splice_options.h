@@ -10,30 +10,33 @@ enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_SACK = 5, OPTION_TIMESTAMPS = 8, M
 
 /* Options on their way: 64 bytes, so that a masked index is always inside. */
 struct options {
-    __u8 bytes[64];
+    __u8 bytes[64] __attribute__((aligned(8)));
     __u32 length, at, malformed;
-    __u32 ack_delta;
-    struct half *half;
-    const struct half *other;
+    __u32 ack_delta, flags;
+    __u32 stamps; /* where the timestamps stand; 0: there are none */
 };
 
 /* Return the TSval to send for one that came. The first one fixes what is added, once: on two processors, too. */
-static __always_inline __u32 ts_value(struct half *half, __u32 value)
+static __always_inline __u32 ts_value(struct half *half, __u32 turn, __u32 value)
 {
-    if (!half->ts)
-        __sync_val_compare_and_swap(&half->ts, 0, 1ull << 32 | (__u32)(half->ts_base - value));
-    __u32 sent = value + (__u32)half->ts;
-    if ((__s32)(sent - half->ts_last) > 0)
-        half->ts_last = sent;
+    __u64 known = now64(&half->ts);
+    if (known >> 32 != turn) {
+        __u64 first = (__u64)turn << 32 | (__u32)(half->ts_base - value);
+        __u64 was = __sync_val_compare_and_swap(&half->ts, known, first);
+        known = was == known ? first : was;
+    }
+    __u32 sent = value + (__u32)known;
+    raise32(&half->ts_last, sent);
     return sent;
 }
 
 /* Return the TSecr to send: 0, which is no echo (RFC 7323 §3.2), for a TSval that this connection has never sent. */
-static __always_inline __u32 ts_echo(const struct half *other, __u32 echo)
+static __always_inline __u32 ts_echo(const struct half *other, __u32 turn, __u32 echo)
 {
-    if (!echo || !other->ts || (__s32)(echo - other->ts_base) < 0)
+    __u64 known = now64(&other->ts);
+    if (!echo || known >> 32 != turn || (__s32)(echo - other->ts_base) < 0)
         return 0;
-    return echo - (__u32)other->ts;
+    return echo - (__u32)known;
 }
 
 static __always_inline __u32 get32(const __u8 *bytes, __u32 at)
@@ -66,10 +69,9 @@ static long next_option(__u32 step, struct options *options)
         options->malformed = 1;
         return 1;
     }
-    if (kind == OPTION_TIMESTAMPS && size == 10 && options->half->flags & TIMESTAMPS) {
-        put32(options->bytes, at + 2, ts_value(options->half, get32(options->bytes, at + 2)));
-        put32(options->bytes, at + 6, ts_echo(options->other, get32(options->bytes, at + 6)));
-    } else if (kind == OPTION_SACK && size >= 10 && options->half->flags & SACK) {
+    if (kind == OPTION_TIMESTAMPS && size == 10 && options->flags & TIMESTAMPS && !options->stamps) {
+        options->stamps = at + 2;
+    } else if (kind == OPTION_SACK && size >= 10 && options->flags & SACK) {
         for (__u32 edge = 2; edge + 4 <= 34; edge += 4)
             if (edge + 4 <= size)
                 put32(options->bytes, at + edge, get32(options->bytes, at + edge) + options->ack_delta);
@@ -82,21 +84,32 @@ static long next_option(__u32 step, struct options *options)
     return 0;
 }
 
-/* Translate the options of the segment whose header is at `tcp`; add what that changes to a checksum's sum. -1: no. */
-static __always_inline int translate_options(struct __sk_buff *skb, __u32 tcp, __u32 length, struct half *half,
-                                             const struct half *other, __u64 *sum)
+/* Translate the options of the segment whose header is at `tcp`; return what that changes in a checksum's sum. -1: no.
+ * Global, like all that is rare: the verifier looks at it once, not in every state of its callers; and not inline, since
+ * a program and what it calls have 512 bytes of stack together. */
+__noinline __s64 translate_options(struct __sk_buff *skb, __u32 tcp, __u32 length, struct pair *pair,
+                                          __u64 whose_and_turn)
 {
-    struct options options = {.half = half, .other = other, .ack_delta = half->ack_delta};
-    __u8 before[MOST_OPTIONS] = {};
-    if (length < 1 || length > MOST_OPTIONS || bpf_skb_load_bytes(skb, tcp + 20, before, length))
+    if (!pair)
         return -1;
-    __builtin_memcpy(options.bytes, before, sizeof before);
+    __u32 whose = whose_and_turn & 1, turn = whose_and_turn >> 1;
+    struct half *half = &pair->half[whose];
+    const struct half *other = &pair->half[!whose];
+    struct options options = {.ack_delta = half->ack_delta, .flags = half->flags};
+    if (length < 1 || length > MOST_OPTIONS || bpf_skb_load_bytes(skb, tcp + 20, options.bytes, length))
+        return -1;
     options.length = length;
+    __u32 sum = bpf_csum_diff((__be32 *)options.bytes, MOST_OPTIONS, 0, 0, 0);
     bpf_loop(MOST_OPTIONS, next_option, &options, 0);
     if (options.malformed)
         return -1;
-    *sum += (__u32)bpf_csum_diff((__be32 *)before, sizeof before, (__be32 *)options.bytes, sizeof before, 0);
-    return bpf_skb_store_bytes(skb, tcp + 20, options.bytes, length, 0) ? -1 : 0;
+    __u32 stamps = options.stamps;
+    if (stamps) {
+        put32(options.bytes, stamps, ts_value(half, turn, get32(options.bytes, stamps)));
+        put32(options.bytes, stamps + 4, ts_echo(other, turn, get32(options.bytes, stamps + 4)));
+    }
+    sum = bpf_csum_diff(0, 0, (__be32 *)options.bytes, MOST_OPTIONS, sum);
+    return bpf_skb_store_bytes(skb, tcp + 20, options.bytes, length, 0) ? -1 : (__s64)sum;
 }
 
 #endif

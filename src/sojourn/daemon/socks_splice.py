@@ -187,7 +187,8 @@ class Splices:
         pair = self.tables.read(notice.place)
         match notice.kind:
             case NoticeKind.LEG_RESET:
-                return bool(pair.flags & PairFlag.LEG_RESET_SEEN)
+                session = self.running[notice.place]
+                return pair.state == State.LEGLESS and session.joint is not None and session.joint.leg is not None
             case NoticeKind.OWN_ACKED:
                 return not pair.halves[notice.whose].flags & HalfFlag.OWN
         return True
@@ -208,6 +209,10 @@ class Splices:
     def _park(self, session: SplicedSession, joint: Spliced, whose: int) -> None:
         try:
             joint.park(whose)
+        except BlockingIOError:
+            self.refused["beside the splice"] += 1
+            session.close()
+            return
         except OSError as error:
             self.refused["not parked"] += 1
             _log.warning("a spliced connection's socket could not be parked", why=str(error))
@@ -235,17 +240,18 @@ class Splices:
         flags, state = tables.flags(place), tables.state(place)
         for flag, kind in (
             (PairFlag.RESET_SEEN, NoticeKind.RESET), (PairFlag.DONE_SEEN, NoticeKind.DONE),
-            (PairFlag.LEG_RESET_SEEN, NoticeKind.LEG_RESET),
         ):  # fmt: skip
-            if flags & flag and not (kind is NoticeKind.LEG_RESET and joint.leg is None):
+            if flags & flag:
                 self._heard(session, joint, Notice(place, joint.kept.serial, kind, CLIENT))
                 return
         client, correspondent = tables.heard(place, CLIENT), tables.heard(place, CORRESPONDENT)
         if state != State.SPLICED:
+            if joint.leg is not None:
+                self._heard(session, joint, Notice(place, joint.kept.serial, NoticeKind.LEG_RESET, CLIENT))
             return
         up, down = tables.streams(place)
-        if joint.returns and down.sent > down.acked and correspondent > client + QUIET and not flags & PairFlag.QUIET:
-            tables.add_flag(place, PairFlag.QUIET)
+        if joint.returns and down.sent > down.acked and correspondent > client + QUIET and not tables.is_quiet(place):
+            tables.set_quiet(place)
         last = max(client, correspondent)
         if last and now - last > (ENDING if up.flags and down.flags else IDLE):
             self.refused["idle"] += 1

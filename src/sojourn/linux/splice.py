@@ -171,12 +171,13 @@ class Spliced:
     def _splice(
         self, leg: socket.socket, answer: bytes, rest: bytes, ways: tuple[int, int], before: Callable[["Spliced"], None]
     ) -> None:
-        rest += _drained(leg)
-        first = _drained(self.near)
+        more, client = _counted(leg)
+        first, _ = _counted(self.near)
+        rest += more
         if rest and self.near.send(rest) != len(rest):
             raise BlockingIOError("the correspondent takes nothing")
         tcp_repair.acknowledge(self.near)
-        near, client = tcp_repair.numbers(self.near), tcp_repair.numbers(leg)
+        near = tcp_repair.numbers(self.near)
         waiting = tcp_state.unacknowledged(self.near)
         kept = self.kept
         kept.up_origin = FIRST + near.sends - len(rest)
@@ -228,7 +229,7 @@ class Spliced:
 
     def cut(self) -> int:
         """Take the present leg away, and return A: what the correspondent has acknowledged of the client's stream."""
-        self.tables.set_state(self.place, State.LEGLESS)
+        self.tables.end_turn(self.place)
         if self._leg_ends is not None:
             self._forget(self._leg_ends)
             self._leg_ends = None
@@ -283,10 +284,9 @@ class Spliced:
         halves[CORRESPONDENT].own = pair.halves[CORRESPONDENT].own
         halves[CORRESPONDENT].flags |= pair.halves[CORRESPONDENT].flags & HalfFlag.OWN
         kept.own, kept.own_at = missing, received
-        pair.halves, pair.leg_sent, pair.state = halves, near.sends, State.SPLICED
-        pair.flags &= ~(PairFlag.LEG_RESET_SEEN | PairFlag.QUIET)
+        pair.halves, pair.leg_sent, pair.quiet = halves, near.sends, False
         self.leg = leg
-        self.tables.write(self.place, pair)
+        self.tables.write_leg(self.place, pair)
         self._enter(self._leg_ends, CLIENT)
         before(self)
         _say(leg, answer + missing)
@@ -306,8 +306,12 @@ class Spliced:
         sock = self.leg if whose == CLIENT else self.near
         if whose == CLIENT:
             self.kept.own = b""
-        if sock is not None:
-            tcp_repair.park(sock, self._stands(whose))
+        if sock is None:
+            return
+        if tcp_state.unread(sock):
+            # It was in the kernel's hands when the queues were read: acknowledged, and in neither stream.
+            raise BlockingIOError("bytes have come in beside the splice")
+        tcp_repair.park(sock, self._stands(whose))
 
     def _stands(self, whose: int) -> Numbers:
         """Return what a connection's socket would send next, and expect."""
@@ -375,12 +379,15 @@ def _position(stream: Stream, origin: int) -> int:
     return stream.acked - origin - bool(stream.flags & StreamFlag.FIN_ACKED)
 
 
-def _drained(sock: socket.socket) -> bytes:
-    """Read all that waits in a connection."""
+def _counted(sock: socket.socket) -> tuple[bytes, Numbers]:
+    """Read all that waits in a connection, and where it stands then."""
     data = b""
-    while waiting := tcp_state.unread(sock):
-        data += sock.recv(waiting)
-    return data
+    while True:
+        while waiting := tcp_state.unread(sock):
+            data += sock.recv(waiting)
+        numbers = tcp_repair.numbers(sock)
+        if not tcp_state.unread(sock):
+            return data, numbers
 
 
 def _say(leg: socket.socket, data: bytes) -> None:

@@ -24,7 +24,24 @@ from sojourn.linux.bpf_map import NO_EXIST, BpfMap
 from sojourn.linux.bpf_ring import BpfRing
 from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, detach_filters, has_ethernet_header
 from sojourn.msocks import splice_pair
-from sojourn.msocks.splice_pair import COUNTS, HALF_AT, HEARD_AT, PAIR_BYTES, Notice, Pair, State, Stream
+from sojourn.msocks.splice_pair import (
+    COUNTS,
+    FLAGS_AT,
+    HALF_AT,
+    HALVES,
+    HEARD_AT,
+    LEG_SENT_AT,
+    PAIR_BYTES,
+    QUIET_AT,
+    SERIAL_AT,
+    STATE_BITS,
+    Notice,
+    Pair,
+    State,
+    Stream,
+    place_of,
+    tuple_value,
+)
 
 OBJECT: Final = OBJECTS / "splice.bpf.o"
 PROGRAM: Final = "splice"
@@ -36,7 +53,10 @@ PRIORITY: Final = 54
 LOOPBACK: Final = 1
 _NO_TCX: Final = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS))
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
-_SERIAL_AT, _FLAGS_AT = 4, 8
+_STATE_MASK: Final = (1 << STATE_BITS) - 1
+_MOST_TURNS: Final = (1 << 32 - STATE_BITS) - 1
+_ROWS, _ROW_BYTES = 64, 128
+"""Counters: one row for some processors each."""
 
 
 def folder_of(key: str) -> Path:
@@ -61,7 +81,7 @@ class SpliceTables:
                 12: BpfMap(self._fds["tuples4"], 12, 4), 36: BpfMap(self._fds["tuples6"], 36, 4),
             }  # fmt: skip
             self._memory = _shared(self._fds["pairs"], self.size * PAIR_BYTES)
-            self._counts = _shared(self._fds["counts"], 8 * len(COUNTS))
+            self._counts = _shared(self._fds["counts"], _ROWS * _ROW_BYTES)
             self.ring = BpfRing(self._fds["notices"], RING_BYTES)
         except BaseException:
             close_all(self._fds.values())
@@ -137,40 +157,61 @@ class SpliceTables:
             return None
         place = self._free.pop()
         self._serial = (self._serial + 1) & 0x7FFFFFFF
-        self._put(place, _SERIAL_AT, self._serial)
+        self._put(place, 0, self._after(place) << STATE_BITS)
+        self._put(place, SERIAL_AT, self._serial)
         return place
 
     def give_back(self, place: int) -> None:
         """Let a session's place go; its tuples have to be forgotten before."""
-        self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES] = bytes(PAIR_BYTES)
+        self._empty(place)
         self._free.append(place)
 
     def serial(self, place: int) -> int:
         """Return the number that tells who has a place."""
-        return self._get(place, _SERIAL_AT)
+        return self._get(place, SERIAL_AT)
 
     def state(self, place: int) -> int:
         """Return a pair's state."""
-        return self._get(place, 0)
+        return self._get(place, 0) & _STATE_MASK
+
+    def turn(self, place: int) -> int:
+        """Return which leg a pair has."""
+        return self._get(place, 0) >> STATE_BITS
 
     def set_state(self, place: int, state: State) -> None:
         """Change a pair's state: the program sees it with the next packet."""
-        self._put(place, 0, state)
+        self._put(place, 0, self.turn(place) << STATE_BITS | state)
+
+    def end_turn(self, place: int) -> None:
+        """Take a pair's leg away: not even packets that the program has in its hands now leave by it."""
+        self._put(place, 0, self._after(place) << STATE_BITS | State.LEGLESS)
 
     def flags(self, place: int) -> int:
         """Return a pair's flags."""
-        return self._get(place, _FLAGS_AT)
+        return self._get(place, FLAGS_AT)
 
-    def add_flag(self, place: int, flag: int) -> None:
-        """Set a flag of a pair."""
-        self._put(place, _FLAGS_AT, self.flags(place) | flag)
+    def is_quiet(self, place: int) -> bool:
+        """Say whether the correspondent is told to wait for a client that has a leg."""
+        return bool(self._get(place, QUIET_AT))
+
+    def set_quiet(self, place: int) -> None:
+        """Have it told so until the client says something."""
+        self._put(place, QUIET_AT, 1)
 
     def write(self, place: int, pair: Pair) -> None:
-        """Fill a pair in; its state comes last."""
-        data = splice_pair.pack(pair)
+        """Fill a pair in, of the turn that it has now; its state comes last."""
+        pair.turn = self.turn(place)
         at = place * PAIR_BYTES
-        self._view[at + 4 : at + PAIR_BYTES] = data[4:]
-        self._put(place, 0, pair.state)
+        self._view[at + 4 : at + PAIR_BYTES] = splice_pair.pack(pair)[4:]
+        self.set_state(place, State(pair.state))
+
+    def write_leg(self, place: int, pair: Pair) -> None:
+        """Fill in what a new leg changes. The streams are the program's: it counts while the correspondent waits."""
+        pair.turn = self.turn(place)
+        data, at = splice_pair.pack(pair), place * PAIR_BYTES
+        for part in (HALVES, slice(LEG_SENT_AT, PAIR_BYTES), slice(QUIET_AT, QUIET_AT + 4)):
+            self._view[at + part.start : at + part.stop] = data[part]
+        self.set_state(place, State.SPLICED)
 
     def read(self, place: int, *, six: bool = False) -> Pair:
         """Read a pair."""
@@ -191,7 +232,7 @@ class SpliceTables:
 
     def enter(self, key: bytes, place: int, whose: int) -> None:
         """Let packets that carry a tuple be of a pair. Raises FileExistsError, OSError where the map is full."""
-        self._tuples[len(key)].update(key, _U32.pack(place << 1 | whose), NO_EXIST)
+        self._tuples[len(key)].update(key, _U32.pack(tuple_value(place, whose, self.turn(place))), NO_EXIST)
 
     def forget(self, key: bytes) -> None:
         """Let a tuple's packets be nobody's."""
@@ -203,20 +244,23 @@ class SpliceTables:
         for tuples in self._tuples.values():
             for key in list(tuples.keys()):
                 value = tuples.look_up(key)
-                if value is not None and _U32.unpack(value)[0] >> 1 not in known:
+                if value is not None and place_of(_U32.unpack(value)[0]) not in known:
                     tuples.delete(key)
                     gone += 1
         self._free.clear()
         for place in reversed(range(self.size)):
             if place not in known:
                 if self.state(place):
-                    self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES] = bytes(PAIR_BYTES)
+                    self._empty(place)
                 self._free.append(place)
         return gone
 
     def counts(self) -> dict[str, int]:
         """Return what was done with packets."""
-        return {name: _U64.unpack_from(self._counts, 8 * at)[0] for at, name in enumerate(COUNTS)}
+        rows = range(0, _ROWS * _ROW_BYTES, _ROW_BYTES)
+        return {
+            name: sum(_U64.unpack_from(self._counts, row + 8 * at)[0] for row in rows) for at, name in enumerate(COUNTS)
+        }  # fmt: skip
 
     def entries(self) -> int:
         """Return how many tuples are in the maps."""
@@ -244,6 +288,15 @@ class SpliceTables:
             remove(self.folder)
         close_all(self._fds.values())
         close_all([link for link in self._links.values() if link is not None])
+
+    def _after(self, place: int) -> int:
+        """Return the turn after the present one: never 0, which is what has never been written."""
+        return self.turn(place) % _MOST_TURNS + 1
+
+    def _empty(self, place: int) -> None:
+        at = place * PAIR_BYTES
+        self._put(place, 0, self._after(place) << STATE_BITS)
+        self._view[at + 4 : at + PAIR_BYTES] = bytes(PAIR_BYTES - 4)
 
     def _of(self, place: int) -> memoryview:
         return self._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES]

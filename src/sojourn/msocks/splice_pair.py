@@ -17,10 +17,19 @@ from sojourn.errors import RemoteProtocolError
 CLIENT, CORRESPONDENT = 0, 1
 """Whose packets; and the index of the half, and of the stream that these packets carry."""
 
-_HALF = struct.Struct("=16s16s2s2sIIIIIBBBxIQIIQ6s6sIQQQ")
+_HALF = struct.Struct("=16s16s2s2sIIIIIBBBBIQIIQ6s6sIQ")
 _STREAM = struct.Struct("=QQQII")
 _HEAD = struct.Struct("=IIII")
-PAIR_BYTES: Final = _HEAD.size + 2 * _HALF.size + 2 * _STREAM.size + 16
+_TAIL = struct.Struct("=QQ")
+STATE_BITS: Final = 2
+"""The first word is turn << STATE_BITS | state."""
+TURN_MASK: Final = 0x7FFF
+"""Bits of a turn that stand in a tuple's value."""
+_TUPLE_TURN_AT: Final = 17
+PAIR_BYTES: Final = _HEAD.size + 2 * _HALF.size + 2 * _STREAM.size + _TAIL.size
+SERIAL_AT, FLAGS_AT, QUIET_AT = 4, 8, 12
+LEG_SENT_AT: Final = PAIR_BYTES - _TAIL.size
+HALVES: Final = slice(_HEAD.size, _HEAD.size + 2 * _HALF.size)
 HALF_AT: Final = tuple(_HEAD.size + index * _HALF.size for index in range(2))
 STREAM_AT: Final = tuple(_HEAD.size + 2 * _HALF.size + index * _STREAM.size for index in range(2))
 HEARD_AT: Final = 104
@@ -46,11 +55,8 @@ class PairFlag(IntFlag):
 
     RETURNS = 1
     """The session can get another leg: a reset of the client's ends its leg and nothing else."""
-    QUIET = 2
-    """Nothing was heard of the client for a while: the correspondent is told to wait, too."""
     RESET_SEEN = 4
     DONE_SEEN = 8
-    LEG_RESET_SEEN = 16
 
 
 class HalfFlag(IntFlag):
@@ -105,14 +111,13 @@ class Half(Struct):
     own: int = 0
     """With OWN: the acknowledgement with which this peer has all that the proxy itself has sent."""
     ts: int = 0
-    """1 << 32 | what is added to TSval, once the first one was seen."""
+    """turn << 32 | what is added to TSval, once the first one of this leg was seen."""
     ts_last: int = 0
     path_mtu: int = 0
     fresh_until: int = 0
     macs: tuple[bytes, bytes] = (bytes(6), bytes(6))
+    fresh_turn: int = 0
     heard: int = 0
-    packets: int = 0
-    payload: int = 0
 
 
 class Stream(Struct):
@@ -136,6 +141,10 @@ class Pair(Struct):
     """The end of what the present leg has sent; no acknowledgement goes beyond it."""
     halves: tuple[Half, Half] = field(default_factory=lambda: (Half(), Half()))
     streams: tuple[Stream, Stream] = field(default_factory=lambda: (Stream(), Stream()))
+    turn: int = 1
+    """Which leg this is: what the program notes of one counts for no other."""
+    quiet: bool = False
+    """Nothing was heard of the client for a while: the correspondent is told to wait, too."""
 
 
 class Notice(Struct, frozen=True):
@@ -160,13 +169,23 @@ def tuple_key(remote: tuple[str, int], local: tuple[str, int]) -> bytes:
     return _packed(remote[0]) + _packed(local[0]) + _port(remote[1]) + _port(local[1])
 
 
-def pack_half(half: Half) -> bytes:
+def tuple_value(place: int, whose: int, turn: int) -> int:
+    """Return what stands under that key."""
+    return (turn & TURN_MASK) << _TUPLE_TURN_AT | place << 1 | whose
+
+
+def place_of(value: int) -> int:
+    """Return the place that a tuple's value names."""
+    return (value & ((1 << _TUPLE_TURN_AT) - 1)) >> 1
+
+
+def pack_half(half: Half, turn: int) -> bytes:
     """Return a half as it lies in memory."""
     return _HALF.pack(
         _packed(half.to[0]), _packed(half.source[0]), _port(half.to[1]), _port(half.source[1]), half.interface,
         half.seq_delta, half.ack_delta, half.ts_base, half.most, half.in_scale, half.out_scale, half.flags,
-        half.own, half.ts, half.ts_last, half.path_mtu, half.fresh_until, *half.macs, 0, half.heard, half.packets,
-        half.payload,
+        turn & 0xFF, half.own, half.ts, half.ts_last, half.path_mtu, half.fresh_until, *half.macs, half.fresh_turn,
+        half.heard,
     )  # fmt: skip
 
 
@@ -175,8 +194,9 @@ def pack(pair: Pair) -> bytes:
     streams = b"".join(
         _STREAM.pack(one.sent, one.acked, one.limit, one.fin_end, one.flags) for one in pair.streams
     )  # fmt: skip
-    head = _HEAD.pack(pair.state, pair.serial, pair.flags, pair.leg_sent)
-    return head + b"".join(map(pack_half, pair.halves)) + streams + bytes(16)
+    head = _HEAD.pack(pair.turn << STATE_BITS | pair.state, pair.serial, pair.flags, pair.quiet)
+    tail = _TAIL.pack(pair.turn << 32 | pair.leg_sent, 0)
+    return head + b"".join(pack_half(half, pair.turn) for half in pair.halves) + streams + tail
 
 
 def unpack(data: bytes | memoryview, *, six: bool = False) -> Pair:
@@ -185,8 +205,10 @@ def unpack(data: bytes | memoryview, *, six: bool = False) -> Pair:
         raise RemoteProtocolError("a pair of another size", reason="pair")
     halves = (_half(data, HALF_AT[0], six), _half(data, HALF_AT[1], six))
     streams = (Stream(*_STREAM.unpack_from(data, STREAM_AT[0])), Stream(*_STREAM.unpack_from(data, STREAM_AT[1])))
-    state, serial, flags, leg_sent = _HEAD.unpack_from(data)
-    return Pair(state, serial, flags, leg_sent, halves, streams)
+    word, serial, flags, quiet = _HEAD.unpack_from(data)
+    leg_sent, _ = _TAIL.unpack_from(data, LEG_SENT_AT)
+    turn, state = divmod(word, 1 << STATE_BITS)
+    return Pair(state, serial, flags, leg_sent & 0xFFFFFFFF, halves, streams, turn, bool(quiet))
 
 
 def _half(data: bytes | memoryview, at: int, six: bool) -> Half:
@@ -196,9 +218,9 @@ def _half(data: bytes | memoryview, at: int, six: bool) -> Half:
         (str(ipaddress.ip_address(address[:size])), int.from_bytes(port))
         for address, port in ((to, to_port), (source, from_port))
     ]
-    macs = numbers[13], numbers[14]
+    del numbers[8]  # the turn's lowest bits, for the program alone
     half = Half(ends[0], ends[1], *numbers[:13])
-    half.macs, (half.heard, half.packets, half.payload) = macs, numbers[16:]
+    half.macs, half.fresh_turn, half.heard = (numbers[13], numbers[14]), numbers[15], numbers[16]
     return half
 
 

@@ -143,14 +143,14 @@ class Splice:
         own = bool(segment.taken and other.flags & HalfFlag.OWN)
         before = own and _ahead(_u32(segment.seq + half.seq_delta), other.own) < 0
         if whose == CLIENT:
-            pair.flags &= ~PairFlag.QUIET
+            pair.quiet = False
             return Verdict.DROP if before else Verdict.FORWARD
         asks = bool(segment.taken) or seq == _u32(carried.acked - 1)
         if pair.state == State.LEGLESS:
             return Verdict.ANSWER if asks else Verdict.DROP
         if before:
             return Verdict.DROP
-        return Verdict.FORWARD_AND_ANSWER if asks and pair.flags & PairFlag.QUIET else Verdict.FORWARD
+        return Verdict.FORWARD_AND_ANSWER if asks and pair.quiet else Verdict.FORWARD
 
     def _judge_reset(self, whose: int, seq: int) -> Verdict:
         """RFC 5961 §3."""
@@ -161,7 +161,6 @@ class Splice:
             return Verdict.DROP if leg or legless else Verdict.FORWARD
         if leg:
             pair.state = State.LEGLESS
-            pair.flags |= PairFlag.LEG_RESET_SEEN
             self.told.append((NoticeKind.LEG_RESET, whose))
             return Verdict.DROP
         if not pair.flags & PairFlag.RESET_SEEN:
@@ -218,13 +217,11 @@ class Splice:
         out = Segment(
             _u32(segment.seq + half.seq_delta), ack, segment.flags, window, segment.urgent, options, segment.payload
         )
-        half.packets += 1
-        half.payload += len(segment.payload)
         return build(head, half, out)
 
     def _options(self, whose: int, options: bytes) -> bytes | None:
-        """Translate timestamps and SACK edges; all other options become NOPs."""
-        half, out, at = self.pair.halves[whose], bytearray(options), 0
+        """Translate the timestamps (once) and SACK edges; all other options become NOPs."""
+        half, out, at, stamped = self.pair.halves[whose], bytearray(options), 0, False
         while at < len(options) and options[at] != _END:
             if options[at] == _NOP:
                 at += 1
@@ -233,7 +230,8 @@ class Splice:
             if size < 2 or at + size > len(options):
                 return None
             kind = options[at]
-            if kind == _TIMESTAMPS and size == 10 and half.flags & HalfFlag.TIMESTAMPS:
+            if kind == _TIMESTAMPS and size == 10 and half.flags & HalfFlag.TIMESTAMPS and not stamped:
+                stamped = True
                 value, echo = struct.unpack_from("!II", options, at + 2)
                 struct.pack_into("!II", out, at + 2, self._value(half, value), self._echo(whose, echo))
             elif kind == _SACK and size >= 10 and half.flags & HalfFlag.SACK:
@@ -245,10 +243,9 @@ class Splice:
             at += size
         return bytes(out)
 
-    @staticmethod
-    def _value(half: Half, value: int) -> int:
-        if not half.ts:
-            half.ts = 1 << 32 | _u32(half.ts_base - value)
+    def _value(self, half: Half, value: int) -> int:
+        if half.ts >> 32 != self.pair.turn:
+            half.ts = self.pair.turn << 32 | _u32(half.ts_base - value)
         sent = _u32(value + half.ts)
         if _ahead(sent, half.ts_last) > 0:
             half.ts_last = sent
@@ -257,7 +254,7 @@ class Splice:
     def _echo(self, whose: int, echo: int) -> int:
         """Return the TSecr to send: none for a TSval that the other peer has never sent on this connection."""
         other = self.pair.halves[1 - whose]
-        if not echo or not other.ts or _ahead(echo, other.ts_base) < 0:
+        if not echo or other.ts >> 32 != self.pair.turn or _ahead(echo, other.ts_base) < 0:
             return 0
         return _u32(echo - other.ts)
 
