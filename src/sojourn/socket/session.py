@@ -125,8 +125,6 @@ class MobileSession:
         if placement.blocked:
             self.end()
         elif not self._is_placed:
-            if placement.network is None:
-                self.relay.cut()
             self.move()
 
     def move(self) -> None:
@@ -157,6 +155,8 @@ class MobileSession:
     async def _rejoin(self) -> None:
         until = now() + GIVE_UP
         while now() < until:
+            if self.owner.steering[self.flow].placement.network is None:
+                await self._cut()
             line = self.owner.line_of(self.flow)
             if line is not None:
                 with contextlib.suppress(OSError, TimeoutError, RemoteProtocolError), self.owner.using(line):
@@ -170,9 +170,7 @@ class MobileSession:
         """Continue over one network; say whether that is the end of it, one way or the other."""
         sock = await dial(line.network, self.owner.proxy)
         try:
-            self.relay.hush()
-            await asyncio.sleep(HUSH)
-            answer = await rejoin(sock, self.key, self.relay.cut(), self.owner.challenge())
+            answer = await rejoin(sock, self.key, await self._cut(), self.owner.challenge())
             return self._answered(sock, line, answer.resumed.status, answer.resumed.received)
         except LateAnswer as late:
             if self.relay.over:
@@ -180,12 +178,22 @@ class MobileSession:
                 raise asyncio.CancelledError from None
             # What our kernel has acknowledged there nobody else has any more.
             self._answered(sock, line, Status.RESUMED, late.answer.resumed.received)
-            self.relay.cut()
+            await self._cut()
             return False
         except BaseException:
             if self.relay.leg is not sock:
                 sock.close()
             raise
+
+    async def _cut(self) -> int:
+        """Give the present leg up, and return how many bytes of the stream this end answers for.
+
+        Where the proxy splices nobody else has what our kernel has acknowledged: the count must be the last word.
+        """
+        if self.relay.leg is not None:
+            self.relay.hush()
+            await asyncio.sleep(HUSH)
+        return self.relay.cut()
 
     def _answered(self, sock: socket.socket, line: Line, status: int, position: int) -> bool:
         if status == Status.STALE:
