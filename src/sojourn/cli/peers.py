@@ -45,16 +45,26 @@ def _list(socket: str | None, as_json: bool) -> None:
     where = f"over {found['network']}" if found.get("network") else "over no network yet"
     output.line(f"home address {found['home']}, {where}, rendezvous node {found.get('node')}")
     output.line()
-    output.table(("PEER", "HOME ADDRESS", "STATE", ">HEARD", ">IN", ">OUT"), [_row(row) for row in found["peers"]])
+    output.table(
+        ("PEER", "HOME ADDRESS", "STATE", "PATH", ">HEARD", ">IN", ">OUT"), [_row(row) for row in found["peers"]]
+    )
 
 
 def _row(row: dict[str, Any]) -> list[object]:
     heard = row.get("heard_s")
     return [
-        row.get("name") or "(anyone)", row.get("home"), row.get("state"),
+        row.get("name") or "(anyone)", row.get("home"), row.get("state"), _path(row.get("direct") or {}),
         output.duration(heard) if heard is not None else "",
         output.size(row.get("bytes_in")), output.size(row.get("bytes_out")),
     ]  # fmt: skip
+
+
+def _path(direct: dict[str, Any]) -> str:
+    """Say by which way packets go, and why not directly where that is allowed."""
+    if direct.get("state") == "on":
+        rtt = direct.get("rtt_ms")
+        return f"direct over {direct.get('network')}" + (f", {rtt:.0f} ms" if rtt is not None else "")
+    return "node" if direct.get("state") != "no" else f"node: {direct.get('reason')}"
 
 
 @peers.command()
@@ -80,6 +90,9 @@ def show(config_dir: str, as_json: bool) -> None:
 @peers.command()
 @click.argument("name")
 @click.argument("key")
+@click.option(
+    "--direct", is_flag=True, help="Allow it to be spoken to without a node where that works: it learns our addresses."
+)
 @click.option("--node", "nodes", multiple=True, metavar="ADDR[:PORT]", help="A rendezvous node; repeat for several.")
 @config_option
 @socket_option
@@ -90,6 +103,7 @@ def add(
     name: str,
     key: str,
     nodes: tuple[str, ...],
+    direct: bool,
     config_dir: str,
     socket: str | None,
     as_json: bool,
@@ -106,7 +120,7 @@ def add(
                 "no rendezvous node is known", "Give --node ADDRESS, the same as the peer has.", ErrorKind.USAGE
             )
         text = peer_config.with_nodes(text, nodes)
-    peer = PeerConfig(address=key) if ":" in key else PeerConfig(key=key)
+    peer = PeerConfig(address=key, direct=direct) if ":" in key else PeerConfig(key=key, direct=direct)
     made = _write(directory, peer_config.added(text, name, peer))
     home = next(entry.home for entry in peer_config.entries(made.peers) if entry.name == name)
     running = _reload(socket or (context.obj or {}).get("socket"), first=config is None or config.rendezvous is None)

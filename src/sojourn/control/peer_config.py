@@ -48,6 +48,8 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     key: str = ""
     address: str = ""
+    direct: bool = False
+    """Speak to it without a rendezvous node where that works, if it wants that, too: it then learns our addresses."""
 
     @property
     def keys(self) -> HomeKeys | None:
@@ -114,15 +116,16 @@ def entries(peers: Mapping[str, PeerConfig]) -> tuple[PeerEntry, ...]:
     for name, peer in peers.items():
         keys = peer.keys
         if keys is None:
-            made.append(PeerEntry(name, str(ipaddress.ip_address(peer.address))))
+            made.append(PeerEntry(name, str(ipaddress.ip_address(peer.address)), direct=peer.direct))
         else:
-            made.append(PeerEntry(name, keys.address, keys.signing, keys.exchange))
+            made.append(PeerEntry(name, keys.address, keys.signing, keys.exchange, peer.direct))
     return tuple(made)
 
 
 def added(text: str, name: str, peer: PeerConfig) -> str:
     """Return host.toml with a peer more, at its end."""
     line = f'key = "{peer.key}"' if peer.key else f'address = "{peer.address}"'
+    line += "\ndirect = true" if peer.direct else ""
     return f"{text.rstrip()}\n\n[peer.{name}]\n{line}\n" if text.strip() else f"[peer.{name}]\n{line}\n"
 
 

@@ -112,6 +112,11 @@ class HostPeers:
                     "name": each.name or None, "home": each.home, "configured": each.configured,
                     "state": "met" if each.met else each.problem or "not met",
                     "private": each.private,
+                    "direct": {
+                        "state": each.direct, "reason": each.direct_why or None, "network": each.direct_network,
+                        "remote": each.direct_remote or None,
+                        "rtt_ms": round(each.direct_rtt * 1000, 3) if each.direct_rtt is not None else None,
+                    },
                     "heard_s": round(each.heard, 1) if each.heard is not None else None,
                     "packets_in": each.packets_in, "packets_out": each.packets_out,
                     "bytes_in": each.bytes_in, "bytes_out": each.bytes_out, "duplicates": each.duplicates,

@@ -319,6 +319,10 @@ class Engine:
         """Open a network's socket for peers."""
         return self._rendezvous.open(command)
 
+    def rendezvous_local(self, network: str) -> Endpoint | None:
+        """Return the address of a network's socket for peers."""
+        return self._rendezvous.local(network)
+
     def close_rendezvous(self, network: str) -> None:
         """Close it."""
         self._rendezvous.close(network)

@@ -94,6 +94,11 @@ class MemoryDataPath:
         self.rendezvous[command.network] = command
         return ""
 
+    def rendezvous_local(self, network: str) -> Endpoint | None:
+        """Return the address that the socket would have: its port is the network's only one."""
+        command = self.rendezvous.get(network)
+        return Endpoint(command.local.address, command.local.port or 4000) if command is not None else None
+
     def close_rendezvous(self, network: str) -> None:
         """Note that a network has none any more."""
         self.rendezvous.pop(network, None)

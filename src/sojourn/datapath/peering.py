@@ -18,7 +18,9 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
 from sojourn.i3.home import HomeIdentity
+from sojourn.i3.peer import Peer
 from sojourn.i3.roam import RoamProxy
+from sojourn.i3.roam_paths import network_of
 from sojourn.i3.roam_sessions import PeerKnown, Settings
 from sojourn.model import TCP, Endpoint
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
@@ -82,7 +84,9 @@ class Peering(Sending):
                     self.do_roam(self.roam.use(network, now), now)
 
     def _set_home(self, command: SetHome) -> None:
-        known = tuple(PeerKnown(each.name, each.home, each.signing, each.exchange) for each in command.peers)
+        known = tuple(
+            PeerKnown(each.name, each.home, each.signing, each.exchange, each.direct) for each in command.peers
+        )
         settings = Settings(command.nodes, known, command.anyone, command.piggyback, MIN_INNER_MTU)
         same = self._home is not None and (self._home.signing, self._home.exchange, self._home.nodes) == (
             command.signing, command.exchange, command.nodes)  # fmt: skip
@@ -109,6 +113,7 @@ class Peering(Sending):
             return
         self._rendezvous[command.network] = command
         self.do_roam(self.roam.open_path(command.network, now), now)
+        self.roam.local(command.network, self.io.rendezvous_local(command.network))
 
     def _tell_again(self, network: str, now: float) -> None:
         """Say how a network stands: control has been started anew and does not know."""
@@ -172,6 +177,10 @@ class Peering(Sending):
         """Take in a datagram that came by a network's rendezvous socket."""
         if self.roam is not None:
             self.do_roam(self.roam.received(network, datagram, source, now), now)
+
+    def is_node(self, endpoint: Endpoint) -> bool:
+        """Say whether something is sent to a node there, and not to an address of a peer, which may be wrong."""
+        return self.roam is not None and endpoint in self.roam.client.nodes
 
     def rendezvous_failed(self, network: str, why: str) -> None:
         """Note that the system refuses to send on a network."""
@@ -290,13 +299,20 @@ class Peering(Sending):
             return
         prober = proxy.prober(proxy.network)
         node = proxy.client.node
-        peers = tuple(
-            PeerState(
-                each.name, each.home, each.configured, each.usable(now) is not None, each.identifier is not None,
-                each.problem, None if each.heard is None else now - each.heard, each.packets_in, each.packets_out,
-                each.bytes_in, each.bytes_out, each.duplicates,
-            )
-            for each in proxy.by_home.values()
-        )  # fmt: skip
+        peers = tuple(_state_of(each, now) for each in proxy.by_home.values())
         rtt = prober.srtt if prober is not None else None
         self.emit(PeersTold(proxy.network, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))
+
+
+def _state_of(peer: Peer, now: float) -> PeerState:
+    agent = peer.agent
+    pair = agent.selected if agent is not None else None
+    direct, why = ("on", "") if pair is not None else ("no", agent.why) if agent is not None else ("off", "")
+    if agent is None and peer.direct:
+        direct, why = "no", "not met yet"
+    return PeerState(
+        peer.name, peer.home, peer.configured, peer.usable(now) is not None, peer.identifier is not None,
+        peer.problem, None if peer.heard is None else now - peer.heard, peer.packets_in, peer.packets_out,
+        peer.bytes_in, peer.bytes_out, peer.duplicates, direct, why, network_of(pair.path) if pair else None,
+        f"{pair.remote.address} port {pair.remote.port}" if pair else "", pair.srtt if pair else None,
+    )  # fmt: skip

@@ -64,6 +64,10 @@ class Io(Protocol):
         """Host: open a network's socket for peers; return why that failed, or nothing."""
         ...
 
+    def rendezvous_local(self, network: str) -> Endpoint | None:
+        """Host: return the address of a network's socket for peers."""
+        ...
+
     def close_rendezvous(self, network: str) -> None:
         """Host: close it."""
         ...

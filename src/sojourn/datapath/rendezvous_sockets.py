@@ -24,6 +24,10 @@ class Takes(Protocol):
         """Take in one datagram."""
         ...
 
+    def is_node(self, endpoint: Endpoint) -> bool:
+        """Say whether that is a rendezvous node's address."""
+        ...
+
     def rendezvous_failed(self, network: str, why: str) -> None:
         """Note that the system refuses to send on a network."""
         ...
@@ -75,6 +79,11 @@ class RendezvousSockets:
             self._descriptors.release(name)
             sock.close()
 
+    def local(self, network: str) -> Endpoint | None:
+        """Return the address of a network's socket."""
+        held = self._sockets.get(network)
+        return held[0].local if held is not None else None
+
     def close_all(self) -> None:
         """Close the sockets; what others hold of them stays."""
         for sock, _ in self._sockets.values():
@@ -82,21 +91,24 @@ class RendezvousSockets:
         self._sockets.clear()
 
     def send(self, network: str, datagram: bytes, node: Endpoint) -> None:
-        """Send one datagram; a queue that is full loses it, as a router's would."""
+        """Send one datagram; a queue that is full loses it, as a router's would.
+
+        That nodes are not reached is told. A peer's address may be no way from here: what goes there is lost.
+        """
         held = self._sockets.get(network)
         if held is None or held[0].six is not (":" in node.address):
-            self._fails(network, "no address of the rendezvous node's family")
+            self._fails(network, "no address of the rendezvous node's family", node)
             return
         try:
             held[0].socket.sendto(datagram, (node.address, node.port))
         except OSError as error:
             if error.errno not in NOT_SENT_FULL and error.errno != errno.EMSGSIZE:
-                self._fails(network, error.strerror or "cannot send")
+                self._fails(network, error.strerror or "cannot send", node)
         else:
             self._failing.discard(network)
 
-    def _fails(self, network: str, why: str) -> None:
-        if network not in self._failing:
+    def _fails(self, network: str, why: str, to: Endpoint) -> None:
+        if self._takes.is_node(to) and network not in self._failing:
             self._failing.add(network)
             self._takes.rendezvous_failed(network, why)
 

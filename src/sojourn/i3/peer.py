@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from sojourn.i3.client import Wanted
+from sojourn.i3.direct import Agent
 from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeKeys
 from sojourn.i3.identifier import Identifier, public
@@ -71,6 +72,11 @@ class Peer:
         self.asks = 0
         self.packets_in = self.packets_out = self.bytes_in = self.bytes_out = self.duplicates = 0
         self.moves = 0
+        self.direct = False
+        """Whether it may learn where we are, and be spoken to without a node (direct.py)."""
+        self.agent: Agent | None = None
+        self.refused_at = float("-inf")
+        """When it was last told that there is no direct path here."""
         self.problem = ""
 
     def usable(self, now: float) -> Session | None:

@@ -14,14 +14,15 @@ from typing import Final
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import commands as i3
-from sojourn.i3 import handshake, proxy_header
+from sojourn.i3 import direct_message, handshake, proxy_header
 from sojourn.i3.client import Wanted
+from sojourn.i3.handshake import Session
 from sojourn.i3.identifier import KEY_BYTES, PREFIX_BYTES, Identifier, private
 from sojourn.i3.packet import Right
 from sojourn.i3.peer import END_AFTER, Peer
 from sojourn.i3.proxy_header import PIGGYBACK_BYTES, ProxyHeader
 from sojourn.i3.roam_commands import Command, Deliver, PeerTold, SendAgain
-from sojourn.i3.roam_sessions import RoamSessions
+from sojourn.i3.roam_direct import RoamDirect
 
 # Ours.
 PREVIOUS_FOR: Final = 30.0
@@ -35,7 +36,7 @@ TALKED_WITHIN: Final = 60.0
 """Who was heard so lately is told when we have moved."""
 
 
-class RoamProxy(RoamSessions):
+class RoamProxy(RoamDirect):
     """A machine, but for its names: what happened is a method's, and commands come back."""
 
     # A host's own packets.
@@ -65,7 +66,7 @@ class RoamProxy(RoamSessions):
             peer.unanswered_since = now
         if session.sealer.exhausted():
             session.sealer.step()
-        return self.transmit(peer.identifier or peer.public, session.sealer.seal(packet), now) + renewal
+        return self.carry(peer, session.sealer.seal(packet), now) + renewal
 
     def _may_take_along(self, peer: Peer, packet: bytes) -> bool:
         fits = len(packet) + PIGGYBACK_BYTES <= self.settings.mtu
@@ -111,15 +112,27 @@ class RoamProxy(RoamSessions):
             self.soft.came(came.path, duplicate=True)
             return self.look_at_soft(now)
         told = self.look_at_soft(now) if self._counted(came.path) else []
-        header = proxy_header.parse(opened.plaintext)
-        told += self.confirm(peer, session, now)
+        return told + self.opened(peer, session, opened.plaintext, now, came.stack[0])
+
+    def opened(
+        self, peer: Peer, session: Session, plaintext: bytes, now: float, identifier: Identifier | None
+    ) -> list[Command]:
+        """Do what a packet says that a peer has sealed. `identifier`: by which it came; None: directly.
+
+        RemoteProtocolError.
+        """
+        told = self.confirm(peer, session, now)
+        if identifier is not None and plaintext[0] >> 4 == direct_message.NIBBLE:
+            self.heard(peer, data=False, now=now)
+            return told + self.told_by_node(peer, plaintext, now)
+        header = proxy_header.parse(plaintext)
         self.heard(peer, data=bool(header.packet), now=now)
         peer.ask_at = None
         if header.identifier is not None:
             if header.home not in (None, peer.home):
                 raise RemoteProtocolError("an identifier for somebody else", reason="inner-source")
             peer.identifier = header.identifier
-        told += self._look_where(peer, came.stack[0], now)
+        told += self._look_where(peer, identifier, now) if identifier is not None else []
         if header.again and peer.again_due is None:
             peer.again_due = max(now, peer.again_at + AGAIN_EVERY)
             told += self._send_again(peer, now)

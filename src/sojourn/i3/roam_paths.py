@@ -61,6 +61,8 @@ class RoamPaths:
         self._moving: tuple[float, str | None] | None = None
         """Since when, and from where."""
         self._opened: dict[str, float] = {}
+        self.seen: dict[str, Endpoint] = {}
+        """Paths' outer addresses, as the node sees them."""
 
     # What another file knows.
 
@@ -108,6 +110,7 @@ class RoamPaths:
             return []
         self.client.lost(path)
         self._opened.pop(path, None)
+        self.seen.pop(path, None)
         if self.goal == path:
             self._end_move()
         soft, self.soft = self.soft, None
@@ -280,7 +283,8 @@ class RoamPaths:
                         out.append(_out(command))
                 case i3.Arrived():
                     out += self.arrived(command, now)
-                case i3.TriggerStands(identifier, path):
+                case i3.TriggerStands(identifier, path, seen):
+                    self.seen[path] = seen
                     out += self._stands(identifier, path, now)
                 case i3.TriggerRefused(_, path, status):
                     self.refused[f"trigger-{status.name.lower()}"] += 1

@@ -44,6 +44,8 @@ class PeerKnown(Struct, frozen=True):
     signing: bytes = b""
     """Its public keys, where they are known (32 bytes each); their address is `home`."""
     exchange: bytes = b""
+    direct: bool = False
+    """It may learn where we are, and packets may go there without a node (direct.py)."""
 
 
 class Settings(Struct, frozen=True):
@@ -93,6 +95,7 @@ class RoamSessions(RoamPaths):
             keys = HomeKeys(told.signing, told.exchange) if told.signing else None
             peer = self.by_home.setdefault(home, Peer(told.name, told.home, keys, configured=True))
             peer.name, peer.configured, peer.keys = told.name, True, peer.keys or keys
+            peer.direct = told.direct
 
     def wanted(self) -> Iterator[Wanted]:
         """Return the public trigger and all private ones."""
@@ -139,7 +142,8 @@ class RoamSessions(RoamPaths):
         self._by_index[index] = (peer, None)
         # By turns, so that neither a flood of strangers' greetings nor an identifier that leads nowhere keeps keys old.
         private = peer.identifier if peer.tries % 2 and peer.usable(now) is not None else None
-        return self.transmit(private or peer.public, peer.greeting.message, now)
+        directly = self.carry_greeting(peer, peer.greeting.message, now)
+        return directly or self.transmit(private or peer.public, peer.greeting.message, now)
 
     def hello(self, message: bytes, now: float, *, known: bool = False) -> list[Command]:
         """Answer a peer's Hello; RemoteProtocolError. `known`: it came to an identifier that only peers know."""
@@ -164,7 +168,7 @@ class RoamSessions(RoamPaths):
             self._by_index.pop(peer.next.index, None)
         peer.next = session
         self._by_index[session.index] = (peer, session)
-        return self.transmit(peer.public, accept, now)
+        return self.carry_greeting(peer, accept, now) or self.transmit(peer.public, accept, now)
 
     def accepted(self, message: bytes, now: float) -> list[Command]:
         """Take in the Accept of a Hello of ours; RemoteProtocolError."""
@@ -230,13 +234,21 @@ class RoamSessions(RoamPaths):
         """Send an inner packet to a peer."""
         raise NotImplementedError
 
+    def carry(self, peer: Peer, datagram: bytes, now: float) -> list[Command]:
+        """Send what was sealed for a peer."""
+        return self.transmit(peer.identifier or peer.public, datagram, now)
+
+    def carry_greeting(self, peer: Peer, message: bytes, now: float) -> list[Command]:
+        """Send a greeting without a node, where there is a way."""
+        return []
+
     def say(self, peer: Peer, plaintext: bytes, now: float) -> list[Command]:
         """Seal something that is no data, and send it."""
         session = peer.usable(now)
         if session is None or self.path is None:
             return []
         peer.answer_at = None
-        return self.transmit(peer.identifier or peer.public, session.sealer.seal(plaintext), now)
+        return self.carry(peer, session.sealer.seal(plaintext), now)
 
     def _index(self) -> TunnelId:
         while True:

@@ -134,7 +134,9 @@ class Roaming:
         """Start a rendezvous node."""
         return self.start("node", "rendezvous", "--listen", address, "--socket", self.socket(address), name=address)
 
-    def configure(self, *hosts: str, nodes: tuple[str, ...] = NODES[:1], before: str = "", after: str = "") -> None:
+    def configure(
+        self, *hosts: str, nodes: tuple[str, ...] = NODES[:1], before: str = "", after: str = "", direct: bool = False
+    ) -> None:
         """Make hosts each other's peers, as their owners would: by the line that `peers show` prints.
 
         `before`, `after`: further top-level keys and tables of each host.toml that is not there yet.
@@ -153,7 +155,8 @@ class Roaming:
             lines[host], self.homes[host] = shown["line"].split()[1:], shown["home"]
         for host in hosts:
             for other in set(hosts) - {host}:
-                command(*lines[other], "--config-dir", str(self.folder / host), "--socket", self.socket(host))
+                line = [*lines[other], "--direct"] if direct else lines[other]
+                command(*line, "--config-dir", str(self.folder / host), "--socket", self.socket(host))
 
     def start_host(self, host: str) -> subprocess.Popen[str]:
         """Start `sojourn host`."""

@@ -19,6 +19,8 @@ class PeerEntry(Struct, frozen=True):
     home: str
     signing: bytes = b""
     exchange: bytes = b""
+    direct: bool = False
+    """It may learn where this host is, and be spoken to without a node."""
 
 
 class SetHome(Struct, frozen=True, tag=True):

@@ -65,6 +65,12 @@ class PeerState(Struct, frozen=True):
     bytes_in: int
     bytes_out: int
     duplicates: int
+    direct: str = "off"
+    """off: not allowed here; on; no: `direct_why` says why packets go by way of a node."""
+    direct_why: str = ""
+    direct_network: str | None = None
+    direct_remote: str = ""
+    direct_rtt: float | None = None
 
 
 class PeersTold(Struct, frozen=True, tag=True):

@@ -1,0 +1,128 @@
+"""The direct path with real packets: real daemons, a real node, NATs of nftables (topology: direct_lab.py)."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sojourn.lab import namespaces
+from sojourn.lab.roaming import OUTSIDE, until
+from tests.net import roam_ends
+from tests.net.direct_lab import HOME, DirectLab
+
+pytestmark = pytest.mark.net
+
+ENDS = str(Path(roam_ends.__file__).resolve())
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectLab]:
+    """Return a lab in which a is on its Wi-Fi and b on cellular, both behind NATs that keep ports."""
+    with DirectLab(tmp_path_factory.mktemp("direct")) as made:
+        made.start_node()
+        made.configure("a", "b", direct=True)
+        for host, net in (("a", "wifi"), ("b", "cell")):
+            made.attach(host, net)
+            made.start_host(host)
+        until(lambda: made.reachable_over("a", "wifi") and made.reachable_over("b", "cell"), 10)
+        yield made
+
+
+def end(lab: DirectLab, host: str, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        namespaces.entering(lab.name(host), [sys.executable, ENDS, *words]), stdout=subprocess.PIPE, text=True
+    )
+
+
+def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401
+    out, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0
+    return json.loads(out)
+
+
+def ping(lab: DirectLab, count: int = 3) -> str:
+    return lab.inside("a", "ping", "-c", str(count), "-i", "0.1", "-W", "5", lab.homes["b"]).stdout
+
+
+def test_two_hosts_behind_nats_that_keep_ports_speak_without_the_node(lab: DirectLab) -> None:
+    assert " 0% packet loss" in ping(lab)
+    lab.wait_for("on")
+    for host, net, other in (("a", "wifi", ("b", "cell")), ("b", "cell", ("a", "wifi"))):
+        direct = lab.direct(host)
+        assert direct["network"] == net
+        assert direct["remote"].startswith(OUTSIDE[other] + " port ")
+        assert 0 < direct["rtt_ms"] < 500
+    before = lab.between()
+    assert " 0% packet loss" in ping(lab, 20)
+    assert lab.between() - before >= 40
+
+
+def test_a_direct_path_that_dies_loses_nothing_and_comes_back(lab: DirectLab) -> None:
+    theirs = end(lab, "b", "count", lab.homes["b"])
+    time.sleep(0.7)
+    ours = end(lab, "a", "number", lab.homes["b"], "4")
+    time.sleep(1.5)
+    lab.let_die(OUTSIDE["a", "wifi"])
+    lab.wait_for("no", 5)
+    reasons = [lab.direct(host)["reason"] for host in HOME]
+    assert all("answer" in reason for reason in reasons), reasons
+    received = said(theirs)
+    said(ours)
+    assert received["lost"] == []
+    assert received["twice"] == 0
+    lab.let_die()
+    lab.wait_for("on")
+
+
+def test_between_symmetric_nats_packets_go_by_the_node_and_everybody_says_why(lab: DirectLab) -> None:
+    lab.attach("a", "cell")
+    lab.attach("b", "wifi")
+    until(lambda: lab.works("a", "cell") and lab.works("b", "wifi"), 10)
+    theirs = end(lab, "b", "count", lab.homes["b"])
+    time.sleep(0.7)
+    ours = end(lab, "a", "number", lab.homes["b"], "3")
+    time.sleep(1.0)
+    lab.move("a", "cell")
+    lab.move("b", "wifi")
+    received = said(theirs)
+    said(ours)
+    assert received["lost"] == []
+    lab.wait_for("no")
+    until(lambda: "NAT" in lab.direct("a")["reason"], 15, "the reason")
+    before = lab.between()
+    assert " 0% packet loss" in ping(lab, 10)
+    assert lab.between() - before < 20
+
+
+def test_in_one_access_network_they_speak_inside_it_with_everything_else_cut_off(lab: DirectLab) -> None:
+    for host in HOME:
+        lab.go_home(host)
+    until(lambda: lab.works("a", "home") and lab.works("b", "home"), 10)
+    for host in HOME:
+        lab.move(host, "home")
+    until(lambda: lab.reachable_over("a", "home") and lab.reachable_over("b", "home"), 5)
+    for host in HOME:
+        for net in ("wifi", "cell"):
+            lab.detach(host, net)
+    assert " 0% packet loss" in ping(lab)
+    until(lambda: lab.direct("a")["remote"] == lab_port(lab, "b") and lab.direct("b")["state"] == "on", 10)
+    lab.cut_home_off()
+    theirs = end(lab, "b", "receive", lab.homes["b"])
+    time.sleep(0.7)
+    ours = end(lab, "a", "send", lab.homes["b"], "6")
+    sent, received = said(ours), said(theirs)
+    assert received["sha256"] == sent["sha256"]
+    assert received["longest"] < 0.5, received
+    assert [lab.direct(host)["state"] for host in HOME] == ["on", "on"]
+    assert lab.direct("a")["remote"].startswith(HOME["b"])
+
+
+def lab_port(lab: DirectLab, host: str) -> str:
+    """Return where a host's socket is, as the other one should see it inside the network."""
+    remote: str = lab.direct("a")["remote"] or ""
+    return remote if remote.startswith(HOME[host]) else ""
