@@ -56,7 +56,7 @@ NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py
 
 net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit one by one
-	$(NET) -n 3 --dist loadfile -m "not timed"
+	$(NET) -n 4 --dist loadfile -m "not timed"
 	$(NET) -m timed
 	SOJOURN_ENGINE=python $(NET_AGAIN)
 

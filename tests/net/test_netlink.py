@@ -56,6 +56,7 @@ def watch(test: Callable[[Facts], Coroutine[None, None, None]], **options: dict[
     asyncio.run(main())
 
 
+@pytest.mark.timed
 def test_losses_and_returns_are_told_within_a_tenth_of_a_second(namespace: None) -> None:
     sh(CABLE)
 
@@ -80,6 +81,7 @@ def test_losses_and_returns_are_told_within_a_tenth_of_a_second(namespace: None)
     watch(test)
 
 
+@pytest.mark.timed
 def test_a_changed_gateway_and_a_changed_address_are_changes_and_no_losses(namespace: None) -> None:
     sh(CABLE + "ip addr add 198.51.100.5/24 dev e0")
 
@@ -99,6 +101,7 @@ def test_a_changed_gateway_and_a_changed_address_are_changes_and_no_losses(names
     watch(test)
 
 
+@pytest.mark.timed
 def test_a_route_that_the_kernel_flushed_in_silence_is_missed_by_the_second_look(namespace: None) -> None:
     sh(CABLE + "ip addr add 198.51.100.5/24 dev e0\nip route replace default via 192.0.2.1 src 198.51.100.5")
 
