@@ -7,6 +7,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 
+import pytest
+
 from sojourn.linux import netlink
 from sojourn.linux.netlink import NetworkWatcher
 from sojourn.model import Network
