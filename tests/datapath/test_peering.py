@@ -152,3 +152,38 @@ def test_a_peer_begins_flows_within_a_limit_and_what_there_is_goes_on() -> None:
     net.paths["b"].delivered.clear()
     net.paths["b"].forwarder._from_peer(udp_packet(Endpoint(ends[0].address, 1), ends[1], b"x"), net.now)
     assert len(net.paths["b"].delivered) == 1
+
+
+def test_a_flow_waits_while_its_rule_says_so_and_goes_with_what_it_said_last() -> None:
+    net = talking()
+    path = net.paths["a"]
+    rule = Rule("later", Subject())
+    path.submit([SetRules(HOME, (Placed(rule, None),))])
+    for text in (b"first", b"second"):
+        path.forwarder.from_inner(udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), text), net.now)
+    net.run(0.3)
+    assert not net.paths["b"].delivered
+    (row,) = path.forwarder.paft.rows.values()
+    assert (row.tunnel, row.blocked, row.label) == (None, False, "later")
+    path.submit([SetRules(HOME, (Placed(rule, PEERS),))])
+    net.run(0.3)
+    assert [packet[-6:] for packet in net.paths["b"].delivered] == [b"second"]
+    assert row.tunnel == PEERS
+    path.submit([SetRules(HOME, (Placed(rule, None, block=True),))])
+    path.forwarder.from_inner(udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"third"), net.now)
+    assert path.forwarder.refused["blocked"] == 1
+
+
+def test_a_flow_may_have_a_trigger_of_its_own_which_ends_with_it() -> None:
+    net = talking()
+    forwarder = net.paths["a"].forwarder
+    net.paths["a"].submit([SetRules(HOME, (Placed(Rule("own", Subject()), PEERS, own_trigger=True),))])
+    forwarder.from_inner(udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"mine"), net.now)
+    net.run(0.5)
+    assert forwarder.roam is not None
+    (peer,) = forwarder.roam.by_home.values()
+    assert list(peer.flows.own) == [(17, 7, 9)]
+    (key,) = forwarder.paft.rows
+    forwarder.end_row(key)
+    net.run(0.1)
+    assert not peer.flows.own

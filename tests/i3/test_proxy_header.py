@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.errors import RemoteProtocolError
+from sojourn.i3.flow_triggers import FlowPorts
 from sojourn.i3.identifier import Identifier, private, public
-from sojourn.i3.proxy_header import EMPTY, PIGGYBACK_BYTES, ProxyHeader, parse
+from sojourn.i3.proxy_header import EMPTY, FLOW_BYTES, PIGGYBACK_BYTES, ProxyHeader, parse
 
 MINE = private(bytes(16), bytes(range(8)))
 PACKET = b"\x60" + bytes(39)
@@ -30,6 +31,15 @@ def test_an_identifier_alone_comes_with_its_senders_home_address(home: str) -> N
     assert bytes(header)[:2] == b"\x21\x00"
     assert len(bytes(header)) == 2 + 16 + 32
     assert parse(bytes(header)) == header
+
+
+def test_an_identifier_may_be_for_one_flow() -> None:
+    header = ProxyHeader(MINE, packet=PACKET, flow=FlowPorts(6, 4000, 22))
+    assert bytes(header) == b"\x2b\x00" + MINE + bytes((6, 0x0F, 0xA0, 0, 22)) + PACKET
+    assert len(bytes(header)) == len(PACKET) + PIGGYBACK_BYTES + FLOW_BYTES
+    assert parse(bytes(header)) == header
+    with pytest.raises(RemoteProtocolError, match="cut off"):
+        parse(b"\x29\x00" + bytes(16) + MINE + bytes(4))
 
 
 def test_a_header_may_say_nothing_or_ask_for_what_was_sent_last() -> None:

@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"^```toml\n((?:.*\n)*?)```$", GUIDE, re.MULTILINE)
 def complaints(text: str) -> list[str]:
     tables = tomllib.loads(text)
     given = tables.get("policy", []) + tables.get("push", {}).get("policies", [])
-    found = read(given, Context("text", text, user_id={"alice": 1000}.get))
+    found = read(given, Context("text", text, user_id={"alice": 1000}.get, peers={"alice": "fd53:6f6a::1"}))
     return [str(problem) for problem in (*found.errors, *found.warnings)]
 
 

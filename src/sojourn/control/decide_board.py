@@ -102,6 +102,11 @@ class Board:
             if lane.policy.via is Via.DIRECT or lane.direct
         )
 
+    def lets_over(self, lane: Lane, network: str, now: float) -> bool:
+        """Say whether a lane's policy lets its flows go over a network, should that work for them."""
+        path = self.paths.get(network)
+        return path is not None and self._chooser.lets_over(lane.policy, path, now)
+
     def would_ask(self, label: str) -> bool:
         """Say whether a first flow of a rule is a reason to decide again: its policy has a question to ask."""
         lane = self.lanes.get(label, self._default)

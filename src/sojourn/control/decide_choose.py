@@ -14,8 +14,8 @@ from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.questions import Questions
 from sojourn.model import Network
 from sojourn.policy.quantities import write_fraction, write_rate, write_seconds
-from sojourn.policy.rank import Ranking, rank
-from sojourn.policy.rules import Facts, Otherwise
+from sojourn.policy.rank import Ranking, fits, rank
+from sojourn.policy.rules import Facts, Otherwise, Policy
 from sojourn.policy.spans import LocalTime
 
 RECHECK: Final = 1.0
@@ -71,6 +71,11 @@ class Chooser:
             rate=_rounded(measures.rate(now), -3),
             trend=measures.trend(now),
         )
+
+    def lets_over(self, policy: Policy, path: Path, now: float) -> bool:
+        """Say whether a network is among a policy's and meets its conditions; that it works is another matter."""
+        local = self._local_time(now) if self._local_time is not None else None
+        return fits(policy, self.facts(path, now), local)
 
     def words(self, path: Path, now: float) -> str:
         """Return what is known of a network in a few words."""

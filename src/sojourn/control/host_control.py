@@ -14,6 +14,7 @@ from sojourn.control.decide_board import MEASURE_FOR
 from sojourn.control.entries import Effects, entry_of, of_confirmation, of_handover
 from sojourn.control.entries import Entry as Entry
 from sojourn.control.measures import PathMeasured
+from sojourn.control.peer_rules import PeerRules
 from sojourn.control.peers import PeerFact, PeerPaths
 from sojourn.control.policies import PoliciesChanged
 from sojourn.control.portal_gate import PortalGate, Told
@@ -55,6 +56,7 @@ from sojourn.upmt.policy_push import PushReceived
 
 _FACTS = (PathOpened, PathTested, PathRecovered, PathSilent, PathBlocked, PathFailed, PathGone, FlowGone)
 _OF_PORTALS = (NetworkDescribed, PortalProbed, ProbeWanted)
+_OF_FLOWS = (FlowSeen, FlowMoved, FlowEnded, FlowsMoved)
 _OF_BOTH = (NetworkUp, NetworkChanged, NetworkDown)
 ControlEvent = (
     HostEvent | HandoverWanted | NetworkUnderstood | NetworkDescribed | PortalProbed | ProbeWanted
@@ -80,6 +82,7 @@ class HostControl:
         self.portals = portals or Portals(enabled=False)
         self.cause: dict[str, str] = {}
         """What was known of each network when the last handover was decided, in a few words each."""
+        self._peer_rules = PeerRules()
         self._gate = PortalGate(self.portals)
         self._effects = Effects()
         self._degraded: set[str] = set()
@@ -88,7 +91,7 @@ class HostControl:
         """Take in one event."""
         if isinstance(event, State):
             event = replace(event, rows=tuple(row for row in event.rows if row.association != HOME))
-        elif isinstance(event, FlowSeen | FlowMoved | FlowEnded | FlowsMoved) and event.association == HOME:
+        elif isinstance(event, _OF_FLOWS) and event.association == HOME:
             return []  # flows with peers go where peers do
         if self.peers is None:
             return self._handle(event, now)
@@ -97,7 +100,12 @@ class HostControl:
             self.peers.moved(event)
         if isinstance(event, RendezvousStayed):
             self.peers.stayed(event)
-        return [*first, *self._handle(event, now), *self.peers.follow(self.decide.active)]
+        out = [*first, *self._handle(event, now), *self.peers.follow(self.decide.active)]
+        return out if isinstance(event, _OF_FLOWS) else out + self._rule_peers(now)
+
+    def _rule_peers(self, now: float) -> list[ControlCommand]:
+        """Tell what policies say of flows with peers, where that has changed."""
+        return [*self._peer_rules.news(self.decide, self.peers.used, now)] if self.peers is not None else []
 
     def _handle(self, event: ControlEvent, now: float) -> list[ControlCommand]:
         if isinstance(event, HandoverWanted | AnswerGiven):
@@ -124,7 +132,9 @@ class HostControl:
         commands = self._settle(self.host.tick(now), now)
         commands += self._told(self.portals.tick(now), now)
         commands += self._hand_over(self.decide.tick(now), now)
-        return commands + (self.peers.follow(self.decide.active) if self.peers is not None else [])
+        if self.peers is not None:
+            commands += self.peers.follow(self.decide.active)
+        return commands + self._rule_peers(now)
 
     def _settle(self, commands: Sequence[HostCommand], now: float) -> list[ControlCommand]:
         """Pass facts to the decision and carry out what it decides, until nothing more follows."""

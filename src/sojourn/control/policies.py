@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from sojourn.control.config import HostConfig, parse_host
 from sojourn.control.decode import decode
+from sojourn.control.peer_config import entries
 from sojourn.errors import ConfigError
 from sojourn.policy.language import COSTS, DEFAULT_ORDER, Context, Reading, default_policy, read
 from sojourn.policy.problems import Problem
@@ -105,7 +106,7 @@ class PolicyBook:
     def examine(self, text: str | bytes, *, partial: bool = False) -> Candidate:
         """Read a text of host.toml; nothing changes. Raises nothing: mistakes are in the reading.
 
-        `partial`: a text without `anchor` is taken for one that has policies only.
+        `partial`: a text without `anchor` and peers is taken for one that has policies only.
         """
         config: HostConfig | PolicyFile
         try:
@@ -113,7 +114,7 @@ class PolicyBook:
             whole = True
             if partial:
                 with contextlib.suppress(tomllib.TOMLDecodeError):
-                    whole = "anchor" in tomllib.loads(plain)
+                    whole = bool({"anchor", "rendezvous", "peer"} & tomllib.loads(plain).keys())
             config = parse_host(plain, self.file) if whole else decode(plain, PolicyFile, self.file)
             own_order = config.order != DEFAULT_ORDER  # `join` writes that one into every file
         except (ConfigError, UnicodeDecodeError) as error:
@@ -121,9 +122,14 @@ class PolicyBook:
         known = self.known()
         reading = read(
             config.policies,
-            Context(self.file, plain, config.order, known or None, self._user_id),
+            Context(self.file, plain, config.order, known or None, self._user_id, self._homes(config)),
         )
         return Candidate(config, reading, frozenset(config.accept), own_order)
+
+    def _homes(self, config: HostConfig | PolicyFile | None) -> dict[str, str]:
+        """Return the home addresses of peers by name; a text of policies alone speaks of those that hold."""
+        known = config if isinstance(config, HostConfig) else self._held.config
+        return {one.name: one.home for one in entries(known.peers)} if isinstance(known, HostConfig) else {}
 
     def load(self, text: str | bytes) -> bool:
         """Take in a text; say whether other policies hold now. With mistakes in it only `errors` change."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from sojourn.model import Flow, Origin
 from sojourn.policy.language import rules_of
-from sojourn.policy.rank import rank
+from sojourn.policy.rank import fits, rank
 from sojourn.policy.rules import DEFAULT, Facts, Order, Otherwise, Policy, Via
 from sojourn.policy.spans import LocalTime
 from sojourn.policy.subject import compile_rules
@@ -22,6 +22,8 @@ class Running(Struct, frozen=True):
     origin: Origin | None
     label: str
     network: str | None
+    peers_over: str | None = None
+    """Of a flow with a peer: what peers are reached over. It can wait or be refused, and go nowhere else."""
 
 
 class Moving(Struct, frozen=True):
@@ -54,8 +56,10 @@ def rehearse(
         policy = by_label[label]
         if label == one.label and held.get(label) == _essence(policy):
             continue
-        key = (label, one.network)
-        if key not in known:
+        key = (label, one.peers_over or one.network)
+        if one.peers_over is not None:
+            known[key] = with_peer(policy, facts, one.peers_over, local_time)
+        elif key not in known:
             known[key] = target_of(policy, facts, one.network, local_time)
         to, why = known[key]
         if to != one.network:
@@ -85,6 +89,22 @@ def target_of(
         case Otherwise.ASK:
             return None, f"nothing fits {name}: it waits for your answer"
     return None, f"nothing fits {name}: it waits"
+
+
+def with_peer(
+    policy: Policy, facts: Sequence[Facts], over: str, local_time: LocalTime | None
+) -> tuple[str | None, str]:
+    """Return what becomes of a flow with a peer: peers are reached `over` one network (control/peer_rules.py)."""
+    name = f"policy {policy.label!r}" if policy.label != DEFAULT else "the general order"
+    if policy.blocked:
+        return None, f"{name} blocks it"
+    there = next((one for one in facts if one.name == over), None)
+    if policy.label == DEFAULT or (there is not None and fits(policy, there, local_time)):
+        return over, f"{name} lets it go over {over}"
+    if policy.otherwise in (Otherwise.ANY, Otherwise.DIRECT):
+        return over, f"{over} does not fit {name}: it goes there all the same"
+    refused = policy.otherwise is Otherwise.BLOCK
+    return None, f"peers are reached over {over}, which does not fit {name}: it {'is refused' if refused else 'waits'}"
 
 
 def _essence(policy: Policy) -> tuple[object, ...]:

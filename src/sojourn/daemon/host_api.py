@@ -229,12 +229,9 @@ class HostApi:
         }
 
     def _flow(self, row: RowState) -> dict[str, Any]:
-        if row.association == HOME:
-            told = self._daemon.peers
-            network = told.told.network if told.told is not None else None
-            return {**flow_row(row, network), "peer": told.name_of(row.flow.remote.address)}
-        held = self._daemon.control.host.network_of(row.tunnel)
-        return {**flow_row(row, held.network.name if held is not None else None), "peer": None}
+        peers = self._daemon.peers
+        peer = peers.name_of(row.flow.remote.address) if row.association == HOME else None
+        return {**flow_row(row, peers.network_of(row.tunnel)), "peer": peer}
 
     async def _order(self, arguments: Arguments) -> HandoverWanted:
         host = self._daemon.control.host

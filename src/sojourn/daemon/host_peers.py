@@ -14,11 +14,12 @@ from sojourn.daemon.driver import now
 from sojourn.errors import ConfigError
 from sojourn.i3.home import HomeIdentity
 from sojourn.linux.home import lead
+from sojourn.model import TunnelId
 from sojourn.store import home_key
 from sojourn.upmt.commands import AddAssociation, AnyCommand, Role, Setup
 from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.events import AnyEvent
-from sojourn.upmt.peer_commands import HOME, SetHome
+from sojourn.upmt.peer_commands import HOME, PEERS, SetHome
 from sojourn.upmt.peer_events import PeerChanged, PeersTold, RendezvousMoved, RendezvousStayed
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ class HostPeers:
         """Return what the configuration calls a home address."""
         found = next((each.name for each in peer_config.entries(self._daemon.config.peers) if each.home == home), None)
         return found or (home if self.identity is not None and home in _homes(self.told) else None)
+
+    def network_of(self, tunnel: TunnelId | None) -> str | None:
+        """Return the network that a row's place means: what its tunnel runs over, or what peers are reached over."""
+        if tunnel == PEERS:
+            return self.told.network if self.told is not None else None
+        held = self._daemon.control.host.network_of(tunnel)
+        return held.network.name if held is not None else None
 
     # -- the control socket
 

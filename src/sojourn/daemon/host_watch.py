@@ -26,6 +26,7 @@ from sojourn.daemon.watch import Watch
 from sojourn.model import Flow, Origin, TunnelId
 from sojourn.upmt.commands import Report, RowState
 from sojourn.upmt.events import AnyEvent, FlowEnded, FlowMoved, FlowSeen, FlowsMoved
+from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -145,7 +146,7 @@ class HostWatch:
 
     async def _flows(self) -> None:
         began = time.perf_counter()
-        if self._daemon.control.host.lease is None:
+        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
             rows: tuple[RowState, ...] = ()
         else:
             rows = (await self._daemon.inquiry.snapshot()).rows
@@ -171,7 +172,8 @@ class HostWatch:
         if known is not None and before is not None and known[1] == row.origin:
             told = {**before, "network": network, "policy": row.label or None, "state": state_of(row)}
         else:
-            told = flow_row(row, network)
+            peer = self._daemon.peers.name_of(row.flow.remote.address) if row.association == HOME else None
+            told = {**flow_row(row, network), "peer": peer}
         key = told["id"]
         self._known[row.flow] = (key, row.origin, place)
         self.picture.tables["flows"].put(key, told)
@@ -207,8 +209,7 @@ class HostWatch:
             self.picture.drop_flow(known[0])
 
     def _network(self, tunnel: TunnelId | None) -> str | None:
-        held = self._daemon.control.host.network_of(tunnel)
-        return held.network.name if held is not None else None
+        return self._daemon.peers.network_of(tunnel)
 
 
 def register(server: Server, watch: HostWatch) -> None:

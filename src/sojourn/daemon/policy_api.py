@@ -24,6 +24,7 @@ from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide_orders import home_of
 from sojourn.control.explain import explain, state_of
+from sojourn.control.peer_rules import of_peer
 from sojourn.control.questions import AnswerGiven, Question, QuestionNews, Remember
 from sojourn.control.rehearse import Running, rehearse
 from sojourn.daemon.driver import now
@@ -35,6 +36,7 @@ from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy
 from sojourn.policy.write import describe, table_of, toml_of
 from sojourn.upmt.commands import RowState
+from sojourn.upmt.peer_commands import HOME, PEERS
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -166,6 +168,8 @@ class PolicyApi:
             chosen = [row for row in rows if any(fnmatchcase(name, what) for name in _names(row))]
         for row in chosen[:MAX_EXPLAINED]:
             told = explain(decide, self._label(row), at, row.flow, self._network(row))
+            if row.association == HOME:
+                told = of_peer(decide, told, self._daemon.peers.network_of(PEERS), at)
             explanations.append({"flow": self._flow(row), **msgspec.to_builtins(told)})
         if not chosen:
             label = what if what in decide.lanes else home_of(what, decide.policies).label
@@ -221,19 +225,24 @@ class PolicyApi:
     # -- what the answers are made of
 
     async def _rows(self) -> tuple[RowState, ...]:
-        if self._daemon.control.host.lease is None:
+        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
             return ()
         return (await self._daemon.inquiry.snapshot()).rows
 
     async def _running(self) -> list[Running]:
-        return [Running(row.flow, row.origin, self._label(row), self._network(row)) for row in await self._rows()]
+        peers = self._daemon.peers.network_of(PEERS)
+        return [
+            Running(
+                row.flow, row.origin, self._label(row), self._network(row), peers if row.association == HOME else None
+            )
+            for row in await self._rows()
+        ]  # fmt: skip
 
     def _label(self, row: RowState) -> str:
         return row.label if row.label in self._daemon.control.decide.lanes else DEFAULT
 
     def _network(self, row: RowState) -> str | None:
-        held = self._daemon.control.host.network_of(row.tunnel)
-        return held.network.name if held is not None else None
+        return self._daemon.peers.network_of(row.tunnel)
 
     def _flow(self, row: RowState) -> dict[str, Any]:
         return {**flow_row(row, self._network(row)), "application": application_name(row.origin)}

@@ -17,15 +17,16 @@ from sojourn.datapath.strangers import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
+from sojourn.i3.flow_triggers import FlowPorts
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.peer import Peer
 from sojourn.i3.roam import RoamProxy
 from sojourn.i3.roam_paths import network_of
 from sojourn.i3.roam_sessions import PeerKnown, Settings
-from sojourn.model import TCP, Endpoint
+from sojourn.model import TCP, Endpoint, Origin
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
 from sojourn.paft import FlowKey, Row
-from sojourn.upmt.commands import Restore
+from sojourn.upmt.commands import Restore, SetRules
 from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.peer_commands import (
@@ -65,6 +66,8 @@ class Peering(Sending):
         self._rendezvous: dict[str, OpenRendezvous] = {}
         self._newest: dict[FlowKey, bytes] = {}
         """Of each TCP flow with a peer, what it sent last."""
+        self._ended: list[tuple[bytes, FlowPorts]] = []
+        """Flows with peers that have ended since the last packet or tick."""
         self._begun: OrderedDict[bytes, Bucket] = OrderedDict()
         """How many flows each peer may begin; the one that began none for longest is forgotten first."""
 
@@ -136,6 +139,41 @@ class Peering(Sending):
                 peer.wanted_at = now
                 self.do_roam(self.roam.greet(peer, now), now)
 
+    # Rules.
+
+    def put_by_rule(self, key: FlowKey, row: Row, association: Association, origin: Origin | None, now: float) -> None:
+        """Label a row; one of a flow with a peer goes to it, unless its rule lets it wait or refuses it."""
+        if association.id != HOME:
+            super().put_by_rule(key, row, association, origin, now)
+            return
+        row.origin, row.label = origin, association.book.label(flow_of(key), origin)
+        rule = association.book.place(row.label)
+        waits = rule is not None and rule.tunnel is None
+        self.paft.place(row, None if waits else PEERS, now, (), rule is not None and rule.block)
+
+    def _set_rules(self, command: SetRules, now: float) -> None:
+        """Take over rules. Of flows with peers nobody else has to hear: rows that stand follow at once."""
+        if command.association != HOME:
+            super()._set_rules(command, now)
+            return
+        association = self.associations.get(HOME)
+        if association is None or not (association.book.set(command.rules) or self.paft.of(HOME)):
+            return
+        for key, row in list(self.paft.of(HOME).items()):
+            before = (row.tunnel, row.blocked, row.label)
+            self.put_by_rule(key, row, association, row.origin, now)
+            if before != (row.tunnel, row.blocked, row.label):
+                self._tell_seen(key, row)
+                self.resend(key, row, now)
+
+    def resend(self, key: FlowKey, row: Row, now: float) -> None:
+        """Send what is kept for a flow, if it may go now."""
+        if row.association != HOME:
+            super().resend(key, row, now)
+        elif row.tunnel == PEERS and (packet := self.waiting.take(key, row)) is not None:
+            self.totals["resent"] += 1
+            self.from_inner(packet, now)
+
     # Packets.
 
     def to_peer(self, key: FlowKey, association: Association, packet: bytes, view: IpView, now: float) -> None:
@@ -146,12 +184,19 @@ class Peering(Sending):
         if row is None:
             if proxy.peer_at(flow_of(key).remote.address) is None:
                 raise RemoteProtocolError("nobody's home address", reason="no-peer")
-            row = self._begun_with_peer(key, association, now)
+            row = self._begun_with_peer(key, association, packet, now)
+            if row is None:
+                return
+        elif not row.packets_out and (row.origin is None or not row.origin.exact):
+            self.answered(key, row, association, now)
         self._note(row, packet, view, now)
         row.packets_out += 1
         row.bytes_out += len(packet)
         if row.blocked:
             self.refuse(packet, now)
+            return
+        if row.tunnel is None:
+            self.waiting.keep(key, row, packet)
             return
         if len(packet) > MIN_INNER_MTU:
             self._answer_too_big(packet, view, MIN_INNER_MTU)
@@ -159,19 +204,16 @@ class Peering(Sending):
         packet = self.clamped(packet, view, MIN_INNER_MTU)
         if view.protocol == TCP:
             self._newest[key] = packet
-        self.do_roam(proxy.ip_receive(packet, view.destination, now), now)
+        rule = association.book.place(row.label)
+        own = rule is not None and rule.own_trigger
+        self.do_roam(proxy.ip_receive(packet, view.destination, now, own_trigger=own), now)
 
-    def _begun_with_peer(self, key: FlowKey, association: Association, now: float) -> Row:
-        origin = self.classify(key)
-        if origin is not None:
-            origin = self.looks.known(origin)
-        row = Row(association.id, None, now)
-        row.origin, row.label = origin, association.book.label(flow_of(key), origin)
-        placed = association.book.place(row.label)
-        blocked = placed is not None and placed.block
-        self.paft.place(row, None if blocked else PEERS, now, (), blocked)
-        self.enter(key, row)
-        return row
+    def _begun_with_peer(self, key: FlowKey, association: Association, packet: bytes, now: float) -> Row | None:
+        """Return the first row of a flow that this host begins; None: its program is looked at first."""
+        if self.looks.keep(key, packet):
+            return None
+        origin, waits = self.origin_of(key, association, packet, now)
+        return None if waits else self.labelled_row(key, association, origin, now)
 
     def from_rendezvous(self, network: str, datagram: bytes, source: Endpoint, now: float) -> None:
         """Take in a datagram that came by a network's rendezvous socket."""
@@ -229,7 +271,8 @@ class Peering(Sending):
             if not self._peer_may_begin(view.source, now):
                 self.refused["flow-rate"] += 1
                 return
-            row = self._begun_with_peer(key, association, now)
+            origin = self.classify(key)
+            row = self.labelled_row(key, association, self.looks.known(origin) if origin is not None else None, now)
         if row.blocked:
             self.refused["blocked"] += 1
             return
@@ -265,8 +308,13 @@ class Peering(Sending):
             note_tcp_flags(row, packet[view.header_bytes + 13], now)
 
     def end_row(self, key: FlowKey, *, tell: bool = True) -> None:
-        """Forget a flow, and what it sent last."""
+        """Forget a flow, what it sent last, and its own trigger."""
         self._newest.pop(key, None)
+        row = self.paft.get(key)
+        if self.roam is not None and row is not None and row.association == HOME:
+            flow = flow_of(key)
+            ports = FlowPorts(flow.protocol, flow.local.port, flow.remote.port)
+            self._ended.append((packed(flow.remote.address), ports))
         super().end_row(key, tell=tell)
 
     # Time, and reports.
@@ -275,12 +323,16 @@ class Peering(Sending):
         """When `tick` is wanted next."""
         due = super().deadline()
         mine = self.roam.deadline() if self.roam is not None else None
+        mine = 0.0 if self._ended and self.roam is not None else mine
         return due if mine is None else mine if due is None else min(due, mine)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
         super().tick(now)
         if self.roam is not None:
+            ended, self._ended = self._ended, []
+            for home, ports in ended:
+                self.do_roam(self.roam.flow_ended(home, ports, now), now)
             mine = self.roam.deadline()
             if mine is not None and mine <= now:
                 self.do_roam(self.roam.tick(now), now)

@@ -10,6 +10,7 @@ from typing import Final
 
 from sojourn.i3.client import Wanted
 from sojourn.i3.direct import Agent
+from sojourn.i3.flow_triggers import FlowTriggers
 from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeKeys
 from sojourn.i3.identifier import Identifier, public
@@ -45,6 +46,8 @@ class Peer:
         self.previous: Wanted | None = None
         """The one before, until the peer uses the new one."""
         self.previous_until = 0.0
+        self.flows = FlowTriggers()
+        """Identifiers of single flows."""
         self.owed: float | None = None
         """When our private identifier goes alone, if no packet took it along."""
         self.greeting: Greeting | None = None

@@ -16,11 +16,12 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import commands as i3
 from sojourn.i3 import direct_message, handshake, proxy_header
 from sojourn.i3.client import Wanted
+from sojourn.i3.flow_triggers import MOST_OWN, NO_FLOW, FlowPorts, OwnTrigger, ports_of
 from sojourn.i3.handshake import Session
 from sojourn.i3.identifier import KEY_BYTES, PREFIX_BYTES, Identifier, private
 from sojourn.i3.packet import Right
 from sojourn.i3.peer import END_AFTER, Peer
-from sojourn.i3.proxy_header import PIGGYBACK_BYTES, ProxyHeader
+from sojourn.i3.proxy_header import FLOW_BYTES, PIGGYBACK_BYTES, ProxyHeader
 from sojourn.i3.roam_commands import Command, Deliver, PeerTold, SendAgain
 from sojourn.i3.roam_direct import RoamDirect
 
@@ -41,13 +42,17 @@ class RoamProxy(RoamDirect):
 
     # A host's own packets.
 
-    def ip_receive(self, packet: bytes, destination: bytes, now: float) -> list[Command]:
-        """Take a packet for a peer; `destination`: its packed home address. RemoteProtocolError: nobody's."""
+    def ip_receive(self, packet: bytes, destination: bytes, now: float, *, own_trigger: bool = False) -> list[Command]:
+        """Take a packet for a peer; `destination`: its packed home address. RemoteProtocolError: nobody's.
+
+        `own_trigger`: its flow gets a private identifier of its own, if there is room for one more.
+        """
         peer = self.by_home.get(destination)
         if peer is None:
             raise RemoteProtocolError("nobody's home address", reason="no-peer")
         peer.wanted_at = now
-        return self.to_peer(peer, packet, now)
+        given = self._own_trigger(peer, packet, now) if own_trigger else []
+        return given + self.to_peer(peer, packet, now)
 
     def to_peer(self, peer: Peer, packet: bytes, now: float) -> list[Command]:
         """Seal a packet and send it; without keys, or while there is no network, it waits."""
@@ -58,19 +63,22 @@ class RoamProxy(RoamDirect):
         renewal = self.greet(peer, now) if peer.renew(session, now) else []
         peer.packets_out += 1
         peer.bytes_out += len(packet)
-        if peer.owed is not None and self._may_take_along(peer, packet):
-            assert peer.own is not None
+        flow = peer.flows.flow_of(packet)
+        own = peer.flows.own.get(flow) if flow is not None else None
+        if own is not None and own.owed is not None and self._may_take_along(own.wanted, packet, FLOW_BYTES):
+            packet, own.owed = bytes(ProxyHeader(own.wanted.identifier, packet=packet, flow=flow)), None
+        elif peer.owed is not None and peer.own is not None and self._may_take_along(peer.own, packet):
             packet, peer.owed = bytes(ProxyHeader(peer.own.identifier, packet=packet)), None
         peer.answer_at = None
         if peer.unanswered_since is None:
             peer.unanswered_since = now
         if session.sealer.exhausted():
             session.sealer.step()
-        return self.carry(peer, session.sealer.seal(packet), now) + renewal
+        return self.carry(peer, session.sealer.seal(packet), now, peer.flows.target(flow)) + renewal
 
-    def _may_take_along(self, peer: Peer, packet: bytes) -> bool:
-        fits = len(packet) + PIGGYBACK_BYTES <= self.settings.mtu
-        return fits and peer.own is not None and bool(self.client.stands(peer.own.identifier))
+    def _may_take_along(self, wanted: Wanted, packet: bytes, more: int = 0) -> bool:
+        fits = len(packet) + PIGGYBACK_BYTES + more <= self.settings.mtu
+        return fits and bool(self.client.stands(wanted.identifier))
 
     # What comes.
 
@@ -131,8 +139,11 @@ class RoamProxy(RoamDirect):
         if header.identifier is not None:
             if header.home not in (None, peer.home):
                 raise RemoteProtocolError("an identifier for somebody else", reason="inner-source")
-            peer.identifier = header.identifier
-        told += self._look_where(peer, identifier, now) if identifier is not None else []
+            if header.flow is not None:
+                peer.flows.told(header.flow.reversed(), header.identifier)
+            else:
+                peer.identifier = header.identifier
+        told += self._look_where(peer, identifier, header.packet, now) if identifier is not None else []
         if header.again and peer.again_due is None:
             peer.again_due = max(now, peer.again_at + AGAIN_EVERY)
             told += self._send_again(peer, now)
@@ -157,8 +168,14 @@ class RoamProxy(RoamDirect):
 
     # Private identifiers.
 
-    def _look_where(self, peer: Peer, identifier: Identifier, now: float) -> list[Command]:
+    def _look_where(self, peer: Peer, identifier: Identifier, packet: bytes, now: float) -> list[Command]:
         """Owe a peer our private identifier, if it has sent to another one."""
+        if peer.flows.own:
+            own = peer.flows.own.get(ports_of(packet, came=True) or NO_FLOW)
+            if own is not None and own.owed is None and own.wanted.identifier != identifier:
+                own.owed = now + self.settings.piggyback
+            if peer.flows.of(identifier) is not None:
+                return []
         if peer.own is not None and identifier == peer.own.identifier:
             if peer.previous is not None and not peer.previous_until:
                 peer.previous_until = now + PREVIOUS_FOR
@@ -169,10 +186,28 @@ class RoamProxy(RoamDirect):
         return self._choose(peer, now) if peer.own is None else []
 
     def _choose(self, peer: Peer, now: float) -> list[Command]:
+        peer.own = self._made()
+        return self.insert(peer.own, now)
+
+    def _made(self) -> Wanted:
+        """Return a private identifier that nobody has had."""
         secret = self._random(KEY_BYTES)
         prefix = self._random(PREFIX_BYTES)
-        peer.own = Wanted(private(secret, prefix), Right.KEY, secret)
-        return self.insert(peer.own, now)
+        return Wanted(private(secret, prefix), Right.KEY, secret)
+
+    def _own_trigger(self, peer: Peer, packet: bytes, now: float) -> list[Command]:
+        """Give a flow its own private identifier, unless it has one."""
+        flow, own = ports_of(packet), peer.flows.own
+        if flow is None or flow in own or len(own) >= MOST_OWN:
+            return []
+        own[flow] = OwnTrigger(self._made(), now + self.settings.piggyback)
+        return self.insert(own[flow].wanted, now)
+
+    def flow_ended(self, destination: bytes, flow: FlowPorts, now: float) -> list[Command]:
+        """Take out the trigger of a flow that has ended; `destination`: its peer's packed home address."""
+        peer = self.by_home.get(destination)
+        wanted = peer.flows.ended(flow) if peer is not None else None
+        return self.remove_everywhere(wanted, now) if wanted is not None else []
 
     def choose_anew(self, peer: Peer, now: float) -> list[Command]:
         """Take another private identifier; the previous one is honoured, and whoever uses it is told the new one."""
@@ -190,9 +225,24 @@ class RoamProxy(RoamDirect):
         peer.owed = None
         return self.say(peer, bytes(ProxyHeader(peer.own.identifier, self.home)), now)
 
+    def _pay_flows(self, peer: Peer, now: float) -> list[Command]:
+        """Send those of single flows alone."""
+        commands: list[Command] = []
+        for flow, own in peer.flows.own.items():
+            if own.owed is None or own.owed > now:
+                continue
+            if not self.client.stands(own.wanted.identifier) or peer.usable(now) is None:
+                own.owed = now + self.settings.piggyback
+                continue
+            own.owed = None
+            commands += self.say(peer, bytes(ProxyHeader(own.wanted.identifier, self.home, flow=flow)), now)
+        return commands
+
     def absent(self, identifier: Identifier, now: float) -> list[Command]:
         """Fall back to H(home address) where a private identifier leads nowhere any more."""
         for peer in self.by_home.values():
+            if peer.flows.absent(identifier):
+                continue
             if peer.identifier == identifier:
                 peer.identifier = None
             elif peer.public == identifier and not peer.usable(now) and peer.problem != "not there":
@@ -228,7 +278,7 @@ class RoamProxy(RoamDirect):
         if peer.again_due is None or peer.again_due > now:
             return []
         peer.again_at, peer.again_due = now, None
-        return [SendAgain(peer.home)]
+        return [SendAgain(peer.home), *self.say(peer, proxy_header.EMPTY, now)]
 
     # Time.
 
@@ -237,6 +287,7 @@ class RoamProxy(RoamDirect):
         times = [at for at in (self.path_deadline(), self.session_deadline()) if at is not None]
         for peer in self.by_home.values():
             times += [at for at in (peer.owed, peer.ask_at, peer.again_due) if at is not None]
+            times += [own.owed for own in peer.flows.own.values() if own.owed is not None]
             times += [peer.previous_until] if peer.previous is not None and peer.previous_until else []
         return min(times, default=None)
 
@@ -246,6 +297,7 @@ class RoamProxy(RoamDirect):
         for peer in list(self.by_home.values()):
             if peer.owed is not None and peer.owed <= now:
                 commands += self._pay(peer, now)
+            commands += self._pay_flows(peer, now)
             if peer.ask_at is not None and peer.ask_at <= now:
                 commands += self._ask(peer, now)
             commands += self._send_again(peer, now)

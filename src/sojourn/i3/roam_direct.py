@@ -111,11 +111,11 @@ class RoamDirect(RoamSessions):
 
     # What is sent.
 
-    def carry(self, peer: Peer, datagram: bytes, now: float) -> list[Command]:
+    def carry(self, peer: Peer, datagram: bytes, now: float, target: Identifier | None = None) -> list[Command]:
         """Send what was sealed for a peer: directly where that works, else by way of the node."""
         pair = peer.agent.use(datagram, now) if peer.agent is not None else None
         if pair is None:
-            return super().carry(peer, datagram, now)
+            return super().carry(peer, datagram, now, target)
         return [Transmit(network_of(pair.path), pair.remote, datagram)]
 
     def carry_greeting(self, peer: Peer, message: bytes, now: float) -> list[Command]:

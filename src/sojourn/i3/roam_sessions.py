@@ -21,7 +21,7 @@ from sojourn.i3 import handshake, proxy_header
 from sojourn.i3.client import RendezvousClient, Wanted, public_trigger
 from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeIdentity, HomeKeys
-from sojourn.i3.identifier import public
+from sojourn.i3.identifier import Identifier, public
 from sojourn.i3.peer import DEAF_AFTER, FIRST_AGAIN, GIVE_UP_AFTER, KEEP_ALIVE, LONGEST_AGAIN, Peer
 from sojourn.i3.roam_commands import Command, PeerTold
 from sojourn.i3.roam_paths import RoamPaths
@@ -105,6 +105,7 @@ class RoamSessions(RoamPaths):
                 yield peer.own
             if peer.previous is not None:
                 yield peer.previous
+            yield from peer.flows.wanted()
 
     def peer_at(self, home: str) -> Peer | None:
         """Return the peer of a home address; one that is not configured is made if that is allowed."""
@@ -119,7 +120,7 @@ class RoamSessions(RoamPaths):
 
     def _forget(self, peer: Peer) -> None:
         self.by_home.pop(_packed(peer.home), None)
-        self._dropped += [each for each in (peer.own, peer.previous) if each is not None]
+        self._dropped += [each for each in (peer.own, peer.previous, *peer.flows.wanted()) if each is not None]
         for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
             del self._by_index[index]
 
@@ -234,9 +235,9 @@ class RoamSessions(RoamPaths):
         """Send an inner packet to a peer."""
         raise NotImplementedError
 
-    def carry(self, peer: Peer, datagram: bytes, now: float) -> list[Command]:
-        """Send what was sealed for a peer."""
-        return self.transmit(peer.identifier or peer.public, datagram, now)
+    def carry(self, peer: Peer, datagram: bytes, now: float, target: Identifier | None = None) -> list[Command]:
+        """Send what was sealed for a peer; `target`: by an identifier that the peer wants this flow sent to."""
+        return self.transmit(target or peer.identifier or peer.public, datagram, now)
 
     def carry_greeting(self, peer: Peer, message: bytes, now: float) -> list[Command]:
         """Send a greeting without a node, where there is a way."""
@@ -282,6 +283,7 @@ class RoamSessions(RoamPaths):
             deaf = peer.unanswered_since is not None and peer.unanswered_since + DEAF_AFTER <= now
             if deaf and peer.greet_at is None:
                 peer.identifier, peer.unanswered_since = None, None
+                peer.flows.lost()
                 commands += self.insert_again(now) + self.greet(peer, now)
             elif peer.greet_at is not None and peer.greet_at <= now:
                 commands += self._greet_again(peer, now)

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from sojourn.policy import quantities, spans
+from sojourn.policy import peers, quantities, spans
 from sojourn.policy.locate import Lines
 from sojourn.policy.presets import PRESETS, expand
 from sojourn.policy.problems import Problem
-from sojourn.policy.rules import DEFAULT, Order, Otherwise, Policy, Require, Rule, Subject, Via
+from sojourn.policy.rules import DEFAULT, Order, Otherwise, Policy, Require, Rule, Subject, Trigger, Via
 from sojourn.policy.subject import speaks_of_everything
 from sojourn.policy.subjects import SUBJECT_KEYS, automatic_label, read_subject
 from sojourn.policy.values import Bad, boolean, choice, explained, integer, names, strings
@@ -47,6 +47,7 @@ _REQUIRE: Final[dict[str, Callable[[Any], Any]]] = {
 _OTHERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "order": ("order", lambda value: _one_of(Order, value)),
     "via": ("via", lambda value: _one_of(Via, value)),
+    "trigger": ("trigger", lambda value: _one_of(Trigger, value)),
     "otherwise": ("otherwise", lambda value: _one_of(Otherwise, value)),
     "copies": ("copies", lambda value: integer(value, 1, MAX_COPIES)),
     "stay": ("stay", boolean),
@@ -55,7 +56,7 @@ _OTHERS: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "ask_timeout": ("ask_timeout", quantities.seconds),
     "ask_default": ("ask_default", lambda value: _one_of(Otherwise, value)),
 }
-KEYS: Final = ("name", "preset", *SUBJECT_KEYS, "networks", "require", *_OTHERS)
+KEYS: Final = ("name", "preset", *SUBJECT_KEYS, "peer", "networks", "require", *_OTHERS)
 
 
 class Context(Struct, frozen=True):
@@ -70,6 +71,8 @@ class Context(Struct, frozen=True):
     """Names and labels of networks that are known; None = any name may be right."""
     user_id: Callable[[str], int | None] = lambda _name: None
     """Looks a user's name up."""
+    peers: Mapping[str, str] = {}
+    """Home addresses by the names of `[peer.NAME]`."""
     came_from: str = "user"
     prefix: str = ""
     """Stands before each label: what an anchor pushed cannot take a name of the user's."""
@@ -138,11 +141,13 @@ class _Reader:
             return None
         self._unknown(index, (), given, KEYS)
         table = self._preset(index, given)
-        subject = self._subject(index, table)
+        subject = self._with_peers(index, table, self._subject(index, table))
         fields: dict[str, Any] = {}
         for key, (field, reader) in _OTHERS.items():
             if key in table:
                 fields[field] = self._value(index, (key,), table[key], reader)
+        if "peer" in table:
+            fields.setdefault("via", Via.PEER)
         fields["networks"] = self._networks(index, table)
         fields["require"] = self._require(index, table.get("require", {}))
         label = self._label(index, table, subject)
@@ -203,6 +208,15 @@ class _Reader:
                 self.complain(index, (key,), why, fix)
             return Subject()
 
+    def _with_peers(self, index: int, table: Mapping[str, Any], subject: Subject) -> Subject:
+        """Let a policy about peers speak of no other flows (policy/peers.py)."""
+        try:
+            return peers.narrowed(table, subject, self.context.peers)
+        except Bad as bad:
+            for key, why, fix in bad.problems:
+                self.complain(index, (key,), why, fix)
+            return subject
+
     def _networks(self, index: int, table: Mapping[str, Any]) -> tuple[str, ...]:
         if "networks" not in table:
             return _with_all(self.context.order)
@@ -256,6 +270,10 @@ class _Reader:
         if policy.copies > 1 and policy.via is not Via.ANCHOR:
             why = f"copies are made for an anchor to sort out, not for via = {str(policy.via)!r}"
             self.complain(index, ("copies",), why, 'Remove it, or write via = "anchor".')
+        if policy.via is Via.PEER and Otherwise.DIRECT in (policy.otherwise, policy.ask_default):
+            self.complain(index, ("otherwise",), "peers are not reached past the nodes", 'Write "hold" or "block".')
+        if policy.trigger is not Trigger.PEER and policy.via is not Via.PEER:
+            self.complain(index, ("trigger",), "is about flows with peers", 'Add via = "peer", or remove it.')
         if policy.ask_default is Otherwise.ASK:
             self.complain(index, ("ask_default",), "a question cannot answer itself", 'Write "hold", "any" or "block".')
         if policy.came_from != "user" and Via.DIRECT in (policy.via, *map(str, (policy.otherwise, policy.ask_default))):
@@ -288,7 +306,9 @@ def _expanded(words: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*words[:place], *rest, *words[place + 1 :]]))
 
 
-def _one_of(kind: type[Order] | type[Via] | type[Otherwise], value: object) -> Order | Via | Otherwise:
+def _one_of(
+    kind: type[Order] | type[Via] | type[Otherwise] | type[Trigger], value: object
+) -> Order | Via | Otherwise | Trigger:
     return kind(choice(value, tuple(str(one) for one in kind), single=True)[0])
 
 

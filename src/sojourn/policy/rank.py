@@ -86,6 +86,11 @@ def position_of(networks: Sequence[str], facts: Facts) -> int | None:
     return None
 
 
+def fits(policy: Policy, facts: Facts, local_time: LocalTime | None) -> bool:
+    """Say whether a network is among a policy's and meets its conditions; that it works is another matter."""
+    return position_of(policy.networks, facts) is not None and not unmet(policy.require, facts, local_time)
+
+
 def _why_not_at_all(policy: Policy, facts: Facts, position: int | None) -> list[str]:
     why = []
     if policy.blocked:

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from sojourn.policy.match import Match
 
+PEERS_NETWORK = "fd53:6f6a::/32"
+"""Of all home addresses (i3/home.py): what `via = "peer"` speaks of."""
 DEFAULT = ""
 """The label of flows that no rule covers."""
 
@@ -55,6 +57,13 @@ class Via(StrEnum):
     ANCHOR = "anchor"
     PEER = "peer"
     DIRECT = "direct"
+
+
+class Trigger(StrEnum):
+    """What a private identifier of ours is for (ROAM: one a peer, or one a flow)."""
+
+    PEER = "peer"
+    FLOW = "flow"
 
 
 class Otherwise(StrEnum):
@@ -108,6 +117,8 @@ class Policy(Struct, frozen=True):
     require: Require = Require()
     order: Order = Order.LISTED
     via: Via = Via.ANCHOR
+    trigger: Trigger = Trigger.PEER
+    """`via = peer`: whether each flow gets a private identifier of its own."""
     otherwise: Otherwise = Otherwise.ANY
     copies: int = 1
     """Over how many networks each packet goes."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sojourn.errors import RemoteProtocolError
 from sojourn.policy.match import PROTOCOLS, Match, Term
 from sojourn.policy.match import parse as parse_match
-from sojourn.policy.rules import Subject
+from sojourn.policy.rules import Subject, Via
 from sojourn.policy.values import MAX_VALUES, Bad, explained, strings
 
 _TEXTS: Final = {
@@ -149,9 +149,11 @@ def _product(protocols: tuple[Term, ...], ports: tuple[Term, ...], local: tuple[
 
 def automatic_label(table: Mapping[str, Any], subject: Subject) -> str:
     """Return a name for a policy that has none, of what it speaks of."""
+    peer = table.get("peer", "peers" if table.get("via") == Via.PEER and "destination" not in table else None)
+    peers = (str(peer[0] if isinstance(peer, list) and peer else peer).replace("*", "peers"),) if peer else ()
     for found in (
         subject.applications, subject.units, subject.containers, subject.commands, subject.executables, subject.cgroups,
-        subject.names, subject.destinations,
+        peers, subject.names, subject.destinations,
     ):  # fmt: skip
         if found:
             word = (

@@ -23,7 +23,7 @@ def table_of(policy: Policy) -> dict[str, Any]:
     if require := _require(policy.require):
         table["require"] = require
     plain = Policy("")
-    for key in ("order", "via", "otherwise", "copies", "stay", "ask_default"):
+    for key in ("order", "via", "trigger", "otherwise", "copies", "stay", "ask_default"):
         value = getattr(policy, key)
         if value != getattr(plain, key):
             table[key] = value if isinstance(value, int) else str(value)

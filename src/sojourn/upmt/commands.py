@@ -172,6 +172,8 @@ class Placed(Struct, frozen=True):
     tunnel: TunnelId | None
     copies: tuple[TunnelId, ...] = ()
     block: bool = False
+    own_trigger: bool = False
+    """Flows with peers: each gets a private identifier of its own."""
 
 
 class SetRules(Command, frozen=True):

@@ -58,7 +58,7 @@ class HostFlows(HostTunnels):
         """
         before, lists = dict(self.flows.flows), dict[tuple[TunnelId, tuple[TunnelId, ...]], list[Flow]]()
         self.flows.forget()
-        for told in state.rules:
+        for told in (rules for rules in state.rules if rules.association == ME):
             self._told_rules = told if self._told_rules is NO_RULES else self._told_rules
         for row in state.rows:
             known = before.get(row.flow)

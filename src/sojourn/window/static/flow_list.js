@@ -37,7 +37,7 @@ class FlowRow {
     };
     this.grip = part("grip");
     write(part("proto"), flow.protocol);
-    write(part("remote"), flow.remote);
+    write(part("remote"), flow.peer && flow.peer !== flow.remote ? `${flow.peer} (${flow.remote})` : flow.remote);
     part("remote").title = `${flow.local} → ${flow.remote}`;
     this.grip.setAttribute("aria-label", `${row.name}, ${flow.protocol} to ${flow.remote}, on ${row.laneLabel}`);
     part("more").setAttribute("aria-label", `What to do with this flow to ${flow.remote}`);

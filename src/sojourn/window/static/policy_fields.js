@@ -28,6 +28,7 @@ export const WHOM = [
   { key: "local_port", name: "Own port", hint: "5060", read: ports },
   { key: "protocol", name: "Protocol", hint: "udp", read: list },
   { key: "destination", name: "Destination", hint: "*.example.org, 192.0.2.0/24", read: list },
+  { key: "peer", name: "Peer", hint: "alice, or * for all", read: list },
   { key: "match", name: "Match, as iptables has it", hint: "-p tcp --dport 22", read: text },
 ];
 
@@ -36,7 +37,8 @@ export const WHERE = [
   { key: "otherwise", name: "While none fits", choices: [["", "take any that works"], ["hold", "let them wait"], ["block", "refuse them"], ["ask", "ask me"], ["direct", "send direct"]], always: true },
   { key: "preset", name: "Preset", choices: "presets" },
   { key: "order", name: "Among those that fit", choices: [["", "as listed"], ["performance", "the fastest"], ["voip", "the best for speech"], ["sticky", "the one in use"]] },
-  { key: "via", name: "Way", choices: [["", "through the anchor"], ["direct", "direct, without mobility"]] },
+  { key: "via", name: "Way", choices: [["", "through the anchor"], ["peer", "to peers, by rendezvous nodes"], ["direct", "direct, without mobility"]] },
+  { key: "trigger", name: "Private identifiers", choices: [["", "one for each peer"], ["flow", "one for each flow"]] },
   { key: "copies", name: "Copies over networks", hint: "2", read: count, type: "number" },
   { key: "stay", name: "Running flows stay", flag: true },
   { key: "minimum_stay", name: "Stay at least", hint: "5min", read: text },
