@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sojourn.api.stream_client import StreamClient
+from sojourn.window.connections import Settings, Visitors, own_users
 from sojourn.window.guard import Guard
 from sojourn.window.routes import application
-from sojourn.window.server import QuietServer, settings
+from sojourn.window.server import QuietServer
 from tests.harness.control_socket import Setup, serving
 
 TOKEN = "a-token-of-this-test"
@@ -67,8 +68,9 @@ def _served(path: str) -> Iterator[Served]:
     ready, loop = threading.Event(), asyncio.new_event_loop()
     listener = _listener()
     port = listener.getsockname()[1]
-    config = settings(Guard(application(StreamClient(path), TOKEN), TOKEN, port))
-    server = QuietServer(config)
+    visitors = Visitors(own_users())
+    guard = Guard(application(StreamClient(path), TOKEN), TOKEN, port, visitors.proved)
+    server = QuietServer(Settings(guard, visitors))
 
     def run() -> None:
         async def main() -> None:
@@ -86,6 +88,7 @@ def _served(path: str) -> Iterator[Served]:
     finally:
         server.should_exit = True
         thread.join(20)
+        visitors.close()
 
 
 def _listener() -> socket.socket:

@@ -1,8 +1,12 @@
 """A window that root starts: its half that serves has no rights, and connections to one socket only."""
 
+import asyncio
+import contextlib
+import errno
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sojourn.window.unprivileged import ASKED, ERROR_NUMBER, Broker
 from tests.harness.control_socket import answers, serving
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to drop")
@@ -77,3 +82,42 @@ def test_both_halves_end_together_and_cleanly(running: subprocess.Popen[str], nu
     assert not Path(f"/proc/{child}").exists()
     assert running.stderr is not None
     assert "Traceback" not in running.stderr.read()
+
+
+def test_who_gives_up_waiting_leaves_his_answer_to_nobody() -> None:
+    """Each asks for his own connection: an answer that nobody waited for is not the next one's."""
+    ours, theirs = socket.socketpair()
+    ends = [socket.socketpair() for _ in range(2)]
+
+    async def play() -> None:
+        broker = Broker(theirs)
+        for _ in range(2):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await broker.connect()
+
+        async def answer() -> None:
+            await asyncio.sleep(0)  # by then the third has asked, too
+            assert ours.recv(100) == ASKED * 3
+            socket.send_fds(ours, [ERROR_NUMBER.pack(0)], [ends[0][0].fileno()])
+            ends[0][0].close()
+            ours.sendall(ERROR_NUMBER.pack(errno.EACCES))
+            socket.send_fds(ours, [ERROR_NUMBER.pack(0)], [ends[1][0].fileno()])
+            ours.sendall(ERROR_NUMBER.pack(errno.EACCES))
+
+        connection, _ = await asyncio.gather(broker.connect(), answer())
+        connection.send(b"mine")
+        connection.close()
+        assert ends[1][1].recv(4) == b"mine"
+        assert ends[0][1].recv(1) == b"", "the connection that nobody wanted is closed"
+        with pytest.raises(PermissionError):
+            await broker.connect()
+        ours.close()
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            await broker.connect()
+
+    asyncio.run(play())
+    theirs.close()
+    for pair in ends:
+        for end in pair:
+            end.close()

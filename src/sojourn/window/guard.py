@@ -17,6 +17,7 @@ another user's program may sit on its port. `/api/hello` proves it with the toke
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -60,8 +61,10 @@ def is_nonce(text: str) -> bool:
 class Guard:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, token: str, port: int, proved: Callable[[tuple[str, int]], None]) -> None:
+        """`proved`: called with a connection's other end when it has shown the token."""
         self._app = app
+        self._proved = proved
         self._token = hashlib.sha256(token.encode()).digest()
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
         self._origins = {f"http://{host}" for host in self._hosts}
@@ -100,7 +103,10 @@ class Guard:
             return error_response(ErrorKind.USAGE, "only GET and POST are known", "", 405)
         if not scope["path"].startswith("/api/") or scope["path"] == HELLO:
             return None
-        return self._without_token(headers) or _wrong_body(scope["method"], headers)
+        refusal = self._without_token(headers)
+        if refusal is None and scope["client"] is not None:
+            self._proved(tuple(scope["client"]))
+        return refusal or _wrong_body(scope["method"], headers)
 
     def _without_token(self, headers: Headers) -> Response | None:
         """Compare digests in constant time: how long it takes says nothing about the token."""

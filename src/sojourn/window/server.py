@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sojourn.api.stream_client import StreamClient
 from sojourn.errors import ConfigError
 from sojourn.linux import confine
+from sojourn.window.connections import QUEUE, Settings, Visitors, own_users
 from sojourn.window.guard import Guard
 from sojourn.window.launch import Launch, launch, opener
 from sojourn.window.notices import Notices
@@ -31,10 +32,8 @@ from sojourn.window.routes import application, page_files
 from sojourn.window.unprivileged import split
 
 TOKEN_BYTES: Final = 32
-MAX_CONNECTIONS: Final = 128
 LAUNCH_PATIENCE: Final = 60.0
 """Seconds after which the file that leads the browser here is removed, whether it came or not."""
-END_PATIENCE: Final = 1
 LATE_MODULES: Final = ("anyio._backends._asyncio", "encodings.idna")
 
 
@@ -46,14 +45,11 @@ class QuietServer(uvicorn.Server):
         """Leave signals to us: uvicorn would raise them again after a clean end."""
         yield
 
-
-def settings(app: ASGIApp) -> uvicorn.Config:
-    """Return how the server is run: without logs, without a word of what it is, and never waiting long for anybody."""
-    return uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none", http="h11",
-        proxy_headers=False, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=30,
-        timeout_graceful_shutdown=END_PATIENCE, h11_max_incomplete_event_size=16 << 10,
-    )  # fmt: skip
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; asyncio has one number for how many wait and how many come in at once, and these are two things."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(QUEUE)
 
 
 def load_ahead() -> None:
@@ -62,7 +58,7 @@ def load_ahead() -> None:
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
         """Serve nobody."""
 
-    settings(nothing).load()
+    Settings(nothing, Visitors(())).load()
     for name in LATE_MODULES:
         importlib.import_module(name)
     page_files()
@@ -93,8 +89,9 @@ class Window:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
-        app = Guard(application(self.client, self._token), self._token, self.port)
-        config = settings(self._first_come(app))
+        visitors = Visitors(own_users())
+        app = Guard(application(self.client, self._token), self._token, self.port, visitors.proved)
+        config = Settings(self._first_come(app), visitors)
         server, loop = QuietServer(config), asyncio.get_running_loop()
 
         def end() -> None:
@@ -110,6 +107,7 @@ class Window:
             await server.serve(sockets=[self._listener])
             if notices is not None:
                 notices.cancel()
+        visitors.close()
         self._opened()
         return 0
 
@@ -149,4 +147,5 @@ class Window:
 def run(path: str, port: int, *, browser: bool, notices: bool) -> int:
     """Run a window in the foreground until it is told to end; return the exit code."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # any user's nonsense would make a line each
     return asyncio.run(Window(path, port, browser=browser, notices=notices).run())

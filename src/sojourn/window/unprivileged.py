@@ -31,27 +31,38 @@ class Broker:
         self._pair = pair
         self._pair.setblocking(False)
         self._turn = asyncio.Lock()
+        self._owed = 0  # answers that are still to come: more than one where somebody did not wait for his
 
     async def connect(self) -> socket.socket:
         """Return a connection. Raises OSError as the parent met it."""
-        loop = asyncio.get_running_loop()
         async with self._turn:
-            await loop.sock_sendall(self._pair, ASKED)
-            answered: asyncio.Future[None] = loop.create_future()
-            loop.add_reader(self._pair, lambda: None if answered.done() else answered.set_result(None))
-            try:
-                await answered
-            finally:
-                loop.remove_reader(self._pair)
-            data, descriptors, _, _ = socket.recv_fds(self._pair, ERROR_NUMBER.size, 1)
+            await asyncio.get_running_loop().sock_sendall(self._pair, ASKED)
+            self._owed += 1
+            while self._owed > 1:
+                given_up, _ = await self._answer()
+                if given_up is not None:
+                    given_up.close()
+            connection, number = await self._answer()
+        if connection is None:
+            raise OSError(number, os.strerror(number))
+        connection.setblocking(False)
+        return connection
+
+    async def _answer(self) -> tuple[socket.socket | None, int]:
+        """Return the next answer: a connection, or the number of the error. Raises ConnectionResetError."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._pair, lambda: None if answered.done() else answered.set_result(None))
+        try:
+            await answered
+        finally:
+            loop.remove_reader(self._pair)
+        data, descriptors, _, _ = socket.recv_fds(self._pair, ERROR_NUMBER.size, 1)
+        self._owed -= 1
         if len(data) < ERROR_NUMBER.size:
             raise ConnectionResetError("the window's other half has ended")
         (number,) = ERROR_NUMBER.unpack(data)
-        if number or not descriptors:
-            raise OSError(number, os.strerror(number))
-        connection = socket.socket(fileno=descriptors[0])
-        connection.setblocking(False)
-        return connection
+        return (socket.socket(fileno=descriptors[0]) if descriptors else None), number
 
 
 def caller() -> tuple[int, int]:
