@@ -22,7 +22,7 @@ APT_BASE := $(APT_BUILD) python3 python3-venv nftables iproute2 procps netbase l
 APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd proxychains4 dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
 	chromium fonts-dejavu-core redis-server systemd man-db groff-base mandoc
-APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap
+APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap systemd-container
 APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl
 
 # A change of any of these compiles anew.

@@ -59,7 +59,7 @@ def test_purge_removes_the_configuration_and_the_group_and_remove_does_not() -> 
     assert "rm " not in before
 
 
-@pytest.mark.parametrize("name", ["deb-build", "deb-tree", "check-deb"])
+@pytest.mark.parametrize("name", ["deb-build", "deb-tree", "check-deb", "check-deb-boot"])
 def test_the_scripts_are_bash_s(name: str) -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / "scripts" / name)], check=False).returncode == 0
 

@@ -1,7 +1,8 @@
 """The systemd units: what a restart means to the flows is decided there, and what a daemon may do to the machine.
 
 No service manager runs here: units are read, verified and scored offline. That the daemons work with no more than
-the rights that their units leave them is shown by tests/net/test_unit_rights.py.
+the rights that their units leave them is shown by tests/net/test_unit_rights.py; `make deb-check` boots a Debian whose
+systemd starts, restarts, upgrades and stops them.
 """
 
 import configparser

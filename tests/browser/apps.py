@@ -27,6 +27,14 @@ def start(daemons: Daemons, name: str, connections: int = 1, down: float = 40_00
     return child
 
 
+def release(daemons: Daemons) -> None:
+    """Take back every order that stands: all, applications, single flows."""
+    daemons.call("handover", to="policy", all=True)
+    for app in daemons.call("apps"):
+        if any(policy.startswith("user:") for policy in app["policies"]):
+            daemons.call("handover", to="policy", app=app["application"])
+
+
 def networks_of(daemons: Daemons, name: str) -> set[str | None]:
     """Return the networks that the daemon says carry an application's flows."""
     return {row["network"] for row in daemons.call("flows") if row["application"] == name}

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_
 from sojourn.lab import topology
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab, Topology, own_prefix
+from tests.browser import apps
 from tests.browser.window import Window
 from tests.net.conftest import PREFIX, check_rights, missing_feature
 
@@ -44,9 +45,9 @@ def playwright() -> Iterator[Playwright]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A lab for all tests of a module: it takes seconds to build."""
+@pytest.fixture(scope="session")
+def lab(playwright: Playwright) -> Iterator[Lab]:
+    """One lab for all: it takes seconds to build."""
     lab = Lab(Topology(prefix=own_prefix(PREFIX)))
     try:
         lab.up()
@@ -55,8 +56,8 @@ def lab() -> Iterator[Lab]:
         lab.down()
 
 
-@pytest.fixture(scope="module")
-def daemons(lab: Lab) -> Daemons:
+@pytest.fixture(scope="session")
+def running(lab: Lab) -> Daemons:
     """An anchor and a host that is associated, both networks tested."""
     daemons = Daemons(lab)
     daemons.set_up()
@@ -65,9 +66,26 @@ def daemons(lab: Lab) -> Daemons:
 
 
 @pytest.fixture(scope="module")
-def window(lab: Lab, daemons: Daemons) -> Iterator[Window]:
+def daemons(running: Daemons) -> Iterator[Daemons]:
+    """The same for every module, and put back as it was after each: its applications, rules, orders and networks."""
+    file = running.host_folder / "host.toml"
+    text, before = file.read_bytes(), len(running.lab.children)
+    yield running
+    for child in running.lab.children[before:]:
+        child.stop()
+    file.write_bytes(text)
+    running.call("policy_reload")
+    apps.release(running)
+    for name, link in running.lab.links.items():
+        link.set_carrier(True)
+        running.call("network_use", network=name, use="on")
+    running.wait_until_associated()
+
+
+@pytest.fixture(scope="session")
+def window(lab: Lab, running: Daemons) -> Iterator[Window]:
     """`sojourn window` of the host."""
-    window = Window(lab, topology.MOBILE_HOST, daemons.host_socket)
+    window = Window(lab, topology.MOBILE_HOST, running.host_socket)
     yield window
     window.stop()
 
@@ -82,7 +100,7 @@ def launch(playwright: Playwright, lab: Lab, folders: pytest.TempPathFactory, *f
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(playwright: Playwright, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium in the mobile host's namespace."""
     browser = launch(playwright, lab, tmp_path_factory)
@@ -100,7 +118,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext, window: Window) -> Page:
+def page(context: BrowserContext, window: Window, daemons: Daemons) -> Page:
     """The window's page, connected: its first snapshot is there."""
     page = context.new_page()
     faults: list[str] = []

@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 
 from sojourn.lab.daemons import Daemons
 from tests.browser import apps
-from tests.browser.test_rules import until
+from tests.browser.talk import until
 
 pytestmark = pytest.mark.net
 

@@ -5,8 +5,6 @@ mh ==wifi==\
 mh ==cell==/
 """
 
-import time
-from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -14,6 +12,7 @@ from playwright.sync_api import Page
 
 from sojourn.lab.daemons import Daemons
 from tests.browser import apps
+from tests.browser.talk import until
 from tests.browser.test_crowd import BEYOND, violations
 from tests.browser.window import Window
 
@@ -29,7 +28,6 @@ networks = ["wifi"]
 application = "call"
 networks = ["wifi", "cellular"]
 """
-PATIENCE = 10.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,13 +37,6 @@ def _talking(daemons: Daemons) -> None:
     daemons.call("policy_reload")
     apps.answer(daemons)
     apps.start(daemons, "call", connections=3)
-
-
-def until(so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not so():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
 
 
 def rules(page: Page) -> None:

@@ -6,18 +6,16 @@ mh ==cell==/
 """
 
 import time
-from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Page
 
-from sojourn.lab import topology
 from sojourn.lab.daemons import Daemons
 from tests.browser import apps
+from tests.browser.picture import carried, drag, lane, thread
+from tests.browser.talk import until
 
 pytestmark = pytest.mark.net
-
-PATIENCE = 10.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,42 +28,8 @@ def _talking(daemons: Daemons) -> None:
 @pytest.fixture(autouse=True)
 def _released(daemons: Daemons) -> None:
     """Every test begins with both applications where `order` puts them."""
-    daemons.call("handover", to="policy", all=True)
-    for app in daemons.call("apps"):
-        if any(policy.startswith("user:") for policy in app["policies"]):
-            daemons.call("handover", to="policy", app=app["application"])
+    apps.release(daemons)
     until(lambda: apps.networks_of(daemons, "call") == apps.networks_of(daemons, "backup") == {"wifi"})
-
-
-def until(so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not so():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.05)
-
-
-def lane(page: Page, network: str) -> Locator:
-    return page.locator(f'.lane[data-network="{network}"]')
-
-
-def thread(page: Page, network: str, app: str) -> Locator:
-    return lane(page, network).locator(f'.thread[data-app="{app}"]:not(.ghost)')
-
-
-def carried(daemons: Daemons, network: str) -> int:
-    """Return the bytes that left by a network's interface."""
-    statistics = f"/sys/class/net/{network}/statistics/tx_bytes"
-    return int(daemons.lab.run(topology.MOBILE_HOST, "cat", statistics))
-
-
-def drag(page: Page, grip: Locator, target: Locator) -> None:
-    start, end = grip.bounding_box(), target.bounding_box()
-    assert start is not None
-    assert end is not None
-    page.mouse.move(start["x"] + 30, start["y"] + start["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2, steps=5)
-    page.mouse.up()
 
 
 def test_an_application_dragged_to_a_network_moves_in_the_data_path(page: Page, daemons: Daemons) -> None:

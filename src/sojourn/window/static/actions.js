@@ -33,28 +33,34 @@ function said(what, to, answer) {
   return `${what} is now ${where}${answer.moved > 1 ? `: ${plural(answer.moved, "flow")} moved` : ""}`;
 }
 
-function withUndo(text) {
+function withUndo(text, orders = 1) {
   announce(text);
-  toast({ text, action: "Undo", run: undo });
+  toast({ text, action: "Undo", run: () => undo(orders) });
 }
 
-/** Take the last order back. */
-export function undo() {
+/** Take the last order back; `orders`: those that were one to the user. */
+export async function undo(orders = 1) {
+  for (let more = orders; more > 1; more -= 1) if (!(await order(() => post("/api/undo")))) return null;
   return order(() => post("/api/undo"), (answer) => {
     const text = `Taken back: ${answer.undone}`;
     announce(text);
-    toast(answer.undo ? { text, action: "Undo more", run: undo } : { text });
+    toast(answer.undo ? { text, action: "Undo more", run: () => undo() } : { text });
   });
 }
 
-/** `subject`: {app} or {flow} or {all}, with a `label` for people. */
-export function handOver(subject, to) {
-  const { label, ...what } = subject;
-  return order(() => post("/api/handover", { ...what, to }), (answer) => withUndo(said(label, to, answer)));
+/**
+ * `subject`: {app} or {flow} or {all}, with a `label` for people. `apart`: flows of an application that stand apart from
+ * it by orders of their own, and go along.
+ */
+export async function handOver(subject, to) {
+  const { label, apart = [], ...what } = subject;
+  const both = apart.length > 0 && to !== "direct";
+  if (both && !(await order(() => post("/api/handover", { flow: apart, to })))) return null;
+  return order(() => post("/api/handover", { ...what, to }), (answer) => withUndo(said(label, to, answer), both ? 2 : 1));
 }
 
 export const everything = { all: true, label: "Everything" };
-export const application = (name) => ({ app: name, label: appName(name) });
+export const application = (name, apart = []) => ({ app: name, label: appName(name), apart });
 export const flow = (id) => ({ flow: id, label: `The flow to ${known.flows.get(id)?.remote ?? id}` });
 
 /** Use a network, pause it, or exclude it. */

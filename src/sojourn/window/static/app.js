@@ -42,7 +42,7 @@ function moveEverything(event) {
     { label: "as the policies say", checked: ordered === null, run: () => handOver(everything, "policy") },
     ...open.map((one) => ({ label: `over ${networkName(one.name)}`, checked: ordered === one.name, run: () => handOver(everything, one.name) })),
     null,
-    { label: "Undo the last order", icon: "why", disabled: !known.undo, note: known.undo?.what, run: undo },
+    { label: "Undo the last order", icon: "why", disabled: !known.undo, note: known.undo?.what, run: () => undo() },
     known.status?.capturing === false
       ? { label: "Take traffic in again", icon: "play", run: () => order(() => post("/api/up")) }
       : { label: "Stop taking traffic in", icon: "exclude", run: () => order(() => post("/api/down")) },

@@ -29,7 +29,7 @@ function threadMenu(grip, at) {
     { label: "Hold: let it wait", icon: "hold", checked: ordered === "hold" || undefined, run: to("hold") },
     { label: "Block: refuse it", icon: "block", checked: ordered === "block" || undefined, run: to("block") },
     subject.app && { label: "Send direct", note: "new connections", icon: "direct", checked: ordered === "direct" || undefined, run: to("direct") },
-    { label: "Back to the policies", icon: "policy", disabled: ordered === undefined, run: to("policy") },
+    { label: "Back to the policies", icon: "policy", disabled: ordered === undefined && !subject.apart?.length, run: to("policy") },
     null,
     { label: "Why is it here?", icon: "why", run: () => openDialog(subject.label, Explained, { what: subject.app ?? (Array.isArray(subject.flow) ? subject.flow[0] : subject.flow) }) },
   ].filter((item) => item !== undefined && item !== false));

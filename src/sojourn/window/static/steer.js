@@ -1,13 +1,16 @@
-// Picking a thread up and putting it down in another lane, by pointer, by finger (after a moment's press), by keyboard.
+// Picking a thread up and putting it down in another lane, by pointer, by finger (after a moment's press; let go where it
+// was, that opens the menu), by keyboard.
 
 import { application, flow, handOver } from "./actions.js";
 import { announce, el } from "./dom.js";
 import { close } from "./menu.js";
+import { known } from "./store.js";
 import { NOWHERE } from "./threads.js";
 
 const FAR_ENOUGH = 6; // pixels until a press is a drag
 const LONG_PRESS_MS = 320;
 const EDGE = 64; // pixels from the window's edge within which it scrolls
+const SCROLL = 14; // pixels a frame
 
 export class Steering {
   /** `menu(grip, at)`: open the menu of what a grip stands for. */
@@ -44,24 +47,29 @@ export class Steering {
     if (!grip || grip.disabled || event.button !== 0) return;
     this.press = { grip, x: event.clientX, y: event.clientY, id: event.pointerId, touch: event.pointerType === "touch" };
     if (this.press.touch) {
-      this.press.timer = setTimeout(() => this.press && this.#lift(event), LONG_PRESS_MS);
+      this.press.timer = setTimeout(() => {
+        if (!this.press) return;
+        this.#lift(event);
+        navigator.vibrate?.(12);
+      }, LONG_PRESS_MS);
     }
   }
 
   #move(event) {
     const { press, held } = this;
+    const far = press && Math.hypot(event.clientX - press.x, event.clientY - press.y) >= FAR_ENOUGH;
     if (held?.chip) {
+      held.carried ||= far;
       this.#carry(event.clientX, event.clientY);
       return;
     }
-    if (!press || Math.hypot(event.clientX - press.x, event.clientY - press.y) < FAR_ENOUGH) return;
+    if (!far) return;
     if (press.touch) this.#forget();
     else this.#lift(event);
   }
 
   #lift(event) {
     const { grip, id } = this.press;
-    this.press.dragged = true;
     this.picture.root.setPointerCapture?.(id);
     this.#hold(grip, "pointer");
     const chip = el("div", "carried");
@@ -73,21 +81,29 @@ export class Steering {
   }
 
   #carry(x, y) {
-    this.held.chip.style.transform = `translate(${x + 10}px, ${y + 8}px)`;
+    // A finger covers what is under it: the name is carried above it.
+    this.held.chip.style.transform = this.press?.touch ? `translate(${x - 24}px, ${y - 64}px)` : `translate(${x + 10}px, ${y + 8}px)`;
     const lane = this.lanes().find(({ element }) => {
       const box = element.getBoundingClientRect();
       return y >= box.top && y <= box.bottom && x >= box.left && x <= box.right;
     });
     this.#aim(lane && lane !== this.held.lane ? lane : null);
-    if (y < EDGE) scrollBy(0, -12);
-    else if (y > innerHeight - EDGE) scrollBy(0, 12);
+    const scroll = y < EDGE ? -SCROLL : y > innerHeight - EDGE ? SCROLL : 0;
+    cancelAnimationFrame(this.scrolling);
+    if (scroll) {
+      this.scrolling = requestAnimationFrame(() => {
+        scrollBy(0, scroll);
+        if (this.held?.chip) this.#carry(x, y); // it goes on while the finger rests there
+      });
+    }
   }
 
   #up() {
     if (this.held?.chip) {
-      const { target } = this.held;
+      const { target, grip, carried } = this.held;
       this.#drop(target, target ? null : "left where it is");
       this.justDragged = performance.now();
+      if (this.press?.touch && !carried) this.menu(grip, grip); // pressed long, and not carried anywhere
     }
     this.#forget();
   }
@@ -118,6 +134,7 @@ export class Steering {
     const grip = at?.querySelector(".grip");
     if (!grip || grip.disabled) return;
     event.preventDefault();
+    if (this.press?.touch) return; // a long press is ours: it picks up, and opens the menu when it is let go
     this.#cancel();
     this.menu(grip, event.clientX ? { x: event.clientX, y: event.clientY } : grip);
   }
@@ -246,5 +263,6 @@ export function subjectOf(grip) {
   if (grip.flow) return flow(grip.flow);
   const { application: name, flows } = grip.row.group;
   // A program that nobody knows has no name to be ordered by: its flows of now are.
-  return name === null ? { flow: [...flows.keys()], label: "The flows of unknown programs" } : application(name);
+  if (name === null) return { flow: [...flows.keys()], label: "The flows of unknown programs" };
+  return application(name, [...flows.keys()].filter((id) => id in known.orders.flows));
 }

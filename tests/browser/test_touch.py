@@ -1,0 +1,91 @@
+"""Steering by finger on a phone, seen in the data path.
+
+mh ==wifi==\
+            an --- ch     "call" at mh talks to ch over two connections
+mh ==cell==/
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from sojourn.lab.daemons import Daemons
+from tests.browser import apps
+from tests.browser.picture import Finger, carried, lane, middle, thread
+from tests.browser.talk import until
+from tests.browser.window import Window
+
+pytestmark = pytest.mark.net
+
+
+@pytest.fixture
+def phone(browser: Browser, window: Window, daemons: Daemons) -> Iterator[Page]:
+    """The page on a phone."""
+    apps.answer(daemons)
+    apps.start(daemons, "call", connections=2, up=80_000)
+    context = browser.new_context(viewport={"width": 380, "height": 640}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.goto(window.address)
+    thread(page, "wifi", "call").wait_for()
+    yield page
+    context.close()
+
+
+def carry_to(phone: Page, finger: Finger, network: str) -> None:
+    """Move the finger over a lane; the page may still be scrolling."""
+
+    def aimed() -> int:
+        finger.move(*middle(lane(phone, network).locator(".lane-head")))
+        return phone.locator(f'.lane.aimed[data-network="{network}"]').count()
+
+    until(aimed)
+
+
+def test_a_finger_scrolls_carries_and_opens_the_menu(phone: Page, daemons: Daemons) -> None:
+    finger, grip = Finger(phone), thread(phone, "wifi", "call").locator(".line .grip")
+    # A swipe is a swipe, wherever it begins.
+    x, y = middle(grip)
+    finger.down(x, y)
+    finger.move(x, y - 150)
+    finger.up()
+    phone.wait_for_function("scrollY > 50")
+    assert phone.locator(".carried, .menu").count() == 0
+    assert apps.networks_of(daemons, "call") == {"wifi"}
+    phone.evaluate("scrollTo(0, 0)")
+
+    # Held for a moment it is picked up; at the window's edge the page comes along.
+    finger.down(*middle(grip))
+    phone.locator(".carried").get_by_text("call").wait_for()
+    finger.move(190, 630)
+    until(lambda: middle(lane(phone, "cellular").locator(".lane-head"))[1] < 560)
+    carry_to(phone, finger, "cellular")
+    finger.up()
+    until(lambda: apps.networks_of(daemons, "call") == {"cellular"})
+    before = carried(daemons, "cellular")
+    until(lambda: carried(daemons, "cellular") - before > 10_000)
+    quiet = carried(daemons, "wifi")
+    time.sleep(0.5)
+    assert carried(daemons, "wifi") - quiet < 2_000, "nothing of it is left on the other"
+
+    # A tap shows the flows; one of them is carried back alone.
+    there = thread(phone, "cellular", "call")
+    there.locator(".line .grip").tap()
+    there.locator(".flow").nth(1).wait_for()
+    phone.evaluate("""document.querySelector('.lane[data-network="wifi"]').scrollIntoView()""")
+    finger.down(*middle(there.locator(".flow .grip").first))
+    phone.locator(".carried").wait_for()
+    carry_to(phone, finger, "wifi")
+    finger.up()
+    until(lambda: apps.networks_of(daemons, "call") == {"wifi", "cellular"})
+
+    # Held, and let go where it was: the menu.
+    finger.down(*middle(thread(phone, "wifi", "call").locator(".line .grip")))
+    phone.locator(".carried").wait_for()
+    finger.up()
+    phone.get_by_role("menuitem", name="Move to cellular").tap()
+    until(lambda: apps.networks_of(daemons, "call") == {"cellular"})
+    phone.get_by_role("button", name="Undo").last.tap()
+    until(lambda: apps.networks_of(daemons, "call") == {"wifi", "cellular"})
