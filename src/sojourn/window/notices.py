@@ -40,6 +40,7 @@ class Notices:
         self._bus: MessageBus | None = None
         self._shown: dict[int, int] = {}
         """The notification of each open question."""
+        self._asking = asyncio.Lock()
         self._buttons = self._markup = False
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -103,8 +104,9 @@ class Notices:
                 actions += [f"{question['id']}/{choice}", _WORDS.get(choice, f"Use {choice}")]
         hints = {"urgency": Variant("y", URGENT), "desktop-entry": Variant("s", "sojourn")}
         arguments = ["Sojourn", 0, "network-wireless", "Sojourn asks", body, actions, hints, max(1, left) * 1000]
-        (number,) = await self._call("Notify", "susssasa{sv}i", arguments)
-        self._shown[question["id"]] = number
+        async with self._asking:
+            (number,) = await self._call("Notify", "susssasa{sv}i", arguments)
+            self._shown[question["id"]] = number
 
     async def _take_away(self, question: int) -> None:
         number = self._shown.pop(question, None)
@@ -138,12 +140,15 @@ class Notices:
         if message.member == "ActionInvoked" and message.signature == "us":
             number, action = message.body
             question, _, choice = action.partition("/")
-            if question.isdigit() and self._shown.get(int(question)) == number:
-                task = asyncio.get_running_loop().create_task(self._answer(int(question), choice), name="answer")
+            if question.isdigit():
+                task = asyncio.get_running_loop().create_task(self._answer(int(question), number, choice), name="answer")
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
 
-    async def _answer(self, question: int, choice: str) -> None:
+    async def _answer(self, question: int, number: int, choice: str) -> None:
+        async with self._asking:  # a click may come together with the number of what was clicked
+            if self._shown.get(question) != number:
+                return
         try:
             await self._client.call("answer", {"id": question, "choice": choice, "remember": "once"})
         except ApiError as error:  # answered elsewhere a moment ago
