@@ -141,7 +141,8 @@ class Notices:
             number, action = message.body
             question, _, choice = action.partition("/")
             if question.isdigit():
-                task = asyncio.get_running_loop().create_task(self._answer(int(question), number, choice), name="answer")
+                answering = self._answer(int(question), number, choice)
+                task = asyncio.get_running_loop().create_task(answering, name="answer")
                 self._answers.add(task)
                 task.add_done_callback(self._answers.discard)
 
