@@ -30,7 +30,7 @@ COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojou
 
 BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
-.PHONY: help demo test bench fuzz lint unit net browser format lock setup deb deb-check clean
+.PHONY: help demo test bench fuzz race lint unit net browser format lock setup deb deb-check clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ FUZZ_SECONDS := 60
 
 fuzz: $(VENV)/.apt-test $(VENV)/.installed ## The parsers of the C core against bytes of all kinds, FUZZ_SECONDS=60 each
 	$(PY) -m tests.fuzz.core_fuzzers --seconds $(FUZZ_SECONDS)
+
+race: $(VENV)/.apt-test $(VENV)/.installed ## The threads of the C core under ThreadSanitizer, FUZZ_SECONDS=60
+	$(PY) -m tests.fuzz.core_race --seconds $(FUZZ_SECONDS)
 
 bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
 	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }

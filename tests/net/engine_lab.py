@@ -23,6 +23,7 @@ from typing import TypeVar
 import msgspec
 
 from sojourn.lab.namespaces import settle
+from sojourn.linux.threads import VARIABLE
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import (
@@ -64,13 +65,13 @@ link add a1 netns {ANCHOR} type veth peer name c0 netns {CORRESPONDENT}
 -n {CORRESPONDENT} link set c0 up
 -n {CORRESPONDENT} route add 10.201.0.0/16 via 192.0.2.1
 -n {CORRESPONDENT} route add fd00:201::/64 via 2001:db8:2::1
--n {HOST} tuntap add dev sj0 mode tun
+-n {HOST} tuntap add dev sj0 mode tun QUEUES
 -n {HOST} link set sj0 mtu {MTU} up
 -n {HOST} addr add {VIPA}/16 dev sj0
 -n {HOST} addr add {VIPA6}/64 dev sj0 nodad
 -n {HOST} route add 192.0.2.0/24 dev sj0
 -n {HOST} route add 2001:db8:2::/64 dev sj0
--n {ANCHOR} tuntap add dev sj0 mode tun
+-n {ANCHOR} tuntap add dev sj0 mode tun QUEUES
 -n {ANCHOR} link set sj0 mtu {MTU} up
 -n {ANCHOR} addr add 10.201.0.1/16 dev sj0
 -n {ANCHOR} addr add fd00:201::1/64 dev sj0 nodad
@@ -102,8 +103,9 @@ def within(namespace: str, work: Callable[[], T]) -> T:
 class End:
     """One engine process, and what it has told so far."""
 
-    def __init__(self, namespace: str, without: str) -> None:
+    def __init__(self, namespace: str, without: str, threads: int = 1) -> None:
         environment = {**os.environ, "SOJOURN_WITHOUT": without, "PYTHONPATH": f"{REPO / 'src'}:{REPO}"}
+        environment[VARIABLE] = str(threads)
         self.process = subprocess.Popen(
             ("ip", "netns", "exec", namespace, sys.executable, "-m", "tests.net.engine_end"),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=REPO,
@@ -155,9 +157,9 @@ class End:
 class Lab:
     """Both ends, with one tunnel between them."""
 
-    def __init__(self, version: int, without: str = "") -> None:
+    def __init__(self, version: int, without: str = "", threads: int = 1) -> None:
         here, there = OUTER[version]
-        self.host, self.anchor = End(HOST, without), End(ANCHOR, without)
+        self.host, self.anchor = End(HOST, without, threads), End(ANCHOR, without, threads)
         remote = Endpoint(there, 1800)
         self.anchor.submit(
             Setup(
@@ -182,8 +184,8 @@ class Lab:
 
 
 @contextlib.contextmanager
-def layout() -> Iterator[None]:
-    """Namespaces, links and devices, for as long as the block lasts."""
+def layout(threads: int = 1) -> Iterator[None]:
+    """Namespaces, links and devices (for so many threads a direction), for as long as the block lasts."""
     names = (HOST, ANCHOR, CORRESPONDENT)
     for name in names:
         run("ip", "netns", "del", name, check=False)
@@ -191,7 +193,7 @@ def layout() -> Iterator[None]:
         for name in names:
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
-        for line in _LAYOUT.strip().splitlines():
+        for line in _LAYOUT.replace("QUEUES", "multi_queue" if threads > 1 else "").strip().splitlines():
             run("ip", *line.split())
         for setting in ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"):
             run("ip", "netns", "exec", ANCHOR, "sysctl", "-qw", setting)

@@ -41,14 +41,14 @@ UDP_SEGMENT = 103
 families = pytest.mark.parametrize("six", [False, True], ids=["ipv4", "ipv6"])
 
 
-@pytest.fixture(scope="module", params=[(4, ""), (6, ""), (4, "uso"), (4, ALL)], ids=str)
+@pytest.fixture(scope="module", params=[(4, "", 1), (6, "", 2), (4, "uso", 2), (4, ALL, 1)], ids=str)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    version, without = request.param
-    with layout():
+    version, without, threads = request.param
+    with layout(threads):
         if shutil.which("ethtool"):
             run("ip", "netns", "exec", ANCHOR, "ethtool", "-K", "a1", "tx", "off")
             run("ip", "netns", "exec", CORRESPONDENT, "ethtool", "-K", "c0", "tx", "off", "rx", "off")
-        lab = Lab(version, without)
+        lab = Lab(version, without, threads)
         try:
             lab.host.until(TunnelTested)
             yield lab

@@ -1,8 +1,8 @@
 """The engine with a C core: threads without Python move what is ordinary, this decides and does the rest.
 
-    core/*.c          two threads: TUN -> UDP and UDP -> TUN, by rows, paths and keys that stand ready
+    core/*.c          threads: TUN -> UDP and UDP -> TUN, by rows, paths and keys that stand ready
     core_rows.py      rows shared with the core          core_keys.py   keys given to it
-    core_births.py    flows that it begins by itself
+    core_births.py    flows that it begins by itself         core_queues.py  the TUN's for several threads
     core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
 
 Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
@@ -19,12 +19,14 @@ from sojourn.datapath._core import Core
 from sojourn.datapath.classify import Classifier
 from sojourn.datapath.core_births import CoreForwarder
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
+from sojourn.datapath.core_queues import Queues
 from sojourn.datapath.engine import Engine
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.datapath.loop import LATE, Timed
 from sojourn.datapath.outlets import Outlet
 from sojourn.errors import RemoteProtocolError
+from sojourn.linux.threads import threads_each_way
 from sojourn.linux.tun import Tun
 from sojourn.linux.udp import IP_PKTINFO, IPV6_PKTINFO, Ancillary, UdpSocket
 from sojourn.model import Endpoint, TunnelId
@@ -62,14 +64,16 @@ REFUSED: Final = frozenset(("forged", "replayed", "wrong-tunnel", "flow-rate", "
 
 
 class CoreEngine(Engine):
-    """A `DataPath`; all methods but `stop` in one thread, beside which two of the core's run."""
+    """A `DataPath`; all methods but `stop` in one thread, beside which those of the core run."""
 
     NAME = "core"
 
     # Set up before Engine.__init__ asks for its parts.
 
     def _forwarder(self, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> Forwarder:
-        self._core = core = Core()
+        threads = threads_each_way()
+        self._core = core = Core(threads)
+        self._queues = Queues(core, self.descriptors, self.features, threads)
         self._births = forwarder = CoreForwarder(core, self, emit, epochs)
         forwarder.on_gone = self._tunnel_gone
         forwarder.ends = Ends(
@@ -104,6 +108,7 @@ class CoreEngine(Engine):
     def close(self) -> None:
         """End the threads, and close every descriptor."""
         self._core.stop()
+        self._queues.close()
         super().close()
 
     def submit(self, commands: Sequence[AnyCommand]) -> None:
@@ -166,6 +171,11 @@ class CoreEngine(Engine):
 
     def _watch_tun(self, tun: Tun) -> None:
         self._core.watch_tun(tun.fd, tun.uso)
+        self._queues.add(tun)
+
+    def _drop_tun(self) -> None:
+        self._queues.drop()
+        super()._drop_tun()
 
     def _watch_socket(self, sock: UdpSocket, tunnel: TunnelId | None) -> None:
         self._sockets[sock.fd] = sock

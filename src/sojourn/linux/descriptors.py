@@ -32,6 +32,11 @@ def tun_name(device: str) -> str:
     return f"tun/{device}"
 
 
+def queue_name(device: str, number: int) -> str:
+    """Name a further queue of the TUN device `device`, from 1 on."""
+    return f"tun/{device}/{number}"
+
+
 def tunnel_name(command: OpenTunnel) -> str:
     """Name the UDP socket of one tunnel over one network."""
     return f"tunnel/{command.tunnel:06x}/{command.interface}/{command.local.address}/{command.local.port}"

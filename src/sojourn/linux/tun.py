@@ -9,9 +9,11 @@ attaching creates one that lasts as long as its descriptor. Its gso_max_size is 
 super-packets larger than that are cut into single packets before they get here.
 """
 
+import array
 import errno
 import fcntl
 import os
+import socket
 import struct
 from typing import Final
 
@@ -20,6 +22,9 @@ from sojourn.packet import vnet
 
 DEVICE: Final = "/dev/net/tun"
 
+# linux/sockios.h, linux/ethtool.h
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GLINK: Final = 0x0000000A
 # linux/if_tun.h
 TUNSETIFF: Final = 0x400454CA
 TUNGETIFF: Final = 0x800454D2
@@ -28,6 +33,7 @@ TUNSETVNETHDRSZ: Final = 0x400454D8
 IFF_TUN: Final = 0x0001
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
+IFF_MULTI_QUEUE: Final = 0x0100
 F_CHECKSUM: Final = 0x01
 F_TSO: Final = 0x02 | 0x04 | 0x08
 """TSO4, TSO6 and TSO_ECN."""
@@ -43,15 +49,19 @@ class Tun:
         self.fd = fd
         request = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
         self.name = request[:16].split(b"\0")[0].decode()
-        if not struct.unpack_from("=H", request, 16)[0] & IFF_VNET_HDR:
+        (flags,) = struct.unpack_from("=H", request, 16)
+        if not flags & IFF_VNET_HDR:
             raise NotSupported(f"device {self.name}", "IFF_VNET_HDR; it was opened without")
+        self.multi_queue = bool(flags & IFF_MULTI_QUEUE)
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("=i", vnet.HEADER_BYTES))
         os.set_blocking(fd, False)
         self.tso, self.uso = self._offload(tso, uso)
 
     @classmethod
-    def open(cls, name: str, *, tso: bool = True, uso: bool = True) -> "Tun":
-        """Attach to device `name`. OSError (EBUSY) when another process has it."""
+    def open(cls, name: str, *, tso: bool = True, uso: bool = True, more: bool = False) -> "Tun":
+        """Attach to device `name`; `more`: by one more queue. OSError (EBUSY) when another process has it."""
+        if not more and has_reader(name):
+            raise OSError(errno.EBUSY, f"another process reads device {name}")
         try:
             fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
@@ -59,7 +69,7 @@ class Tun:
                 "a TUN device", f"{DEVICE} (modprobe tun, or --device {DEVICE} for a container)"
             ) from error
         try:
-            fcntl.ioctl(fd, TUNSETIFF, struct.pack("=16sH22x", name.encode(), IFF_TUN | IFF_NO_PI | IFF_VNET_HDR))
+            _attach(fd, name)
             return cls(fd, tso=tso, uso=uso)
         except BaseException:
             os.close(fd)
@@ -92,3 +102,31 @@ class Tun:
     def close(self) -> None:
         """Detach. A persistent device stays."""
         os.close(self.fd)
+
+
+def _attach(fd: int, name: str) -> None:
+    """Attach to a device of either kind: which it is was decided when it was made."""
+    for kind in (0, IFF_MULTI_QUEUE):
+        flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | kind
+        try:
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("=16sH22x", name.encode(), flags))
+        except OSError as error:
+            if error.errno != errno.EINVAL or kind:
+                raise
+        else:
+            return
+
+
+def has_reader(name: str) -> bool:
+    """Say whether a TUN device that is up is attached somewhere: it has a carrier for so long.
+
+    The kernel refuses a second reader of a plain device, but gives one of a multi-queue device its part of the packets.
+    """
+    value = array.array("I", [ETHTOOL_GLINK, 0])
+    where, _ = value.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("@16sP16x", name.encode(), where))
+        except OSError:
+            return False
+    return bool(value[1])

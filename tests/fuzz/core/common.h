@@ -47,9 +47,7 @@ static inline struct core *fuzz_core(bool anchor)
     send->first_word = (uint32_t)(SEALED | (EPOCH & 7)) << 24 | TUNNEL;
     send->epoch = EPOCH;
     atomic_store(&tunnel->send, send);
-    aead_init(&receive->aead, AES_256_GCM, key, iv);
-    receive->epoch = EPOCH;
-    receive->window.top = receive->window.floor = -1;
+    receive_key_init(receive, AES_256_GCM, key, iv, EPOCH, -1);
     keys->keys[keys->count++] = receive;
     atomic_store(&tunnel->receive, keys);
     atomic_store(&tunnel->current, EPOCH);

@@ -7,8 +7,10 @@
  *   rules.h    new flows that need no Python: rules.c, births.c
  *   notice.c   what goes up to Python, bounded
  *   send.c     TUN -> UDP: super-packets cut where they lie, sealed in batches
- *   receive.c  UDP -> TUN: batches opened, runs written as super-packets
- *   worker.c   threads, epoll, system calls
+ *   open.c     UDP -> TUN, first half: datagrams opened where they lie, by any thread
+ *   receive.c  UDP -> TUN, second half: replay checked, runs written as super-packets, by one thread at a time
+ *   line.c     keeps the order between the two
+ *   worker.h   threads and system calls: transmit.c, gather.c, worker.c
  *   module*.c  what Python sees
  *
  * Python decides, the core carries out: it forwards what a row and a path answer and hands everything else
@@ -54,7 +56,7 @@ struct tunnel {
     _Atomic(struct receive_keys *) receive;
     _Atomic uint32_t current; /* the newest epoch opened */
     _Atomic int64_t hold;     /* learning does not come back here for so long */
-    pthread_mutex_t lock;     /* the windows */
+    pthread_mutex_t lock;     /* of marking the windows */
     _Atomic bool failing, asked_step;
     /* Since Python took them last (0: never). */
     _Atomic bool dirty;
@@ -76,6 +78,7 @@ struct row {
     _Atomic bool slow;       /* more than "one tunnel": Python's */
     _Atomic bool answered;   /* a packet from here was seen: a host's Python wants the first one */
     _Atomic bool linked;
+    _Atomic uint8_t queue;   /* of the TUN, from which its packets were read: theirs are written there, too */
     bool adopted; /* an object of Python's has it (rules.h); written under `writing` */
     _Atomic int64_t last_used;
     _Atomic int64_t behind_until[WAYS]; /* until then packets go behind those of theirs that Python still has */
@@ -139,7 +142,8 @@ struct worker;
 
 struct core {
     bool inbound_reads; /* packets from the TUN travel to a mobile host: we are its anchor */
-    _Atomic int tun;
+    _Atomic int queues[MAX_WORKERS]; /* descriptors of the TUN, -1: none; a flow stays on one */
+    _Atomic uint8_t read_on[PLACES]; /* by a flow's hash: the queue, plus one, from which packets without a row came */
     _Atomic bool tun_uso;
     int wake_fd;
     _Atomic bool woken, polling;
@@ -159,6 +163,8 @@ struct core {
     unsigned dirty_count, dirty_room;
     _Atomic uint64_t counts[COUNTS];
     struct worker *workers[MAX_THREADS];
+    struct line *line;
+    unsigned each; /* workers of each direction */
     _Atomic uint64_t turns[MAX_THREADS]; /* odd: busy */
     _Atomic bool stopping;
     bool running;
@@ -242,6 +248,7 @@ struct sender {
     unsigned count, width, end, ecn;
     uint16_t place; /* of the flow that was read last */
     struct row *row;
+    uint8_t queue; /* of the TUN, that was read */
 };
 
 bool sender_init(struct sender *sender, struct core *core, unsigned thread, transmit_fn *transmit, void *context);
@@ -249,17 +256,63 @@ void sender_clear(struct sender *sender);
 void sender_take(struct sender *sender, size_t size, int64_t now);
 void sender_flush(struct sender *sender, int64_t now);
 
+/* open.c */
+
+struct batch { /* what one call has given */
+    uint8_t *data;
+    size_t size, segment; /* `segment` is not 0 */
+    const struct udp_socket *socket;
+    struct sockaddr_in6 from;
+    socklen_t from_bytes;
+    uint8_t via[VIA_BYTES];
+    uint8_t via_bytes, ecn;
+    unsigned bank;
+};
+
+enum opening { OPENED_NEW, OPENED_NOT, OPENED_REPLAY, OPENED_NO_KEY, NOT_SEALED, NOT_OF_ITS_SOCKET };
+
+/* What became of one datagram. No pointers: another thread goes on with it, in a turn of its own. */
+struct found {
+    enum opening result;
+    uint8_t hint;
+    uint32_t epoch, counter;
+    uint64_t key; /* `serial` of the one that has opened it */
+};
+
+struct finds {
+    struct found *at;
+    size_t count, room;
+};
+
+struct opened {
+    uint32_t epoch, counter;
+    uint8_t hint;
+    bool highest, advanced;
+};
+
+bool open_batch(struct core *core, const struct batch *batch, unsigned thread, uint8_t *scratch, struct finds *finds);
+
+enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
+                         struct found *found);
+bool tunnel_mark(struct tunnel *tunnel, const struct found *found, struct opened *opened);
+static inline size_t nth_size(const struct batch *batch, size_t at)
+{
+    return batch->size - at < batch->segment ? batch->size - at : batch->segment;
+}
+
 /* receive.c */
 
 struct receiver;
-typedef void write_fn(struct receiver *receiver, const struct iovec *parts, int count);
+/* Write a packet on the queue of the TUN that its flow has. */
+typedef void write_fn(struct receiver *receiver, unsigned queue, const struct iovec *parts, int count);
 
 enum { RUN_MOST = 128, BANKS = 2 };
 
 /* Packets of one flow that leave by one write. */
 struct run {
-    struct row *row; /* NULL: there is none */
+    struct row *row; /* NULL: there is none; to be compared alone: another thread's turn may be the one that ends it */
     struct view view;
+    uint8_t queue;
     unsigned packets;
     size_t total; /* bytes of the packet that is written */
     uint16_t payload;
@@ -271,46 +324,27 @@ struct run {
     struct iovec parts[RUN_MOST + 1];
 };
 
-struct batch {
-    uint8_t *data;
-    size_t size, segment;
-    const struct udp_socket *socket;
-    struct sockaddr_in6 from;
-    socklen_t from_bytes;
-    uint8_t via[VIA_BYTES];
-    uint8_t via_bytes, ecn;
-    unsigned bank;
-};
-
 struct receiver {
     struct core *core;
-    unsigned thread;
     write_fn *write;
     void *context;
     struct run run;
     uint16_t place; /* of the flow whose packet was opened last */
     struct row *row;
-    uint8_t *scratch; /* for datagrams that have to be tried with two keys */
 };
 
-bool receiver_init(struct receiver *receiver, struct core *core, unsigned thread, write_fn *write, void *context);
-void receiver_clear(struct receiver *receiver);
-void receiver_take(struct receiver *receiver, const struct batch *batch, int64_t now);
+void receiver_init(struct receiver *receiver, struct core *core, write_fn *write, void *context);
+void receiver_take(struct receiver *receiver, const struct batch *batch, const struct found *found, int64_t now);
 void receiver_flush(struct receiver *receiver);
 void receiver_leave_bank(struct receiver *receiver, unsigned bank);
 
-enum opening { OPENED_NEW, OPENED_NOT, OPENED_REPLAY, OPENED_NO_KEY };
-struct opened {
-    uint32_t epoch, counter;
-    uint8_t hint;
-    bool highest, advanced;
-};
-enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
-                         struct opened *opened);
+/* line.c */
+
+void line_drain(struct line *line);
 
 /* worker.c */
 
-bool workers_make(struct core *core);
+bool workers_make(struct core *core, unsigned each);
 bool workers_start(struct core *core);
 void workers_stop(struct core *core);
 bool watch_tun(struct core *core, int fd, bool uso);

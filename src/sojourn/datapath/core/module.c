@@ -42,7 +42,8 @@ static PyObject *replay(PyObject *self, PyObject *arguments)
     struct window window = {0};
     if (!PyArg_ParseTuple(arguments, "LO", &seen, &counters))
         return NULL;
-    window.top = window.floor = seen < 0 ? -1 : seen;
+    window.floor = seen < 0 ? -1 : seen;
+    atomic_store(&window.top, window.floor);
     Py_ssize_t count = PyList_Size(counters);
     PyObject *results = count < 0 ? NULL : PyList_New(0);
     for (Py_ssize_t i = 0; results && i < count; i++) {
@@ -69,7 +70,7 @@ static PyObject *siphash_of(PyObject *self, PyObject *arguments)
 static PyMethodDef functions[] = {
     {"libcrypto", libcrypto, METH_NOARGS, "Return the name and version of the library that seals and opens."},
     {"look", look_at, METH_VARARGS, "look(packet, inbound): what an ordinary packet is, None for any other."},
-    {"bench", bench, METH_VARARGS, "bench(threads, seconds, aead, open): (bytes sealed, bytes opened, writes, seconds, of processors)"},
+    {"bench", bench, METH_VARARGS, "bench(threads, seconds, aead, receiving): (bytes sealed, bytes written, writes, seconds, of processors)"},
     {"sum", sum_of, METH_VARARGS, "sum(data, initial): the folded one's complement sum."},
     {"siphash", siphash_of, METH_VARARGS, "siphash(k0, k1, data): SipHash-2-4."},
     {"replay", replay, METH_VARARGS, "replay(seen, counters): what a replay window says of each."},

@@ -1,61 +1,118 @@
-/* How fast the loops are alone: source and sink in memory, any number of threads on one tunnel (bench/core.py).
+/* How fast the threads are alone: source and sink in memory (bench/core.py). No system call, no kernel.
  *
- * Each thread takes super-packets of a flow of its own from memory, seals them, and opens what it has sealed, as
- * if the other end's thread did. All share the tunnel: counters are reserved, windows marked under one lock. */
+ *   sending    each thread seals super-packets of a flow of its own, all on one tunnel: its counters are shared
+ *   receiving  one tunnel's datagrams, sealed before the clock runs, come by one line (line.c) that all threads serve:
+ *              read (copied, as the kernel would), opened, marked in one replay window, and put together in order */
 #include "module.h"
+#include "worker.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { BENCH_TUNNEL = 1, SEGMENT = 1360, SEGMENTS = 45, HEAD = 52, PAYLOAD = SEGMENT * SEGMENTS };
+enum {
+    BENCH_TUNNEL = 1,
+    SEGMENT = 1360,
+    SEGMENTS = 45,
+    HEAD = 52,
+    PAYLOAD = SEGMENT * SEGMENTS,
+    FLOWS = 8,
+    MESSAGES = 1024, /* sealed before each round of receiving: 65 MB */
+};
+
+struct sealed {
+    uint8_t *data;
+    size_t size;
+    unsigned width;
+};
 
 struct lane {
     struct core *core;
+    struct stand *stand;
     pthread_t thread;
+    bool failed;
     unsigned number;
     int64_t until, processor_ns;
-    bool open, failed;
-    struct udp_socket *socket;
     struct sender sender;
-    struct receiver receiver;
-    uint8_t packet[VNET_BYTES + HEAD + PAYLOAD], *message;
-    uint64_t sealed, opened, writes;
+    uint8_t packet[VNET_BYTES + HEAD + PAYLOAD], *scratch;
 };
 
-static void count_write(struct receiver *receiver, const struct iovec *parts, int count)
-{
-    struct lane *lane = receiver->context;
-    for (int i = 0; i < count; i++)
-        lane->opened += parts[i].iov_len;
-    lane->writes++;
-}
+/* What is measured on. */
+struct stand {
+    struct core *core;
+    struct line *line;
+    struct lane *lanes;
+    unsigned threads;
+    struct sealed *sealed; /* MESSAGES of them */
+    unsigned kept, taken;  /* of those */
+    _Atomic uint64_t sent, written, writes;
+};
 
-static void hand_over(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size,
-                      unsigned width, unsigned count, unsigned ecn)
+/* Sending. */
+
+static void keep(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size,
+                 unsigned width, unsigned count, unsigned ecn)
 {
     struct lane *lane = sender->context;
-    struct batch batch = {.data = lane->message, .size = size, .segment = width, .socket = lane->socket, .from = path->to,
-                          .from_bytes = path->to_bytes};
-    lane->sealed += size - (size_t)count * (OVERHEAD_BYTES + HEAD);
-    if (!lane->open)
+    struct stand *stand = lane->stand;
+    atomic_fetch_add_explicit(&stand->sent, size - (size_t)count * (OVERHEAD_BYTES + HEAD), memory_order_relaxed);
+    if (!stand->sealed || stand->kept == MESSAGES)
         return;
-    memcpy(lane->message, data, size); /* as the kernel copies it */
-    receiver_take(&lane->receiver, &batch, 1);
-    receiver_flush(&lane->receiver);
+    struct sealed *sealed = &stand->sealed[stand->kept++];
+    memcpy(sealed->data, data, size);
+    sealed->size = size;
+    sealed->width = width;
 }
 
-static void *run_lane(void *argument)
+static void send_one(struct lane *lane)
+{
+    memcpy(lane->sender.input, lane->packet, sizeof lane->packet);
+    sender_take(&lane->sender, sizeof lane->packet, 1);
+    sender_flush(&lane->sender, 1);
+}
+
+static void *run_sending(void *argument)
 {
     struct lane *lane = argument;
-    while (now_ns() < lane->until) {
-        memcpy(lane->sender.input, lane->packet, sizeof lane->packet);
-        sender_take(&lane->sender, sizeof lane->packet, 1);
-        sender_flush(&lane->sender, 1);
+    while (now_ns() < lane->until)
+        send_one(lane);
+    return NULL;
+}
+
+/* Receiving. */
+
+static void count_write(struct receiver *receiver, unsigned queue, const struct iovec *parts, int count)
+{
+    struct stand *stand = receiver->context;
+    size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += parts[i].iov_len;
+    atomic_fetch_add_explicit(&stand->written, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&stand->writes, 1, memory_order_relaxed);
+}
+
+static bool fill_from_memory(struct line *line, struct load *load, struct udp_socket *socket)
+{
+    struct stand *stand = line->receiver.context;
+    load->now = 1;
+    while (load->count < FEW && stand->taken < stand->kept) {
+        const struct sealed *sealed = &stand->sealed[stand->taken++];
+        struct batch *batch = &load->batches[load->count];
+        struct tunnel *tunnel = tunnel_find(line->core, BENCH_TUNNEL);
+        const struct path *path = atomic_load(&tunnel->path);
+        *batch = (struct batch){.data = load->messages[load->count++].data, .size = sealed->size, .segment = sealed->width,
+                                .socket = socket, .from = path->to, .from_bytes = path->to_bytes};
+        memcpy(batch->data, sealed->data, sealed->size);
     }
-    struct timespec used;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-    lane->processor_ns = used.tv_sec * 1000000000ll + used.tv_nsec;
+    return stand->taken < stand->kept;
+}
+
+static void *run_receiving(void *argument)
+{
+    struct lane *lane = argument;
+    struct core *core = lane->core;
+    while (line_take(lane->stand->line, &core->sockets[0], FIRST_RECEIVER + lane->number, lane->scratch, false))
+        ;
     return NULL;
 }
 
@@ -85,19 +142,6 @@ static bool add_row(struct core *core, struct lane *lane, bool inbound)
     return true;
 }
 
-static bool lane_init(struct lane *lane, struct core *core, unsigned number, int64_t until, bool open)
-{
-    lane->core = core;
-    lane->number = number;
-    lane->until = until;
-    lane->open = open;
-    lane->socket = &core->sockets[0];
-    lane->message = malloc(65536);
-    make_packet(lane);
-    return lane->message && sender_init(&lane->sender, core, number + 1, hand_over, lane) &&
-           receiver_init(&lane->receiver, core, number + 1, count_write, lane) && add_row(core, lane, false) && add_row(core, lane, true);
-}
-
 static bool make_tunnel(struct core *core, enum algorithm algorithm)
 {
     static const uint8_t key[KEY_BYTES] = {1}, iv[IV_BYTES] = {2};
@@ -118,52 +162,109 @@ static bool make_tunnel(struct core *core, enum algorithm algorithm)
     send->first_word = SEALED << 24 | 1 << 24 | BENCH_TUNNEL;
     send->epoch = 1;
     atomic_store(&tunnel->send, send);
-    aead_init(&receive->aead, algorithm, key, iv);
-    receive->epoch = 1;
-    receive->window.top = receive->window.floor = -1;
+    receive_key_init(receive, algorithm, key, iv, 1, -1);
     keys->keys[keys->count++] = receive;
     atomic_store(&tunnel->receive, keys);
     atomic_store(&tunnel->current, 1);
     return true;
 }
 
-/* bench(threads, seconds, aead, open): (bytes sealed, bytes opened, writes, seconds, seconds of processors). Bytes are payload. */
+static bool lane_init(struct stand *stand, unsigned number)
+{
+    struct lane *lane = &stand->lanes[number];
+    lane->core = stand->core;
+    lane->stand = stand;
+    lane->number = number;
+    make_packet(lane);
+    return (lane->scratch = malloc(65536)) && sender_init(&lane->sender, stand->core, FIRST_SENDER + number % MAX_WORKERS, keep, lane) &&
+           add_row(stand->core, lane, false) && add_row(stand->core, lane, true);
+}
+
+static bool stand_init(struct stand *stand, enum algorithm algorithm, unsigned threads, bool receiving)
+{
+    stand->threads = threads;
+    stand->core = core_new();
+    stand->lanes = calloc(FLOWS, sizeof *stand->lanes);
+    bool ready = stand->core && stand->lanes && make_tunnel(stand->core, algorithm) &&
+                 (stand->line = line_new(stand->core, threads, fill_from_memory, count_write, stand));
+    for (unsigned i = 0; ready && i < FLOWS; i++)
+        ready = lane_init(stand, i);
+    stand->sealed = ready && receiving ? calloc(MESSAGES, sizeof *stand->sealed) : NULL;
+    for (unsigned i = 0; stand->sealed && ready && i < MESSAGES; i++)
+        ready = (stand->sealed[i].data = malloc(65536)) != NULL;
+    return ready && !receiving == !stand->sealed;
+}
+
+static void stand_free(struct stand *stand)
+{
+    for (unsigned i = 0; i < MESSAGES && stand->sealed; i++)
+        free(stand->sealed[i].data);
+    free(stand->sealed);
+    for (unsigned i = 0; i < FLOWS && stand->lanes; i++) {
+        sender_clear(&stand->lanes[i].sender);
+        free(stand->lanes[i].scratch);
+    }
+    free(stand->lanes);
+    if (stand->line)
+        line_free(stand->line);
+    if (stand->core)
+        core_free(stand->core);
+}
+
+/* Let all threads run `what`, and add to the seconds of the clock and of the processors. */
+static void run_all(struct stand *stand, void *(*what)(void *), int64_t until, double *took, double *processors)
+{
+    struct timespec before, after;
+    const int64_t began = now_ns();
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    for (unsigned i = 0; i < stand->threads; i++) {
+        stand->lanes[i].until = until;
+        stand->lanes[i].failed = pthread_create(&stand->lanes[i].thread, NULL, what, &stand->lanes[i]);
+    }
+    for (unsigned i = 0; i < stand->threads; i++)
+        if (!stand->lanes[i].failed)
+            pthread_join(stand->lanes[i].thread, NULL);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    *took += to_seconds(now_ns() - began);
+    *processors += (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
+}
+
+/* The flows take turns: what comes in one tunnel is of many. */
+static void seal_some(struct stand *stand)
+{
+    stand->kept = stand->taken = 0;
+    for (unsigned i = 0; stand->kept < MESSAGES && i < MESSAGES; i++)
+        send_one(&stand->lanes[i % FLOWS]);
+}
+
+/* bench(threads, seconds, aead, receiving): (bytes sealed, bytes written, writes, seconds, seconds of processors); bytes
+ * sealed are payload, those written include headers. */
 PyObject *bench(PyObject *self, PyObject *arguments)
 {
     unsigned int threads;
-    double seconds;
-    int aead, open;
-    if (!PyArg_ParseTuple(arguments, "Idip", &threads, &seconds, &aead, &open))
+    double seconds, took = 0, processors = 0;
+    int aead, receiving;
+    struct stand stand = {0};
+    if (!PyArg_ParseTuple(arguments, "Idip", &threads, &seconds, &aead, &receiving))
         return NULL;
-    if (!threads || threads >= MAX_THREADS || seconds > 5 || /* an epoch has no more packets than that */ (aead != AES_256_GCM && aead != CHACHA20_POLY1305))
+    if (!threads || threads > MAX_WORKERS || seconds > 5 || /* an epoch has no more packets than that */
+        (aead != AES_256_GCM && aead != CHACHA20_POLY1305))
         return PyErr_Format(PyExc_ValueError, "%u threads, cipher %d", threads, aead);
-    struct core *core = core_new();
-    struct lane *lanes = calloc(threads, sizeof *lanes);
-    bool ready = core && lanes && make_tunnel(core, (enum algorithm)aead);
-    unsigned long long sealed = 0, opened = 0, writes = 0;
-    int64_t processor_ns = 0;
-    int64_t began = now_ns();
-    for (unsigned i = 0; ready && i < threads; i++)
-        ready = lane_init(&lanes[i], core, i, began + to_ns(seconds), open);
-    if (!ready)
+    if (!stand_init(&stand, (enum algorithm)aead, threads, receiving)) {
+        stand_free(&stand);
         return PyErr_NoMemory();
-    began = now_ns();
-    Py_BEGIN_ALLOW_THREADS
-    for (unsigned i = 0; i < threads; i++)
-        lanes[i].failed = pthread_create(&lanes[i].thread, NULL, run_lane, &lanes[i]);
-    for (unsigned i = 0; i < threads; i++)
-        if (!lanes[i].failed)
-            pthread_join(lanes[i].thread, NULL);
-    Py_END_ALLOW_THREADS
-    double took = to_seconds(now_ns() - began);
-    for (unsigned i = 0; i < threads; i++) {
-        sealed += lanes[i].sealed, opened += lanes[i].opened, writes += lanes[i].writes;
-        processor_ns += lanes[i].processor_ns;
-        sender_clear(&lanes[i].sender);
-        receiver_clear(&lanes[i].receiver);
-        free(lanes[i].message);
     }
-    free(lanes);
-    core_free(core);
-    return Py_BuildValue("(KKKdd)", sealed, opened, writes, took, to_seconds(processor_ns));
+    Py_BEGIN_ALLOW_THREADS
+    if (!receiving)
+        run_all(&stand, run_sending, now_ns() + to_ns(seconds), &took, &processors);
+    while (receiving && took < seconds) {
+        seal_some(&stand);
+        run_all(&stand, run_receiving, 0, &took, &processors);
+    }
+    Py_END_ALLOW_THREADS
+    PyObject *result = Py_BuildValue("(KKKdd)", (unsigned long long)atomic_load(&stand.sent),
+                                     (unsigned long long)atomic_load(&stand.written),
+                                     (unsigned long long)atomic_load(&stand.writes), took, processors);
+    stand_free(&stand);
+    return result;
 }

@@ -22,12 +22,17 @@ struct core *core_of(PyObject *self)
 static int core_init(PyObject *object, PyObject *arguments, PyObject *keywords)
 {
     struct core_object *self = (struct core_object *)object;
-    if (!PyArg_ParseTuple(arguments, ""))
+    unsigned int each = 1;
+    if (!PyArg_ParseTuple(arguments, "|I", &each))
         return -1;
     if (self->core)
         return 0;
+    if (!each || each > MAX_WORKERS) {
+        PyErr_Format(PyExc_ValueError, "%u threads a direction: 1 to %d", each, MAX_WORKERS);
+        return -1;
+    }
     self->core = core_new();
-    if (self->core && workers_make(self->core))
+    if (self->core && workers_make(self->core, each))
         return 0;
     PyErr_NoMemory();
     return -1;
@@ -341,7 +346,7 @@ static PyMethodDef core_methods[] = {
     {"configure", core_configure, METH_VARARGS, "configure(anchor)"},
     {"start", core_start, METH_NOARGS, "Let the threads run."},
     {"stop", core_stop, METH_NOARGS, "End the threads, for good."},
-    {"watch_tun", core_watch_tun, METH_VARARGS, "watch_tun(fd, uso)"},
+    {"watch_tun", core_watch_tun, METH_VARARGS, "watch_tun(fd, uso): one queue of the device."},
     {"use_uso", core_use_uso, METH_VARARGS, "use_uso(whether): the device takes super-packets of UDP."},
     {"watch_socket", core_watch_socket, METH_VARARGS, "watch_socket(fd, tunnel or -1, gso, gro)"},
     {"unwatch", core_unwatch, METH_VARARGS, "unwatch(fd): it may be closed afterwards."},
@@ -384,7 +389,7 @@ static PyMethodDef core_methods[] = {
 
 static PyType_Slot core_slots[] = {
     {Py_tp_init, core_init}, {Py_tp_dealloc, core_dealloc}, {Py_tp_methods, core_methods},
-    {Py_tp_new, PyType_GenericNew}, {Py_tp_doc, "Core(): tables and threads of one data path."}, {0, NULL},
+    {Py_tp_new, PyType_GenericNew}, {Py_tp_doc, "Core(each=1): tables of one data path, and so many threads a direction."}, {0, NULL},
 };
 
 PyType_Spec core_spec = {"sojourn.datapath._core.Core", sizeof(struct core_object), 0, Py_TPFLAGS_DEFAULT, core_slots};

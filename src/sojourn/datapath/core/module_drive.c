@@ -8,6 +8,8 @@
 struct drive {
     struct sender sender;
     struct receiver receiver;
+    struct finds finds;
+    uint8_t *scratch;
     uint8_t *buffers[BANKS];
     unsigned bank;
     PyObject *out; /* the list that is being filled */
@@ -18,7 +20,8 @@ void drive_free(struct drive *drive)
     if (!drive)
         return;
     sender_clear(&drive->sender);
-    receiver_clear(&drive->receiver);
+    free(drive->finds.at);
+    free(drive->scratch);
     for (unsigned i = 0; i < BANKS; i++)
         free(drive->buffers[i]);
     free(drive);
@@ -38,7 +41,7 @@ static void keep_message(struct sender *sender, struct tunnel *tunnel, struct pa
         Py_BuildValue("(Iy#III)", tunnel->id, (const char *)data, (Py_ssize_t)size, width, count, ecn));
 }
 
-static void keep_write(struct receiver *receiver, const struct iovec *parts, int count)
+static void keep_write(struct receiver *receiver, unsigned queue, const struct iovec *parts, int count)
 {
     uint8_t whole[VNET_BYTES + MAX_PACKET + 1];
     size_t size = 0;
@@ -57,10 +60,11 @@ static struct drive *drive_of(PyObject *object)
     if (!core || drive)
         return core ? drive : NULL;
     drive = calloc(1, sizeof *drive);
-    if (drive && sender_init(&drive->sender, core, 0, keep_message, drive) &&
-        receiver_init(&drive->receiver, core, 0, keep_write, drive) && (drive->buffers[0] = malloc(65536)) &&
-        (drive->buffers[1] = malloc(65536)))
+    if (drive && sender_init(&drive->sender, core, 0, keep_message, drive) && (drive->scratch = malloc(65536)) &&
+        (drive->buffers[0] = malloc(65536)) && (drive->buffers[1] = malloc(65536))) {
+        receiver_init(&drive->receiver, core, keep_write, drive);
         return self->drive = drive;
+    }
     drive_free(drive);
     PyErr_NoMemory();
     return NULL;
@@ -116,7 +120,7 @@ PyObject *drive_udp(PyObject *self, PyObject *arguments)
         return finished(drive);
     }
     struct path from = {0};
-    struct batch batch = {.data = drive->buffers[drive->bank], .size = (size_t)size, .segment = segment,
+    struct batch batch = {.data = drive->buffers[drive->bank], .size = (size_t)size, .segment = segment ? segment : (size_t)size,
                           .socket = socket, .ecn = (uint8_t)ecn, .bank = drive->bank, .via_bytes = (uint8_t)via_size};
     fill_address(&from, address, address_size, port, 0);
     batch.from = from.to;
@@ -125,6 +129,8 @@ PyObject *drive_udp(PyObject *self, PyObject *arguments)
     receiver_leave_bank(&drive->receiver, drive->bank);
     drive->bank = (drive->bank + 1) % BANKS;
     memcpy(batch.data, data, (size_t)size);
-    receiver_take(&drive->receiver, &batch, to_ns(now));
+    drive->finds.count = 0;
+    if (open_batch(drive->receiver.core, &batch, 0, drive->scratch, &drive->finds))
+        receiver_take(&drive->receiver, &batch, drive->finds.at, to_ns(now));
     return finished(drive);
 }

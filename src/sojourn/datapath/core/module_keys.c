@@ -114,9 +114,7 @@ static bool add_key(struct receive_keys *next, const struct receive_keys *had, P
         return false;
     struct receive_key *made_key = held_key(had, epoch, key);
     if (!made_key && (made_key = calloc(1, sizeof *made_key))) {
-        aead_init(&made_key->aead, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv);
-        made_key->epoch = epoch;
-        made_key->window.top = made_key->window.floor = seen < 0 ? -1 : seen;
+        receive_key_init(made_key, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv, epoch, seen);
     }
     if (!made_key) {
         PyErr_NoMemory();
@@ -180,8 +178,8 @@ PyObject *keys_top(PyObject *self, PyObject *arguments)
     if (tunnel)
         pthread_mutex_lock(&tunnel->lock);
     for (unsigned i = 0; keys && i < keys->count; i++)
-        if (keys->keys[i]->epoch == epoch && keys->keys[i]->window.top > top)
-            top = keys->keys[i]->window.top;
+        if (keys->keys[i]->epoch == epoch && atomic_load(&keys->keys[i]->window.top) > top)
+            top = atomic_load(&keys->keys[i]->window.top);
     if (tunnel)
         pthread_mutex_unlock(&tunnel->lock);
     return PyLong_FromLongLong(top);
@@ -199,11 +197,11 @@ PyObject *keys_window(PyObject *self, PyObject *arguments)
     struct tunnel *tunnel = tunnel_find(core, id);
     struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
     for (unsigned i = 0; keys && i < keys->count; i++) {
-        const struct window *window = &keys->keys[i]->window;
+        struct window *window = &keys->keys[i]->window;
         if (keys->keys[i]->epoch != epoch)
             continue;
         pthread_mutex_lock(&tunnel->lock);
-        top = window->top;
+        top = atomic_load(&window->top);
         for (long long age = 0; age < REPLAY_WINDOW; age++)
             if (top >= 0 && (top - age < 0 ? window->floor >= 0 : !window_fresh(window, (uint32_t)(top - age))))
                 seen[age / 8] |= (uint8_t)(1 << age % 8);
@@ -219,7 +217,8 @@ PyObject *keys_open(PyObject *self, PyObject *arguments)
     unsigned int id;
     const char *datagram;
     Py_ssize_t size;
-    struct opened opened;
+    struct found found;
+    struct opened opened = {0};
     if (!core || !PyArg_ParseTuple(arguments, "Iy#", &id, &datagram, &size))
         return NULL;
     struct tunnel *tunnel = tunnel_find(core, id);
@@ -231,7 +230,9 @@ PyObject *keys_open(PyObject *self, PyObject *arguments)
     if (!copy)
         return PyErr_NoMemory();
     memcpy(copy, datagram, (size_t)size);
-    enum opening result = tunnel ? tunnel_open(tunnel, 0, copy, (size_t)size, copy + size, &opened) : OPENED_NO_KEY;
+    enum opening result = tunnel ? tunnel_open(tunnel, 0, copy, (size_t)size, copy + size, &found) : OPENED_NO_KEY;
+    if (result == OPENED_NEW && !tunnel_mark(tunnel, &found, &opened))
+        result = OPENED_REPLAY;
     PyObject *answer =
         result == OPENED_NEW
             ? Py_BuildValue("(y#IIiO)", (char *)copy + HEADER_BYTES, size - OVERHEAD_BYTES, opened.epoch, opened.counter,

@@ -32,7 +32,8 @@ enum {
     MAX_HEAD = 40 + 60,
     FLOW_KEY_MOST = 37,
     MAX_SOCKETS = 256,
-    MAX_THREADS = 8, /* Python's is number 0 */
+    MAX_WORKERS = 4, /* of each direction */
+    MAX_THREADS = 1 + 2 * MAX_WORKERS, /* Python's is number 0 */
     RECEIVE_KEYS = 12,
     VIA_BYTES = 20,
     INPUT_BYTES = VNET_BYTES + 65536,

@@ -1,76 +1,18 @@
-/* UDP -> TUN: each datagram is opened where it lies, and packets of one flow that continue one another are written as
- * one super-packet, straight from there. Every header is looked at, whatever hints say, and only such packets are
+/* UDP -> TUN, in the order in which it came: packets of one flow that continue one another are written as one
+ * super-packet, straight from where they were opened (open.c). Every header is looked at, whatever hints say, and only such packets are
  * put together as the kernel, which cuts them again, makes the very same of (packet/gso.py).
  *
  * What is not ordinary goes up opened, so that nothing is opened twice and one replay window serves both. */
 #include "rules.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-bool receiver_init(struct receiver *receiver, struct core *core, unsigned thread, write_fn *write, void *context)
+void receiver_init(struct receiver *receiver, struct core *core, write_fn *write, void *context)
 {
     memset(receiver, 0, sizeof *receiver);
     receiver->core = core;
-    receiver->thread = thread;
     receiver->write = write;
     receiver->context = context;
-    receiver->scratch = malloc(65536);
-    return receiver->scratch != NULL;
-}
-
-void receiver_clear(struct receiver *receiver)
-{
-    free(receiver->scratch);
-}
-
-/* Open a datagram of a tunnel: where it lies if one key may fit, else out of `scratch`. Thread-safe. */
-enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
-                         struct opened *opened)
-{
-    struct receive_keys *keys = atomic_load_explicit(&tunnel->receive, memory_order_acquire);
-    struct receive_key *fit[RECEIVE_KEYS];
-    const uint32_t counter = read32(datagram + 4);
-    const size_t text = size - OVERHEAD_BYTES;
-    uint8_t *body = datagram + HEADER_BYTES;
-    unsigned fits = 0;
-    bool replayed = false;
-    if (!keys)
-        return OPENED_NO_KEY;
-    pthread_mutex_lock(&tunnel->lock);
-    for (unsigned i = 0; i < keys->count; i++)
-        if ((keys->keys[i]->epoch & 7) == (datagram[0] & 7)) {
-            if (window_fresh(&keys->keys[i]->window, counter))
-                fit[fits++] = keys->keys[i];
-            else
-                replayed = true;
-        }
-    pthread_mutex_unlock(&tunnel->lock);
-    if (!fits)
-        return replayed ? OPENED_REPLAY : OPENED_NO_KEY;
-    uint8_t *sealed = body;
-    if (fits > 1)
-        memcpy(sealed = scratch, body, size - HEADER_BYTES);
-    struct receive_key *key = NULL;
-    for (unsigned i = 0; i < fits && !key; i++)
-        if (aead_open(&fit[i]->aead, thread, counter, datagram, sealed, text, body))
-            key = fit[i];
-    if (!key)
-        return replayed ? OPENED_REPLAY : OPENED_NOT;
-    pthread_mutex_lock(&tunnel->lock);
-    bool fresh = window_mark(&key->window, counter, &opened->highest);
-    pthread_mutex_unlock(&tunnel->lock);
-    if (!fresh)
-        return OPENED_REPLAY;
-    uint32_t current = atomic_load_explicit(&tunnel->current, memory_order_relaxed);
-    opened->advanced = false;
-    while (key->epoch > current && !opened->advanced)
-        opened->advanced = atomic_compare_exchange_weak(&tunnel->current, &current, key->epoch);
-    opened->highest = opened->highest && key->epoch >= current;
-    opened->epoch = key->epoch;
-    opened->counter = counter;
-    opened->hint = datagram[0] & (CONTINUES | PARTIAL);
-    return OPENED_NEW;
 }
 
 /* Runs. */
@@ -98,7 +40,7 @@ void receiver_flush(struct receiver *receiver)
     finish_header(run);
     run->parts[0] = (struct iovec){run->header, VNET_BYTES + run->view.head};
     run->row = NULL;
-    receiver->write(receiver, run->parts, (int)run->packets + 1);
+    receiver->write(receiver, run->queue, run->parts, (int)run->packets + 1);
 }
 
 /* The buffers of a bank are about to be filled again. */
@@ -133,7 +75,7 @@ static bool same_headers(const struct run *run, const uint8_t *packet, const str
 static bool join(struct run *run, struct row *row, const uint8_t *packet, size_t size, const struct view *view)
 {
     const size_t payload = size - view->head;
-    if (run->row != row || run->closed || run->view.head != view->head || !payload || payload > run->payload ||
+    if (run->row != row || memcmp(run->view.key.bytes, view->key.bytes, view->key.size) || run->closed || run->view.head != view->head || !payload || payload > run->payload ||
         run->packets == (view->protocol == UDP ? MAX_SEGMENTS : RUN_MOST) || run->total + payload > MAX_PACKET ||
         view->flags & (SYN | RST | CWR) || !same_headers(run, packet, view))
         return false;
@@ -145,6 +87,8 @@ static bool join(struct run *run, struct row *row, const uint8_t *packet, size_t
     return true;
 }
 
+static uint8_t queue_of(const struct row *row) { return atomic_load_explicit(&row->queue, memory_order_relaxed); }
+
 /* Begin a run, or write a packet that nothing can follow. `open`: its checksum is to be completed. */
 static void begin(struct receiver *receiver, struct row *row, uint8_t *packet, size_t size, const struct view *view,
                   bool open, bool may_join, unsigned bank)
@@ -153,6 +97,7 @@ static void begin(struct receiver *receiver, struct row *row, uint8_t *packet, s
     const size_t payload = size - view->head;
     if (may_join && payload && !(view->flags & (PSH | FIN | SYN | RST | CWR)) && view->head <= MAX_HEAD) {
         run->row = row;
+        run->queue = queue_of(row);
         run->view = *view;
         run->packets = 1;
         run->total = size;
@@ -171,7 +116,7 @@ static void begin(struct receiver *receiver, struct row *row, uint8_t *packet, s
         write16(packet + view->at + vnet.checksum_offset, pseudo(packet, view, size));
     }
     struct iovec parts[2] = {{&vnet, VNET_BYTES}, {packet, size}};
-    receiver->write(receiver, parts, 2);
+    receiver->write(receiver, queue_of(row), parts, 2);
 }
 
 /* Up to Python. */
@@ -275,35 +220,42 @@ static bool deliver(struct receiver *receiver, const struct batch *batch, struct
     return true;
 }
 
+/* What did not open: Python says of what it has never heard, the rest is counted. */
+static void not_opened(struct receiver *receiver, const struct batch *batch, const struct tunnel *tunnel,
+                       enum opening result, const uint8_t *datagram, size_t size, int64_t now)
+{
+    struct core *core = receiver->core;
+    if (result == NOT_OF_ITS_SOCKET)
+        count_in(core, C_WRONG_TUNNEL, 1);
+    else if (result == NOT_SEALED || !tunnel || !atomic_load(&tunnel->receive)) /* a plain tunnel's, or nobody's */
+        notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
+    else
+        count_in(core, result == OPENED_REPLAY ? C_REPLAYED : C_FORGED, 1);
+}
+
 /* Take in one datagram; `heard` counts those that ask nothing more of Python than their number. */
-static void take_one(struct receiver *receiver, const struct batch *batch, uint8_t *datagram, size_t size,
-                     struct tunnel **last, size_t heard[2], int64_t now)
+static void take_one(struct receiver *receiver, const struct batch *batch, const struct found *found,
+                     uint8_t *datagram, size_t size, struct tunnel **last, size_t heard[2], int64_t now)
 {
     struct core *core = receiver->core;
     struct opened opened;
-    if (size < OVERHEAD_BYTES + 1 || (datagram[0] & KIND_MASK) != SEALED) {
-        /* A plain tunnel's, or nobody's: Python says which. */
-        notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
+    if (found->result == NOT_SEALED || found->result == NOT_OF_ITS_SOCKET) {
+        not_opened(receiver, batch, NULL, found->result, datagram, size, now);
         return;
     }
-    uint32_t id = read32(datagram) & 0xFFFFFF;
-    if (batch->socket->tunnel != NO_TUNNEL && batch->socket->tunnel != id) {
-        count_in(core, C_WRONG_TUNNEL, 1);
-        return;
-    }
+    const uint32_t id = read32(datagram) & 0xFFFFFF;
     struct tunnel *tunnel = *last && (*last)->id == id ? *last : tunnel_find(core, id);
-    enum opening result =
-        tunnel ? tunnel_open(tunnel, receiver->thread, datagram, size, receiver->scratch, &opened) : OPENED_NO_KEY;
     if (*last && *last != tunnel && heard[0]) {
         note_in(core, *last, now, heard[0], heard[1]);
         heard[0] = heard[1] = 0;
     }
     *last = tunnel;
-    if (result != OPENED_NEW) {
-        if (!tunnel || !atomic_load(&tunnel->receive))
-            notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
-        else
-            count_in(core, result == OPENED_REPLAY ? C_REPLAYED : C_FORGED, 1);
+    if (found->result != OPENED_NEW) {
+        not_opened(receiver, batch, tunnel, found->result, datagram, size, now);
+        return;
+    }
+    if (!tunnel || !tunnel_mark(tunnel, found, &opened)) { /* seen before, or the tunnel has gone since it was opened */
+        count_in(core, C_REPLAYED, 1);
         return;
     }
     if (opened.advanced)
@@ -322,15 +274,14 @@ static void take_one(struct receiver *receiver, const struct batch *batch, uint8
     }
 }
 
-/* Take in what one call has given. What can be joined to what comes next stays: receiver_flush. */
-void receiver_take(struct receiver *receiver, const struct batch *batch, int64_t now)
+/* Take in what one call has given and what became of each of its datagrams. What can be joined to what comes next
+ * stays: receiver_flush. */
+void receiver_take(struct receiver *receiver, const struct batch *batch, const struct found *found, int64_t now)
 {
     struct tunnel *tunnel = NULL;
-    size_t heard[2] = {0, 0}, segment = batch->segment ? batch->segment : batch->size;
-    for (size_t at = 0; at < batch->size; at += segment) {
-        size_t size = batch->size - at < segment ? batch->size - at : segment;
-        take_one(receiver, batch, batch->data + at, size, &tunnel, heard, now);
-    }
+    size_t heard[2] = {0, 0};
+    for (size_t at = 0; at < batch->size; at += batch->segment)
+        take_one(receiver, batch, found++, batch->data + at, nth_size(batch, at), &tunnel, heard, now);
     if (tunnel && heard[0])
         note_in(receiver->core, tunnel, now, heard[0], heard[1]);
 }

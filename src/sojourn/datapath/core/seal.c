@@ -86,41 +86,79 @@ bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8
            EVP_DecryptFinal_ex(ctx, text + size, &length) > 0;
 }
 
-/* Say whether a packet with this counter could be new. Changes nothing. */
-bool window_fresh(const struct window *window, uint32_t counter)
+/* Begin a receive key; of its counters none up to `seen` is taken, -1: all are. */
+void receive_key_init(struct receive_key *key, enum algorithm algorithm, const uint8_t *secret, const uint8_t *iv,
+                      uint32_t epoch, int64_t seen)
 {
-    if (counter > window->top)
-        return true;
-    if (counter <= window->floor || window->top - counter >= REPLAY_WINDOW || !window->bits)
-        return false;
-    return !(window->bits[counter % REPLAY_WINDOW / 64] >> counter % 64 & 1);
+    static _Atomic uint64_t made;
+    aead_init(&key->aead, algorithm, secret, iv);
+    key->epoch = epoch;
+    key->serial = atomic_fetch_add(&made, 1) + 1;
+    key->window.floor = seen < 0 ? -1 : seen;
+    atomic_store(&key->window.top, key->window.floor);
 }
 
-/* Note an authenticated counter; false if it was seen before (or there is no memory to note it in). */
+static _Atomic uint64_t *word_of(uint64_t *bits, int64_t counter)
+{
+    return (_Atomic uint64_t *)&bits[counter % REPLAY_WINDOW / 64];
+}
+
+/* Say whether a packet with this counter could be new. Changes nothing, and needs no lock: it may take an old packet for
+ * a new one that is just being marked, but no new one for an old one. For that `top` is read first, and written last:
+ * whoever reads the new one sees the bits that it has freed. */
+bool window_fresh(struct window *window, uint32_t counter)
+{
+    const int64_t top = atomic_load_explicit(&window->top, memory_order_acquire);
+    if (counter > top)
+        return true;
+    uint64_t *bits = atomic_load_explicit(&window->bits, memory_order_acquire);
+    if (counter <= window->floor || top - counter >= REPLAY_WINDOW || !bits)
+        return false;
+    return !(atomic_load_explicit(word_of(bits, counter), memory_order_relaxed) >> counter % 64 & 1);
+}
+
+static void free_bits(uint64_t *bits, int64_t from, int64_t to)
+{
+    for (int64_t i = from; i <= to; i++)
+        if (i % 64 == 0 && i + 63 <= to) {
+            atomic_store_explicit(word_of(bits, i), 0, memory_order_relaxed);
+            i += 63;
+        } else {
+            _Atomic uint64_t *word = word_of(bits, i);
+            atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) & ~(1ull << i % 64),
+                                  memory_order_relaxed);
+        }
+}
+
+/* Note an authenticated counter; false if it was seen before (or there is no memory to note it in). The caller has the
+ * window for itself. */
 bool window_mark(struct window *window, uint32_t counter, bool *highest)
 {
-    if (!window->bits && !(window->bits = calloc(REPLAY_WINDOW / 64, 8)))
-        return false;
+    uint64_t *bits = atomic_load_explicit(&window->bits, memory_order_relaxed);
+    if (!bits) {
+        if (!(bits = calloc(REPLAY_WINDOW / 64, 8)))
+            return false;
+        atomic_store_explicit(&window->bits, bits, memory_order_release);
+    }
     if (!window_fresh(window, counter))
         return false;
-    *highest = counter > window->top;
-    if (*highest) {
-        int64_t steps = counter - window->top;
-        if (steps >= REPLAY_WINDOW)
-            memset(window->bits, 0, REPLAY_WINDOW / 8);
-        else
-            for (int64_t i = window->top + 1; i <= counter; i++)
-                window->bits[i % REPLAY_WINDOW / 64] &= ~(1ull << i % 64);
-        window->top = counter;
-    }
-    window->bits[counter % REPLAY_WINDOW / 64] |= 1ull << counter % 64;
+    const int64_t top = atomic_load_explicit(&window->top, memory_order_relaxed);
+    *highest = counter > top;
+    if (*highest)
+        free_bits(bits, counter - top >= REPLAY_WINDOW ? counter - REPLAY_WINDOW + 1 : top + 1, counter);
+    /* Nobody else writes: a load and a store will do. */
+    _Atomic uint64_t *word = word_of(bits, counter);
+    atomic_store_explicit(word, atomic_load_explicit(word, memory_order_relaxed) | 1ull << counter % 64,
+                          memory_order_relaxed);
+    if (*highest)
+        atomic_store_explicit(&window->top, counter, memory_order_release);
     return true;
 }
 
 void window_clear(struct window *window)
 {
-    free(window->bits);
-    window->bits = NULL;
+    free(atomic_load(&window->bits));
+    atomic_store(&window->bits, NULL);
 }
 
 void send_key_free(void *key)

@@ -19,17 +19,21 @@ struct send_key {
     struct aead aead;
     uint32_t first_word; /* header's, in host order, without hints */
     uint32_t epoch;
+    uint8_t apart[64];        /* others read what is above all the time */
     _Atomic uint64_t counter; /* the next one; ranges are reserved by adding */
 };
 
+/* Marked under a lock; asked without one. */
 struct window {
-    int64_t top, floor; /* highest seen; not above it everything counts as seen. -1: none */
-    uint64_t *bits;     /* made by the first mark: bit c % 8192 */
+    _Atomic int64_t top;       /* highest seen, -1: none */
+    int64_t floor;             /* not above it everything counts as seen; set before others see the window */
+    _Atomic(uint64_t *) bits;  /* made by the first mark: bit c % 8192 */
 };
 
 struct receive_key {
     struct aead aead;
     uint32_t epoch;
+    uint64_t serial; /* of no other key of this process */
     struct window window;
 };
 
@@ -45,7 +49,9 @@ bool aead_seal(struct aead *aead, unsigned thread, uint64_t counter, const uint8
                size_t size, uint8_t *sealed);
 bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8_t *header, uint8_t *sealed,
                size_t size, uint8_t *text);
-bool window_fresh(const struct window *window, uint32_t counter);
+void receive_key_init(struct receive_key *key, enum algorithm algorithm, const uint8_t *secret, const uint8_t *iv,
+                      uint32_t epoch, int64_t seen);
+bool window_fresh(struct window *window, uint32_t counter);
 bool window_mark(struct window *window, uint32_t counter, bool *highest);
 void window_clear(struct window *window);
 void send_key_free(void *key);

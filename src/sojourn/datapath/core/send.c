@@ -35,13 +35,16 @@ void sender_flush(struct sender *sender, int64_t now)
     sender->transmit(sender, tunnel, sender->path, sender->output, end, sender->width, count, sender->ecn);
 }
 
-/* Reserve `count` counters; false if this epoch has none left. They are the caller's alone. */
+/* Reserve `count` counters; false if this epoch has none left. They are the caller's alone, whatever other threads do. */
 static bool reserve(struct sender *sender, struct tunnel *tunnel, struct send_key *key, unsigned count,
                     uint64_t *first)
 {
-    if (atomic_load_explicit(&key->counter, memory_order_relaxed) + count > PACKETS_PER_EPOCH)
-        return false;
-    *first = atomic_fetch_add_explicit(&key->counter, count, memory_order_relaxed);
+    *first = atomic_load_explicit(&key->counter, memory_order_relaxed);
+    do
+        if (*first + count > PACKETS_PER_EPOCH)
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&key->counter, first, *first + count, memory_order_relaxed,
+                                                  memory_order_relaxed));
     if (*first + count > PACKETS_PER_EPOCH - STEP_MARGIN && !atomic_exchange(&tunnel->asked_step, true))
         notify(sender->core, FROM_PEERS, STEP, tunnel->id, key->epoch, NULL, 0);
     return true;
@@ -180,6 +183,8 @@ static bool send_fast(struct sender *sender, size_t size, int64_t now)
     if (refused)
         return true;
     sender->row = row;
+    if (row && atomic_load_explicit(&row->queue, memory_order_relaxed) != sender->queue)
+        atomic_store_explicit(&row->queue, sender->queue, memory_order_relaxed);
     if (!row || !in_turn(core, row, OUTWARD, now) || atomic_load_explicit(&row->slow, memory_order_relaxed) ||
         !(core->inbound_reads || atomic_load_explicit(&row->answered, memory_order_relaxed)))
         return false;
@@ -212,6 +217,8 @@ void sender_take(struct sender *sender, size_t size, int64_t now)
     count_in(sender->core, C_SLOW_READS, 1);
     if (sender->row)
         sent_up(sender->row, OUTWARD, now);
+    if (sender->place != NO_PLACE)
+        atomic_store_explicit(&sender->core->read_on[sender->place], sender->queue + 1, memory_order_relaxed);
     struct notice *notice = notice_new(sender->core, READ, NO_TUNNEL, sender->input, size);
     if (notice) {
         notice->at = now;

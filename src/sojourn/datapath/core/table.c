@@ -28,7 +28,8 @@ struct core *core_new(void)
     struct core *core = calloc(1, sizeof *core);
     if (!core)
         return NULL;
-    atomic_store(&core->tun, -1);
+    for (unsigned i = 0; i < MAX_WORKERS; i++)
+        atomic_store(&core->queues[i], -1);
     pthread_mutex_init(&core->writing, NULL);
     pthread_mutex_init(&core->retiring, NULL);
     pthread_mutex_init(&core->dirty_lock, NULL);
@@ -156,6 +157,17 @@ static void take_counts(struct row *row, struct row *from)
     atomic_fetch_add(&row->bytes_out, atomic_load(&from->bytes_out));
 }
 
+/* Return the queue of the TUN that a new flow is written on: where its packets have come from, or else any, since the
+ * kernel then has what it sends come from there. */
+static uint8_t first_queue(struct core *core, uint64_t hash)
+{
+    const unsigned read_on = atomic_load_explicit(&core->read_on[hash % PLACES], memory_order_relaxed);
+    unsigned queues = 0;
+    while (queues < MAX_WORKERS && atomic_load_explicit(&core->queues[queues], memory_order_relaxed) >= 0)
+        queues++;
+    return (uint8_t)(read_on ? read_on - 1 : queues ? hash / PLACES % queues : 0);
+}
+
 /* Put a row under its key: false if the key has one. `adopted`: it is Python's; one that the core has made and that
  * Python has not heard of gives way to it, and is given back with its birth. */
 bool row_link(struct core *core, struct row *row, const struct flow_key *key, bool adopted)
@@ -167,6 +179,7 @@ bool row_link(struct core *core, struct row *row, const struct flow_key *key, bo
     if (may) {
         row->key = *key;
         row->hash = hash;
+        atomic_store(&row->queue, first_queue(core, hash));
         row->adopted = adopted;
         for (unsigned way = 0; way < WAYS; way++)
             atomic_store(&row->behind_until[way], now_ns() + BEHIND_AT_FIRST);
@@ -309,7 +322,8 @@ void reap(struct core *core)
     }
 }
 
-/* Wait until every worker has ended the turn that it is in. A turn takes two milliseconds at most. */
+/* Wait until every worker has ended the turn that it is in, and what they have read was delivered. A turn takes two
+ * milliseconds at most. */
 void quiesce(struct core *core)
 {
     atomic_thread_fence(memory_order_seq_cst);
@@ -319,6 +333,8 @@ void quiesce(struct core *core)
         while (turn & 1 && atomic_load(&core->turns[i]) == turn)
             nanosleep(&shortly, NULL);
     }
+    if (core->line)
+        line_drain(core->line);
 }
 
 /* What Python's machines must know of the packets that it did not see. */
