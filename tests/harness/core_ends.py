@@ -152,7 +152,7 @@ class CoreReceiver(CoreEnd):
         self.catch_up(now)
 
     def _up(self, kind: int, notice: tuple[object, ...], source: Endpoint, on: TunnelId | None) -> None:
-        _, number, epoch, counter, hint, highest, ecn, *_, data = notice
+        _, number, epoch, counter, hint, highest, _, ecn, *_, data = notice
         assert isinstance(data, bytes)
         assert isinstance(number, int)
         assert isinstance(ecn, int)

@@ -33,7 +33,7 @@ def lab() -> Iterator[Lab]:
     with layout(threads=2):
         lab = Lab(4, threads=2)
         try:
-            lab.host.until(TunnelTested)
+            lab.host.until(TunnelTested, 30)
             yield lab
         finally:
             lab.close()

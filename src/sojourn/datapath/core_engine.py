@@ -17,6 +17,7 @@ from typing import Final
 
 from sojourn.datapath._core import Core
 from sojourn.datapath.classify import Classifier
+from sojourn.datapath.core_activity import Activity, in_order, replay
 from sojourn.datapath.core_births import CoreForwarder
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
 from sojourn.datapath.core_queues import Queues
@@ -39,12 +40,10 @@ from sojourn.upmt.events import AnyEvent, FlowMoved
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
 
-Notice = tuple[int, int, int, int, int, bool, int, int, int, float, bytes, int, int, bytes, bytes]
-"""kind, tunnel, epoch or value, counter, hint, highest, ECN, descriptor, bytes of the datagram, when,
+Notice = tuple[int, int, int, int, int, bool, int, int, int, int, float, bytes, int, int, bytes, bytes]
+"""kind, tunnel, epoch or value, counter, hint, highest, packets that the core had delivered before, ECN,
+descriptor, bytes of the datagram, when,
 source address (packed, empty = none), port, scope, way back, data."""
-Activity = tuple[int, float, float, float, float, float, int, int, int, int]
-"""tunnel; first in, last in, first out, first out after the last in, last out (0 = none); packets in, bytes in,
-packets out, bytes out."""
 
 FROM_TUN, FROM_PEERS, FROM_STRANGERS = range(3)
 READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP = range(8)
@@ -56,6 +55,8 @@ CATCH_UP_SHARE: Final = 20
 """Taking over takes at most one part in so many of the time."""
 CATCH_UP_LIGHT: Final = 0.0005
 """Taking over that takes no longer is done whenever anything comes up."""
+FIRST_PACKET: Final = 0x10
+"""Plaintexts that begin lower are control frames (docs/wire.md)."""
 TURNS: Final = 4
 """The receiving thread counts the beginning and the end of each turn: so many later it has read what waited before."""
 PATIENCE: Final = 0.2
@@ -86,6 +87,8 @@ class CoreEngine(Engine):
         """Host: whose socket it is."""
         self._paths: dict[TunnelId, tuple[object, ...]] = {}
         self._holds: dict[TunnelId, float] = {}
+        self._taken: dict[TunnelId, int] = {}
+        """Packets that came, as far as they were taken over."""
         self._catch_up_at = float("inf")
         self._more = False
         """A queue may hold more than the last turn took."""
@@ -147,6 +150,8 @@ class CoreEngine(Engine):
         self.forwarder.go_on()
         due = self.forwarder.deadline()
         if due is not None and due <= now and self._all_heard(now):
+            if not self.forwarder.is_anchor:
+                self._catch_up(now)  # a probe says how many packets went before it
             self.forwarder.tick(now)
 
     def clock_jumped(self, gap: float, now: float) -> None:
@@ -230,6 +235,7 @@ class CoreEngine(Engine):
     def _tunnel_gone(self, number: TunnelId) -> None:
         self._paths.pop(number, None)
         self._holds.pop(number, None)
+        self._taken.pop(number, None)
         self._core.forget(number)
 
     # What the core did.
@@ -253,8 +259,8 @@ class CoreEngine(Engine):
         activity = self._core.poll(True)
         if not activity:
             activity = self._core.poll(False)  # from now on we are woken by the next packet
-        for one in sorted(activity, key=_last_in):
-            tunnel = self.forwarder.tunnels.get(TunnelId(one[0]))
+        for one in in_order(activity):
+            tunnel = self.forwarder.tunnels.get(TunnelId(one.tunnel))
             if tunnel is not None:
                 self._replay(tunnel, one)
         self._catch_up_took = 0.0
@@ -264,19 +270,11 @@ class CoreEngine(Engine):
             self._catch_up_took = self._clock() - now
             self._catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * self._catch_up_took)
 
-    def _replay(self, tunnel: Tunnel, one: Activity) -> None:
-        _, first_in, last_in, first_out, out_after_in, last_out, packets_in, bytes_in, packets_out, bytes_out = one
-        times = {(at, False) for at in (first_in, last_in) if at}
-        times |= {(at, True) for at in (first_out, out_after_in, last_out) if at}
-        for at, is_out in sorted(times):
-            if is_out:
-                tunnel.sent(at, packets_out, bytes_out)
-                packets_out = bytes_out = 0
-            else:
-                tunnel.heard(at, packets_in, bytes_in)
-                packets_in = bytes_in = 0
+    def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
+        self._taken[tunnel.id] = self._taken.get(tunnel.id, 0) + activity.packets_in
+        replay(tunnel, activity)
         association = self.forwarder.associations.get(tunnel.association)
-        if last_in and association is not None and self.forwarder.is_anchor:
+        if activity.last_in and association is not None and self.forwarder.is_anchor:
             association.last_heard = tunnel.id
 
     def _take_counts(self) -> None:
@@ -297,16 +295,30 @@ class CoreEngine(Engine):
         self._from_outer(notice, notice[-1], None)
 
     def _on_opened(self, notice: Notice) -> None:
-        _, number, epoch, counter, hint, highest, *_, plaintext = notice
+        _, number, epoch, counter, hint, highest, before, *_, plaintext = notice
         tunnel = self.forwarder.tunnels.get(TunnelId(number))
         if tunnel is None or not isinstance(tunnel.opener, CoreOpener):
             return
         stale = epoch < tunnel.opener.current
         opened = Opened(plaintext, epoch, counter, Hint(hint), highest, stale)
         first = (SEALED | VERSION << 5 | hint | epoch & 7) << 24 | number
+        since = self._counted_since(tunnel, before) if plaintext[0] < FIRST_PACKET else 0
+        tunnel.packets_in -= since
         tunnel.opener.give(opened)
         self._from_outer(notice, first.to_bytes(4) + counter.to_bytes(4) + plaintext + bytes(TAG_BYTES), tunnel)
         tunnel.opener.give(None)
+        tunnel.packets_in += since
+
+    def _counted_since(self, tunnel: Tunnel, before: int) -> int:
+        """Take over what a tunnel did up to now, and return how many packets of that came after a control frame.
+
+        A frame says, or asks, how many came before it: with what is yet to be taken over, or came while it waited for
+        its turn, a busy machine would look like a path that loses packets.
+        """
+        activity = self._core.activity(tunnel.id)
+        if activity is not None:
+            self._replay(tunnel, Activity(*activity))
+        return max(self._taken.get(tunnel.id, before) - before, 0)
 
     def _from_outer(self, notice: Notice, datagram: bytes, tunnel: Tunnel | None) -> None:
         """Do with one datagram what `_on_udp` does with a batch."""
@@ -363,10 +375,6 @@ class CoreEngine(Engine):
         tunnel = self.forwarder.tunnels.get(TunnelId(notice[1]))
         if tunnel is not None:
             tunnel.frame_sent(0, self._clock(), counts=False)  # that looks whether it is time to step
-
-
-def _last_in(one: Activity) -> float:
-    return one[2]
 
 
 def _way_back(sock: UdpSocket, via: bytes) -> Ancillary | None:

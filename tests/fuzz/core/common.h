@@ -70,6 +70,16 @@ static inline void know(struct core *core, const uint8_t *packet, size_t size, b
     CHECK(row_link(core, row, &view.key, true));
 }
 
+/* Open a batch and deliver it, as one thread alone does. */
+static inline void take_in(struct receiver *receiver, const struct batch *batch, int64_t now)
+{
+    static struct finds finds;
+    static uint8_t scratch[65536];
+    finds.count = 0;
+    if (batch->size && open_batch(receiver->core, batch, 0, scratch, &finds))
+        receiver_take(receiver, batch, finds.at, now);
+}
+
 /* Forget what went up, and rows when there are many. */
 static inline void fuzz_clean(struct core *core)
 {

@@ -3,7 +3,7 @@
 #include "common.h"
 #include "rules.h"
 
-static void written(struct receiver *receiver, const struct iovec *parts, int count)
+static void written(struct receiver *receiver, unsigned queue, const struct iovec *parts, int count)
 {
     CHECK(count >= 1 && parts[0].iov_len >= VNET_BYTES);
 }
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint32_t counter;
     if (!core) {
         core = fuzz_core(true);
-        CHECK(receiver_init(&receiver, core, 0, written, NULL));
+        receiver_init(&receiver, core, written, NULL);
         atomic_store(&core->births->guard, any_guard());
     }
     struct send_key *key = atomic_load(&tunnel_find(core, TUNNEL)->send);
@@ -99,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         write32(buffer, key->first_word | (how & 8 ? PARTIAL << 24 : 0));
         write32(buffer + 4, counter);
         CHECK(aead_seal(&key->aead, 0, counter++, buffer, data, text, buffer + HEADER_BYTES));
-        receiver_take(&receiver, &batch, 1000000000 + (int64_t)counter * (how & 16 ? 1 : 10000000));
+        take_in(&receiver, &batch, 1000000000 + (int64_t)counter * (how & 16 ? 1 : 10000000));
         receiver_flush(&receiver);
         if (how & 32)
             take_births(core, how & 64);

@@ -63,11 +63,7 @@ static void take_batch(struct core *core, struct receiver *receiver, struct send
             break;
     }
     ASAN_POISON_MEMORY_REGION(buffer + batch.size, 65536 - batch.size);
-    static struct finds finds;
-    static uint8_t scratch[65536];
-    finds.count = 0;
-    if (batch.size && open_batch(core, &batch, 0, scratch, &finds))
-        receiver_take(receiver, &batch, finds.at, 1000000000);
+    take_in(receiver, &batch, 1000000000);
     *from = data;
     *left = size;
 }

@@ -62,6 +62,7 @@ struct tunnel {
     _Atomic bool dirty;
     _Atomic int64_t first_in, last_in, first_out, out_after_in, last_out;
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
+    _Atomic uint64_t all_in; /* packets_in, never taken */
 };
 
 enum { OUTWARD, INWARD, WAYS }; /* from the TUN, to the TUN */
@@ -108,6 +109,7 @@ struct notice {
     uint16_t share; /* its association's, of tunnels without a path all have one, or NO_SHARE */
     int64_t tunnel;
     uint32_t epoch, counter;
+    uint64_t before; /* packets of its tunnel that were delivered without Python */
     uint8_t hint, ecn;
     bool highest;
     int fd;

@@ -39,6 +39,14 @@ PyObject *keys_top(PyObject *self, PyObject *arguments);
 PyObject *keys_window(PyObject *self, PyObject *arguments);
 PyObject *keys_open(PyObject *self, PyObject *arguments);
 
+/* module_told.c */
+PyObject *told_take(PyObject *self, PyObject *arguments);
+PyObject *told_done(PyObject *self, PyObject *unused);
+PyObject *told_rest(PyObject *self, PyObject *unused);
+PyObject *told_poll(PyObject *self, PyObject *arguments);
+PyObject *told_activity(PyObject *self, PyObject *arguments);
+PyObject *told_counts(PyObject *self, PyObject *unused);
+
 /* module_rules.c */
 PyObject *set_book(PyObject *self, PyObject *arguments);
 PyObject *set_guard(PyObject *self, PyObject *arguments);

@@ -5,12 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const COUNT_NAMES[COUNTS] = {
-    "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
-    "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
-    "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate", "flows-full",
-};
-
 struct core *core_of(PyObject *self)
 {
     struct core *core = ((struct core_object *)self)->core;
@@ -236,111 +230,6 @@ static PyObject *core_forget(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-/* What Python is told. */
-
-static PyObject *notice_tuple(const struct notice *notice)
-{
-    const struct sockaddr_in *four = (const struct sockaddr_in *)&notice->from;
-    const bool is_four = notice->from.sin6_family == AF_INET, is_six = notice->from.sin6_family == AF_INET6;
-    const void *address = is_four ? (const void *)&four->sin_addr : (const void *)&notice->from.sin6_addr;
-    return Py_BuildValue(
-        "(iLIIiOiiIdy#IIy#y#)", (int)notice->kind, (long long)notice->tunnel, notice->epoch, notice->counter,
-        notice->hint, notice->highest ? Py_True : Py_False, notice->ecn, notice->fd, notice->bytes,
-        to_seconds(notice->at), address, (Py_ssize_t)(is_four ? 4 : is_six ? 16 : 0),
-        (unsigned)ntohs(notice->from.sin6_port), is_six ? notice->from.sin6_scope_id : 0u, notice->via,
-        (Py_ssize_t)notice->via_bytes, notice->data, (Py_ssize_t)notice->size);
-}
-
-static PyObject *core_take(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    unsigned int ring, most;
-    if (!core || !PyArg_ParseTuple(arguments, "II", &ring, &most))
-        return NULL;
-    PyObject *list = ring < RINGS ? PyList_New(0) : PyErr_Format(PyExc_ValueError, "no queue %u", ring);
-    for (struct notice *notice; list && most-- && (notice = notice_take(core, (enum ring)ring));) {
-        PyObject *item = notice_tuple(notice);
-        if (!item || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    return list;
-}
-
-static PyObject *core_done(PyObject *self, PyObject *unused)
-{
-    struct core *core = core_of(self);
-    if (!core)
-        return NULL;
-    notices_done(core);
-    Py_RETURN_NONE;
-}
-
-/* Say that notices are going to be taken now: what comes from here on wakes Python again. */
-static PyObject *core_rest(PyObject *self, PyObject *unused)
-{
-    struct core *core = core_of(self);
-    uint64_t times;
-    if (!core)
-        return NULL;
-    (void)!read(core->wake_fd, &times, sizeof times);
-    atomic_store(&core->woken, false);
-    Py_RETURN_NONE;
-}
-
-static PyObject *core_poll(PyObject *self, PyObject *arguments)
-{
-    struct core *core = core_of(self);
-    int again;
-    if (!core || !PyArg_ParseTuple(arguments, "p", &again))
-        return NULL;
-    atomic_store(&core->polling, again);
-    pthread_mutex_lock(&core->dirty_lock);
-    uint32_t *dirty = core->dirty;
-    unsigned count = core->dirty_count;
-    core->dirty = NULL;
-    core->dirty_count = core->dirty_room = 0;
-    pthread_mutex_unlock(&core->dirty_lock);
-    PyObject *list = PyList_New(0);
-    for (unsigned i = 0; list && i < count; i++) {
-        struct tunnel *tunnel = tunnel_find(core, dirty[i]);
-        if (!tunnel)
-            continue;
-        atomic_store(&tunnel->dirty, false); /* before the rest is read: what comes now is told the next time */
-        PyObject *item = Py_BuildValue(
-            "(IdddddKKKK)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
-            to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
-            to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
-            (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
-            (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
-            (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
-            (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0));
-        if (!item || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    free(dirty);
-    if (core->retired)
-        reap(core);
-    return list;
-}
-
-static PyObject *core_counts(PyObject *self, PyObject *unused)
-{
-    struct core *core = core_of(self);
-    PyObject *all = core ? PyDict_New() : NULL;
-    for (unsigned i = 0; all && i < COUNTS; i++) {
-        uint64_t value = atomic_exchange(&core->counts[i], 0);
-        if (!value)
-            continue;
-        PyObject *number = PyLong_FromUnsignedLongLong(value);
-        if (!number || PyDict_SetItemString(all, COUNT_NAMES[i], number) < 0)
-            Py_CLEAR(all);
-        Py_XDECREF(number);
-    }
-    return all;
-}
-
 static PyMethodDef core_methods[] = {
     {"fileno", core_fileno, METH_NOARGS, "Return the descriptor that is readable when `poll` and `take` are wanted."},
     {"configure", core_configure, METH_VARARGS, "configure(anchor)"},
@@ -364,9 +253,9 @@ static PyMethodDef core_methods[] = {
     {"top", keys_top, METH_VARARGS, "top(tunnel, epoch): the highest counter opened, -1 for none."},
     {"window", keys_window, METH_VARARGS, "window(tunnel, epoch): (top, bits), bit d = top - d was seen."},
     {"open", keys_open, METH_VARARGS, "open(tunnel, datagram): (text, epoch, counter, hint, highest) or a reason."},
-    {"take", core_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
-    {"done", core_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
-    {"rest", core_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
+    {"take", told_take, METH_VARARGS, "take(queue, most): the oldest notices of a queue."},
+    {"done", told_done, METH_NOARGS, "What was taken has been worked on: later packets may be forwarded."},
+    {"rest", told_rest, METH_NOARGS, "Take note of being woken, before anything is taken."},
     {"move", move_rows, METH_VARARGS, "move([Row], tunnel or None, number, now): what became of each, a byte a row."},
     {"set_book", set_book, METH_VARARGS,
      "set_book(version, asks, otherwise, [(tunnel or -2, [match], [network] or None)], [rule of flows of nobody known])"},
@@ -380,8 +269,9 @@ static PyMethodDef core_methods[] = {
     {"passes", passes, METH_VARARGS, "passes(key): whether the guard lets a flow begin for certain."},
     {"births", births, METH_VARARGS,
      "births(most, Row): [(row, key, association, version, when, user)] of flows that the core has begun."},
-    {"poll", core_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
-    {"counts", core_counts, METH_NOARGS, "Return what was counted since the last call."},
+    {"poll", told_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
+    {"activity", told_activity, METH_VARARGS, "activity(tunnel): what `poll` says of this one, now; None if there is none."},
+    {"counts", told_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},
     {"drive_udp", drive_udp, METH_VARARGS, "drive_udp(fd, data, segment, address, port, ecn): writes that would be done."},
     {NULL},

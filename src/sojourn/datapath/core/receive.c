@@ -154,6 +154,7 @@ static void up_opened(struct receiver *receiver, const struct batch *batch, stru
         notice->counter = opened->counter;
         notice->hint = opened->hint;
         notice->highest = opened->highest;
+        notice->before = atomic_load_explicit(&tunnel->all_in, memory_order_relaxed);
     }
     notice_put(receiver->core, FROM_PEERS, notice);
 }
@@ -233,6 +234,13 @@ static void not_opened(struct receiver *receiver, const struct batch *batch, con
         count_in(core, result == OPENED_REPLAY ? C_REPLAYED : C_FORGED, 1);
 }
 
+static void hear(struct core *core, struct tunnel *tunnel, size_t heard[2], int64_t now)
+{
+    if (tunnel && heard[0])
+        note_in(core, tunnel, now, heard[0], heard[1]);
+    heard[0] = heard[1] = 0;
+}
+
 /* Take in one datagram; `heard` counts those that ask nothing more of Python than their number. */
 static void take_one(struct receiver *receiver, const struct batch *batch, const struct found *found,
                      uint8_t *datagram, size_t size, struct tunnel **last, size_t heard[2], int64_t now)
@@ -245,10 +253,8 @@ static void take_one(struct receiver *receiver, const struct batch *batch, const
     }
     const uint32_t id = read32(datagram) & 0xFFFFFF;
     struct tunnel *tunnel = *last && (*last)->id == id ? *last : tunnel_find(core, id);
-    if (*last && *last != tunnel && heard[0]) {
-        note_in(core, *last, now, heard[0], heard[1]);
-        heard[0] = heard[1] = 0;
-    }
+    if (*last != tunnel)
+        hear(core, *last, heard, now);
     *last = tunnel;
     if (found->result != OPENED_NEW) {
         not_opened(receiver, batch, tunnel, found->result, datagram, size, now);
@@ -269,9 +275,10 @@ static void take_one(struct receiver *receiver, const struct batch *batch, const
         deliver(receiver, batch, tunnel, path, opened.hint, text, length, now)) {
         heard[0]++;
         heard[1] += size;
-    } else {
-        up_opened(receiver, batch, tunnel, path, &opened, text, length, now);
+        return;
     }
+    hear(core, tunnel, heard, now); /* what came before it is counted before it: it may ask how much that was */
+    up_opened(receiver, batch, tunnel, path, &opened, text, length, now);
 }
 
 /* Take in what one call has given and what became of each of its datagrams. What can be joined to what comes next
@@ -282,6 +289,5 @@ void receiver_take(struct receiver *receiver, const struct batch *batch, const s
     size_t heard[2] = {0, 0};
     for (size_t at = 0; at < batch->size; at += batch->segment)
         take_one(receiver, batch, found++, batch->data + at, nth_size(batch, at), &tunnel, heard, now);
-    if (tunnel && heard[0])
-        note_in(receiver->core, tunnel, now, heard[0], heard[1]);
+    hear(receiver->core, tunnel, heard, now);
 }

@@ -371,6 +371,7 @@ void note_in(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t pac
     atomic_store_explicit(&tunnel->last_in, now, memory_order_relaxed);
     atomic_store_explicit(&tunnel->out_after_in, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&tunnel->packets_in, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->all_in, packets, memory_order_relaxed);
     atomic_fetch_add_explicit(&tunnel->bytes_in, bytes, memory_order_relaxed);
     note_dirty(core, tunnel);
 }

@@ -1,0 +1,130 @@
+/* What Python is told: notices, what tunnels did without it, and counts. One thread of Python's calls this. */
+#include "module.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char *const COUNT_NAMES[COUNTS] = {
+    "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
+    "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
+    "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate", "flows-full",
+};
+
+static PyObject *notice_tuple(const struct notice *notice)
+{
+    const struct sockaddr_in *four = (const struct sockaddr_in *)&notice->from;
+    const bool is_four = notice->from.sin6_family == AF_INET, is_six = notice->from.sin6_family == AF_INET6;
+    const void *address = is_four ? (const void *)&four->sin_addr : (const void *)&notice->from.sin6_addr;
+    return Py_BuildValue(
+        "(iLIIiOKiiIdy#IIy#y#)", (int)notice->kind, (long long)notice->tunnel, notice->epoch, notice->counter,
+        notice->hint, notice->highest ? Py_True : Py_False, (unsigned long long)notice->before, notice->ecn, notice->fd, notice->bytes,
+        to_seconds(notice->at), address, (Py_ssize_t)(is_four ? 4 : is_six ? 16 : 0),
+        (unsigned)ntohs(notice->from.sin6_port), is_six ? notice->from.sin6_scope_id : 0u, notice->via,
+        (Py_ssize_t)notice->via_bytes, notice->data, (Py_ssize_t)notice->size);
+}
+
+PyObject *told_take(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int ring, most;
+    if (!core || !PyArg_ParseTuple(arguments, "II", &ring, &most))
+        return NULL;
+    PyObject *list = ring < RINGS ? PyList_New(0) : PyErr_Format(PyExc_ValueError, "no queue %u", ring);
+    for (struct notice *notice; list && most-- && (notice = notice_take(core, (enum ring)ring));) {
+        PyObject *item = notice_tuple(notice);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
+PyObject *told_done(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    if (!core)
+        return NULL;
+    notices_done(core);
+    Py_RETURN_NONE;
+}
+
+/* Say that notices are going to be taken now: what comes from here on wakes Python again. */
+PyObject *told_rest(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    uint64_t times;
+    if (!core)
+        return NULL;
+    (void)!read(core->wake_fd, &times, sizeof times);
+    atomic_store(&core->woken, false);
+    Py_RETURN_NONE;
+}
+
+static PyObject *activity_of(struct tunnel *tunnel)
+{
+    return Py_BuildValue(
+        "(IdddddKKKK)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
+        to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
+        to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
+        (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
+        (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
+        (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
+        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0));
+}
+
+PyObject *told_activity(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    return tunnel ? activity_of(tunnel) : Py_NewRef(Py_None);
+}
+
+PyObject *told_poll(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    int again;
+    if (!core || !PyArg_ParseTuple(arguments, "p", &again))
+        return NULL;
+    atomic_store(&core->polling, again);
+    pthread_mutex_lock(&core->dirty_lock);
+    uint32_t *dirty = core->dirty;
+    unsigned count = core->dirty_count;
+    core->dirty = NULL;
+    core->dirty_count = core->dirty_room = 0;
+    pthread_mutex_unlock(&core->dirty_lock);
+    PyObject *list = PyList_New(0);
+    for (unsigned i = 0; list && i < count; i++) {
+        struct tunnel *tunnel = tunnel_find(core, dirty[i]);
+        if (!tunnel)
+            continue;
+        atomic_store(&tunnel->dirty, false); /* before the rest is read: what comes now is told the next time */
+        PyObject *item = activity_of(tunnel);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    free(dirty);
+    if (core->retired)
+        reap(core);
+    return list;
+}
+
+PyObject *told_counts(PyObject *self, PyObject *unused)
+{
+    struct core *core = core_of(self);
+    PyObject *all = core ? PyDict_New() : NULL;
+    for (unsigned i = 0; all && i < COUNTS; i++) {
+        uint64_t value = atomic_exchange(&core->counts[i], 0);
+        if (!value)
+            continue;
+        PyObject *number = PyLong_FromUnsignedLongLong(value);
+        if (!number || PyDict_SetItemString(all, COUNT_NAMES[i], number) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(number);
+    }
+    return all;
+}

@@ -1,0 +1,55 @@
+"""What a tunnel did without Python, as the core tells it, and how its machine is made to know it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+
+class Activity(NamedTuple):
+    """Since the last one: times (seconds, 0 = never), packets, and bytes of UDP payload."""
+
+    tunnel: int
+    first_in: float
+    last_in: float
+    first_out: float
+    out_after_in: float
+    """The first one out after the last one in: the one that an answer is expected to."""
+    last_out: float
+    packets_in: int
+    bytes_in: int
+    packets_out: int
+    bytes_out: int
+
+
+class Books(Protocol):
+    """What of a tunnel is told."""
+
+    def heard(self, now: float, packets: int, size: int) -> None:
+        """Note packets that came."""
+        ...
+
+    def sent(self, now: float, packets: int, size: int) -> None:
+        """Note packets that went out."""
+        ...
+
+
+def in_order(activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int]]) -> list[Activity]:
+    """Return what the core tells, whoever was heard last at the end."""
+    return sorted((Activity(*each) for each in activities), key=_last_in)
+
+
+def _last_in(activity: Activity) -> float:
+    return activity.last_in
+
+
+def replay(tunnel: Books, did: Activity) -> None:
+    """Tell a tunnel what it did, in the order in which it happened, each packet once."""
+    times = {(at, False) for at in (did.first_in, did.last_in) if at}
+    times |= {(at, True) for at in (did.first_out, did.out_after_in, did.last_out) if at}
+    incoming, outgoing = (did.packets_in, did.bytes_in), (did.packets_out, did.bytes_out)
+    for at, is_out in sorted(times):
+        if is_out:
+            tunnel.sent(at, *outgoing)
+            outgoing = (0, 0)
+        else:
+            tunnel.heard(at, *incoming)
+            incoming = (0, 0)
