@@ -296,6 +296,7 @@ bool open_batch(struct core *core, const struct batch *batch, unsigned thread, u
 
 enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagram, size_t size, uint8_t *scratch,
                          struct found *found);
+bool tunnel_saw(struct tunnel *tunnel, const uint8_t *datagram);
 bool tunnel_mark(struct tunnel *tunnel, const struct found *found, struct opened *opened);
 static inline size_t nth_size(const struct batch *batch, size_t at)
 {

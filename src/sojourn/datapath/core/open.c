@@ -46,6 +46,18 @@ enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagr
     return OPENED_NEW;
 }
 
+/* Say whether the counter of a datagram that did not open was seen before: then it is a replay, forged or not. Those that
+ * came before it in its batch were not marked yet when it was tried. */
+bool tunnel_saw(struct tunnel *tunnel, const uint8_t *datagram)
+{
+    struct receive_keys *keys = atomic_load_explicit(&tunnel->receive, memory_order_acquire);
+    for (unsigned i = 0; keys && i < keys->count; i++)
+        if ((keys->keys[i]->epoch & 7) == (datagram[0] & 7) &&
+            !window_fresh(&keys->keys[i]->window, read32(datagram + 4)))
+            return true;
+    return false;
+}
+
 /* Note that an authentic datagram has come; false if it had come before, or its key has gone meanwhile. */
 bool tunnel_mark(struct tunnel *tunnel, const struct found *found, struct opened *opened)
 {

@@ -222,7 +222,7 @@ static bool deliver(struct receiver *receiver, const struct batch *batch, struct
 }
 
 /* What did not open: Python says of what it has never heard, the rest is counted. */
-static void not_opened(struct receiver *receiver, const struct batch *batch, const struct tunnel *tunnel,
+static void not_opened(struct receiver *receiver, const struct batch *batch, struct tunnel *tunnel,
                        enum opening result, const uint8_t *datagram, size_t size, int64_t now)
 {
     struct core *core = receiver->core;
@@ -231,7 +231,7 @@ static void not_opened(struct receiver *receiver, const struct batch *batch, con
     else if (result == NOT_SEALED || !tunnel || !atomic_load(&tunnel->receive)) /* a plain tunnel's, or nobody's */
         notice_put(core, FROM_STRANGERS, note_of(receiver, DATAGRAM, batch, datagram, size, size, now));
     else
-        count_in(core, result == OPENED_REPLAY ? C_REPLAYED : C_FORGED, 1);
+        count_in(core, result == OPENED_REPLAY || tunnel_saw(tunnel, datagram) ? C_REPLAYED : C_FORGED, 1);
 }
 
 static void hear(struct core *core, struct tunnel *tunnel, size_t heard[2], int64_t now)
