@@ -4,9 +4,11 @@ from sojourn.control.decide_paths import Preferences
 from sojourn.control.entries import Entry
 from sojourn.control.measures import PathMeasured
 from sojourn.control.network_facts import NetworkFacts
-from sojourn.control.steering import UNKNOWN_ADDRESS, Placement, Steering, named
+from sojourn.control.questions import AnswerGiven
+from sojourn.control.steering import UNKNOWN_ADDRESS, Placement, Steering, left_out, named
 from sojourn.model import TCP, Endpoint, Flow, Network, TunnelId
 from sojourn.policy.rules import Otherwise, Policy, Require, Subject, Via
+from sojourn.policy.spans import LocalTime
 from sojourn.upmt.events import TunnelMeasured
 from sojourn.upmt.host_events import HandoverWanted, PathGone, PathOpened, PathSilent, PathTested
 
@@ -121,3 +123,53 @@ def test_an_ended_session_is_forgotten() -> None:
     one.ended(flow(1), 6.0)
     assert one.handle(PathGone("wifi", "gone"), 7.0) == []
     assert len(one.decide.flows) == 0
+
+
+def lost(name: str, sent: int, lost: int) -> PathMeasured:
+    counts = (sent, sent - lost, 0, 0)
+    return PathMeasured(name, TunnelMeasured(TunnelId(0), 0.02, 0.001, None, None, None, 0, 0, 0, 0, 0, counts=counts))
+
+
+def test_what_tcp_has_to_send_again_moves_what_minds_loss() -> None:
+    call = Policy("call", Subject(applications=("call",)), ("wifi", "cellular"), Require(loss=0.02))
+    one = steering(call)
+    for number, name in enumerate(("call", "web"), 1):
+        assert one.opened(flow(number), named(name), (), 5.0).placement == Placement("wifi")
+    moved, sent, gone = set(), 0, 0
+    for step in range(40):
+        sent, gone = sent + 40, gone + (4 if step > 10 else 0)
+        moved |= set(one.handle(lost("wifi", sent, gone), 6.0 + step * 0.2))
+    assert moved == {flow(1)}
+    assert one[flow(1)].placement == Placement("cellular")
+
+
+def test_a_question_holds_a_session_until_it_is_answered() -> None:
+    call = Policy("call", Subject(applications=("call",)), ("cellular",), otherwise=Otherwise.ASK)
+    one = steering(call)
+    one.opened(flow(1), named("call"), (), 5.0)
+    assert set(one.handle(PathGone("cellular", "test"), 6.0)) == {flow(1)}
+    assert one[flow(1)].placement == Placement(None)
+    (question,) = one.decide.questions.open
+    assert one.handle(AnswerGiven(question.id, "wifi"), 7.0) == [flow(1)]
+    assert one[flow(1)].placement == Placement("wifi")
+
+
+def test_what_a_stream_cannot_have_is_said_with_its_line() -> None:
+    told = left_out(
+        (Policy("call", copies=2, line=7), Policy("web", require=Require(jitter=0.03), line=12)), "host.toml"
+    )
+    assert [str(one).partition(" is ignored")[0] for one in told] == [
+        "host.toml:7: policy 'call': copies:", "host.toml:12: policy 'web': require.jitter:",
+    ]  # fmt: skip
+    assert left_out((Policy("call"),), "host.toml") == []
+
+
+def test_a_rehearsal_knows_the_names_that_the_proxy_resolves() -> None:
+    one = steering()
+    one.opened(flow(1, UNKNOWN_ADDRESS), None, ("a.video.example",), 5.0)
+    one.opened(flow(2, UNKNOWN_ADDRESS), None, ("other.example",), 5.0)
+    default = one.decide.policies[-1]
+    video = Policy("video", Subject(names=("*.video.example",)), ("cellular",))
+    (moving,) = one.rehearsed((video, default), (default,), 6.0, LocalTime(0, 0))
+    assert (moving.flow, moving.came_from, moving.to) == (flow(1, UNKNOWN_ADDRESS), "wifi", "cellular")
+    assert one[moving.flow].placement == Placement("wifi"), "nothing is applied"

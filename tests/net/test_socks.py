@@ -78,8 +78,9 @@ def test_sessions_go_on_at_the_exact_byte_through_planned_moves(place: SocksLab,
         one.exchange(10 * number, 4_000_000, 0.02)
     moves = 0
     while not all(one.done.is_set() for one in several):
-        place.move(names(place)[moves % 2])
-        moves += 1
+        if len(up := names(place)) == 2:
+            place.move(up[moves % 2])
+            moves += 1
         time.sleep(0.15)
     finished(place, *several)
     assert moves >= 4

@@ -22,7 +22,7 @@ from sojourn.lab import namespaces
 from sojourn.lab.topology import Topology
 from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Request
-from tests.net.socks_lab import LOCAL_PORT, PEER_PORT, Peer, SocksLab, exactly
+from tests.net.socks_lab import LOCAL_PORT, PEER_PORT, Dialled, Peer, SocksLab, exactly
 from tests.net.standing import PATIENCE, eventually, own_prefix, sojourn_at, standing
 
 pytestmark = pytest.mark.net
@@ -43,6 +43,15 @@ networks = ["cellular", "wifi"]
 [[policy]]
 application = "spy"
 block = true
+[[policy]]
+application = "game"
+networks = ["cellular"]
+copies = 2
+otherwise = "ask"
+[[policy]]
+application = "voice"
+networks = ["wifi", "cellular"]
+require = { loss = "1%" }
 """
 
 
@@ -182,6 +191,47 @@ def test_the_command_line_shows_and_moves_what_the_entrance_carries(place: Socks
     eventually("it is back", lambda: session(place, "browser")["network"] == "wifi")
     assert "handover" in said("log")
     finish(sock)
+
+
+def test_questions_are_asked_and_what_cannot_be_done_is_said_once(place: SocksLab) -> None:
+    def said(*words: str) -> str:
+        done = sojourn_at(place.lab, "mh", *words, "--socket", str(place.client_socket))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    toml = place.host_folder / "host.toml"
+    line = toml.read_text().splitlines().index('application = "game"')
+    ignored = f"{toml}:{line}: policy 'game': copies: is ignored without `sojourn host`"
+    assert said("log").count(ignored) == 1
+    assert said("policy", "test", str(toml)).count(ignored) == 1
+    assert said("ask") == "No question is open.\n"
+    sock = open_as(place, "game")
+    place.lab.links["cellular"].set_carrier(False)
+    try:
+        eventually("it is asked", lambda: "fits 'game' now" in said("ask"))
+        assert session(place, "game")["state"] == "waiting"
+        (question,) = Client(str(place.client_socket)).call("questions")
+        said("ask", "answer", str(question["id"]), "wifi")
+        eventually("the answer counts", lambda: session(place, "game")["network"] == "wifi")
+    finally:
+        place.lab.links["cellular"].arrive()
+    eventually("what fits is there again", lambda: session(place, "game")["network"] == "cellular")
+    finish(sock)
+
+
+def test_what_minds_loss_leaves_a_network_that_loses(place: SocksLab) -> None:
+    eventually("both networks work", lambda: len(place.up()) == 2)
+    talk = Dialled(open_as(place, "voice"), Code.SUCCEEDED)
+    place.lab.links["wifi"].set_loss(0.04)
+    try:
+        talk.exchange(5, 8_000_000, 0.02)
+        eventually("it has left", lambda: session(place, "voice")["network"] == "cellular")
+    finally:
+        place.lab.links["wifi"].set_loss(0.0)
+    assert talk.done.wait(60.0)
+    assert talk.error is None
+    told = list(Client(str(place.client_socket)).stream("log"))
+    assert any("loss" in str(one.get("reason")) for one in told), told
 
 
 def test_a_plain_client_listens_at_the_proxy_and_its_call_moves(place: SocksLab) -> None:

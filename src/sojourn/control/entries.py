@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from sojourn.control.portals import PathCaptive
+from sojourn.control.questions import QuestionNews
 from sojourn.upmt.commands import Labelled
 from sojourn.upmt.events import FlowsMoved, GapMeasured
 from sojourn.upmt.host_events import (
@@ -77,6 +78,15 @@ def entry_of(fact: HostFact | PathCaptive) -> list[Entry]:
         case PathGone(name, why):
             return [Entry("gone", name, why)]
     return []
+
+
+def of_question(news: QuestionNews) -> Entry:
+    """Return what the log says of a question."""
+    question = news.question
+    if news.what == "asked":
+        return Entry("question", None, question.text, {"id": question.id, "default": question.default})
+    policy = question.policy or "everything else"
+    return Entry("answer", None, f"{policy}: {news.what}", {"choice": news.choice})
 
 
 def of_handover(handover: Handover) -> Entry:

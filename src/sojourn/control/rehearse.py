@@ -12,7 +12,7 @@ from sojourn.policy.language import rules_of
 from sojourn.policy.rank import fits, rank
 from sojourn.policy.rules import DEFAULT, Facts, Order, Otherwise, Policy, Via
 from sojourn.policy.spans import LocalTime
-from sojourn.policy.subject import compile_rules
+from sojourn.policy.subject import NamesOf, compile_rules
 
 
 class Running(Struct, frozen=True):
@@ -44,9 +44,10 @@ def rehearse(
     running: Sequence[Running],
     facts: Sequence[Facts],
     local_time: LocalTime | None,
+    names: NamesOf | None = None,
 ) -> list[Moving]:
     """Return the flows that would move if `policies` held instead of `before`; both have the default last."""
-    label_of = compile_rules(rules_of(policies))
+    label_of = compile_rules(rules_of(policies), names)
     by_label = {policy.label: policy for policy in policies}
     held = {policy.label: _essence(policy) for policy in before}
     known: dict[tuple[str, str | None], tuple[str | None, str]] = {}

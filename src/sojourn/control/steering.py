@@ -1,8 +1,8 @@
 """Which network carries which session of a client that moves: a mobile host's decision, applied to MSOCKS.
 
 Lines (a control connection a network) stand where tunnels do, sessions where flows do; policies, lanes, patience and
-the user's orders are `Decide`'s, so that host.toml means the same with and without root. What only packets have is
-left out: `copies` (a stream has one leg), and loss, which nobody can count on a TCP connection from outside of it.
+the user's orders are `Decide`'s, so that host.toml means the same with and without root. Loss is that of the way out:
+segments that TCP has sent again. What only packets have is left out (`left_out`), and the user is told.
 
 A destination that is named, and resolved by the proxy, has no address here: `names` match it, networks do not.
 """
@@ -18,9 +18,11 @@ from sojourn.control.entries import Entry, entry_of, of_handover
 from sojourn.control.measures import PathMeasured
 from sojourn.control.network_facts import NetworkFacts
 from sojourn.control.questions import Questions
+from sojourn.control.rehearse import Moving, Running, rehearse
 from sojourn.model import Flow, Network, Origin
 from sojourn.policy import match as matching
 from sojourn.policy.names import application_name
+from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy, Via
 from sojourn.policy.spans import LocalTime
 from sojourn.policy.subject import covers
@@ -60,6 +62,22 @@ def named(application: str) -> Origin | None:
     return Origin(zlib.crc32(application.encode()), name=application) if application else None
 
 
+def left_out(policies: Iterable[Policy], file: str) -> list[Problem]:
+    """Return what of these policies means nothing where streams are carried by MSOCKS instead of tunnels."""
+    found = []
+    for policy in policies:
+        words = [
+            ("copies", policy.copies > 1, "a stream through the proxy has one connection at a time"),
+            ("require.jitter", policy.require.jitter is not None, "nobody measures it on a TCP connection"),
+        ]
+        found += [
+            Problem(file, policy.line, f"policy {policy.label!r}: {key}", f"is ignored without `sojourn host`: {why}",
+                    "All else of it holds.")
+            for key, there, why in words if there
+        ]  # fmt: skip
+    return found
+
+
 class Steering:
     """See the module. Whatever changes returns the flows whose placement is another one now."""
 
@@ -71,14 +89,26 @@ class Steering:
         describe: Callable[[Network], NetworkFacts] | None = None,
         local_time: Callable[[float], LocalTime] | None = None,
         note: Callable[[Entry], None] = lambda _entry: None,
+        questions: Questions | None = None,
     ) -> None:
         """`note` is told what the roaming log shall say."""
-        self.decide = Decide(preferences, policies, describe=describe, local_time=local_time, questions=Questions())
+        asks = Questions() if questions is None else questions
+        self.decide = Decide(preferences, policies, describe=describe, local_time=local_time, questions=asks)
         self._flows: dict[Flow, Steered] = {}
         self._note = note
 
     def __getitem__(self, flow: Flow) -> Steered:
         return self._flows[flow]
+
+    def rehearsed(
+        self, policies: Sequence[Policy], before: Sequence[Policy], now: float, at: LocalTime
+    ) -> list[Moving]:
+        """Return the sessions that would move if `policies` held instead of `before`."""
+        facts, moving = self.decide.facts_of(now), []
+        for one in self._flows.values():
+            running = Running(one.flow, one.origin, one.label, one.placement.network)
+            moving += rehearse(policies, before, [running], facts, at, {one.flow.remote.address: one.hosts})
+        return moving
 
     @property
     def measured(self) -> bool:

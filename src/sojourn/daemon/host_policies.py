@@ -10,20 +10,21 @@ import os
 import signal
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from sojourn.control.config import HostConfig
+from sojourn.control.entries import of_question
 from sojourn.control.host_control import ControlEvent, Entry, HostControl
 from sojourn.control.network_facts import NetworkBook
 from sojourn.control.policies import PoliciesChanged, PolicyBook, with_addresses
-from sojourn.control.questions import KeptAnswer, QuestionNews, Questions, Remember
+from sojourn.control.questions import QuestionNews, Questions, Remember
 from sojourn.daemon.driver import Tasks
 from sojourn.daemon.host_names import HostNames
 from sojourn.errors import ConfigError
 from sojourn.linux.users import user_id
 from sojourn.policy.rules import Policy
 from sojourn.store import config_dir
+from sojourn.store.answers import AnswerFile
 from sojourn.store.config_dir import ConfigDir
 from sojourn.upmt.policy_push import PolicyPush
 
@@ -42,13 +43,13 @@ class HostPolicies:
     def __init__(self, directory: ConfigDir) -> None:
         """Read what stands in `directory`. Raises ConfigError: a daemon does not start with a wrong host.toml."""
         self._file = directory.host_toml
-        self._answers_file = directory.path / "host.answers"
+        self._answers = AnswerFile(directory.host_answers)
         self.book = PolicyBook(str(self._file), user_id)
         self._stamp = self._look()
         self.book.load(config_dir.read(self._file, "Make it with `sojourn join TOKEN`."))
         if self.book.errors:
             raise self.book.errors[0].error()
-        self.questions = Questions(self._read_answers())
+        self.questions = Questions(self._answers.read())
         self._config: HostConfig | None = None
         self._networks: NetworkBook | None = None
         self._names: HostNames | None = None
@@ -105,17 +106,10 @@ class HostPolicies:
         if changed:
             self._changed("the anchor has pushed policies")
 
-    def again(self) -> None:
-        """Have everything decided again."""
+    def forgotten(self) -> None:
+        """Have everything decided again: no answer is kept any more. Raises ConfigError."""
+        self._answers.write(self.questions.written)
         self._feed(PoliciesChanged(self._effective(), "answers were forgotten"))
-
-    def write_answers(self) -> None:
-        """Write down the answers that hold for ever, or remove the file when there are none."""
-        written = self.questions.written
-        if written:
-            config_dir.write(self._answers_file, msgspec.json.format(msgspec.json.encode(written)), private=True)
-        else:
-            self._answers_file.unlink(missing_ok=True)
 
     def _changed(self, reason: str) -> None:
         if self._networks is not None:
@@ -144,27 +138,12 @@ class HostPolicies:
         self._note(Entry(event, None, text))
 
     def _news(self, news: QuestionNews) -> None:
-        question = news.question
-        if news.what == "asked":
-            details: dict[str, object] = {"id": question.id, "default": question.default}
-            self._note(Entry("question", None, question.text, details))
-        else:
-            policy = question.policy or "everything else"
-            self._note(Entry("answer", None, f"{policy}: {news.what}", {"choice": news.choice}))
+        self._note(of_question(news))
         if news.remember is Remember.EVER:
             try:
-                self.write_answers()
+                self._answers.write(self.questions.written)
             except ConfigError as error:
                 _log.error("answer not stored", error=str(error))
-
-    def _read_answers(self) -> list[KeptAnswer]:
-        try:
-            return msgspec.json.decode(self._answers_file.read_bytes(), type=list[KeptAnswer])
-        except FileNotFoundError:
-            return []
-        except (OSError, msgspec.DecodeError) as error:
-            _log.warning("answers of before are not used", file=str(self._answers_file), why=str(error))
-            return []
 
     def _look(self) -> _Stamp:
         try:

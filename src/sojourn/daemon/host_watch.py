@@ -21,7 +21,7 @@ from sojourn.control.roaming_log import RoamingEntry
 from sojourn.daemon.driver import Tasks, now
 from sojourn.daemon.flow_rows import flow_id, flow_row, state_of
 from sojourn.daemon.host_api import HostApi
-from sojourn.daemon.policy_api import question_row
+from sojourn.daemon.question_api import question_row
 from sojourn.daemon.watch import Watch
 from sojourn.model import Flow, Origin, TunnelId
 from sojourn.upmt.commands import Report, RowState

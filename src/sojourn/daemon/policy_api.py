@@ -1,4 +1,4 @@
-"""The verbs of policies and questions on a mobile host's control socket.
+"""The verbs of policies on a mobile host's control socket; those of questions are question_api.py's.
 
 verb             arguments                       result
 policy_list      -                               list of rules in order, with how many flows each has and where
@@ -6,15 +6,10 @@ policy_show      -                               object: what holds, as TOML and
 policy_test      text                            object: errors, warnings, moves (nothing is applied)
 policy_explain   what (flow id, application)     object: explanations
 policy_reload    -                               object: ok, errors
-questions        -                               list
-answer           id, choice, remember            object
-forget_answers   -                               object: how many were forgotten
-ask              follow                          stream of questions and of what became of them
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +20,10 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide_orders import home_of
 from sojourn.control.explain import explain, state_of
 from sojourn.control.peer_rules import of_peer
-from sojourn.control.questions import AnswerGiven, Question, QuestionNews, Remember
 from sojourn.control.rehearse import Running, rehearse
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import flow_id, flow_row
-from sojourn.errors import RemoteProtocolError
+from sojourn.daemon.question_api import QuestionApi
 from sojourn.linux.clock import local_time
 from sojourn.policy.names import application_name, application_names
 from sojourn.policy.problems import Problem
@@ -45,8 +39,6 @@ MAX_EXPLAINED = 50
 MAX_TEXT, MAX_LINE = 128 << 10, 4096
 """Characters of a text to be tested, and of each of its lines: a key of so many words takes a TOML reader long."""
 MAX_WHAT = 256
-MAX_BEHIND = 100
-"""News that wait for a client that does not read."""
 
 
 def register(server: Server, daemon: "HostDaemon") -> None:
@@ -55,9 +47,7 @@ def register(server: Server, daemon: "HostDaemon") -> None:
     daemon.policies.book.known = daemon.networks.known
     for verb in ("policy_list", "policy_show", "policy_test", "policy_explain", "policy_reload"):
         server.register(verb, getattr(api, verb))
-    for verb in ("questions", "answer", "forget_answers"):
-        server.register(verb, getattr(api, verb))
-    server.register_stream("ask", api.ask)
+    QuestionApi(daemon.policies.questions, daemon.driver.feed, daemon.policies.forgotten).register(server)
 
 
 class PolicyApi:
@@ -182,46 +172,6 @@ class PolicyApi:
         errors = [problem_row(one) for one in self._daemon.policies.book.errors]
         return {"version": 1, "ok": ok, "errors": errors, "policies": len(self._daemon.policies.book.policies) - 1}
 
-    # -- questions
-
-    async def questions(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
-        """List the questions that wait for an answer."""
-        return [question_row(one) for one in self._daemon.policies.questions.open]
-
-    async def answer(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
-        """Take an answer."""
-        try:
-            given = msgspec.convert(arguments, AnswerGiven, strict=True)
-        except msgspec.ValidationError as error:
-            raise RemoteProtocolError(f"answer: {error}", reason="answer") from error
-        question = self._daemon.policies.questions.check(given)
-        self._daemon.driver.feed(given)
-        return {"version": 1, "id": given.id, "policy": question.policy, "choice": given.choice}
-
-    async def forget_answers(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
-        """Forget all answers that were kept: from now on everything is asked again."""
-        policies = self._daemon.policies
-        count = policies.questions.forget()
-        policies.write_answers()
-        policies.again()
-        return {"version": 1, "forgotten": count}
-
-    async def ask(self, arguments: Arguments, _peer: Peer) -> AsyncIterator[dict[str, Any]]:
-        """Yield the open questions; with `follow` also news of them until the client hangs up."""
-        follow = arguments.get("follow", False)
-        questions = self._daemon.policies.questions
-        queue: asyncio.Queue[QuestionNews] = asyncio.Queue(MAX_BEHIND)
-        stop = questions.listen(lambda news: None if queue.full() else queue.put_nowait(news))
-        try:
-            for one in questions.open:
-                yield {"event": "question", **question_row(one)}
-            while follow:
-                news = await queue.get()
-                event = "question" if news.what == "asked" else news.what
-                yield {"event": event, **question_row(news.question), "choice": news.choice}
-        finally:
-            stop()
-
     # -- what the answers are made of
 
     async def _rows(self) -> tuple[RowState, ...]:
@@ -276,17 +226,3 @@ def _covers(policy: Policy) -> str:
 def problem_row(problem: Problem) -> dict[str, Any]:
     """Return the JSON of a mistake."""
     return {**msgspec.to_builtins(problem), "text": str(problem)}
-
-
-def question_row(question: Question) -> dict[str, Any]:
-    """Return the JSON of a question."""
-    return {
-        "version": 1,
-        "id": question.id,
-        "policy": question.policy,
-        "text": question.text,
-        "choices": list(question.choices),
-        "default": question.default,
-        "seconds_left": max(0.0, round(question.until - now(), 1)),
-        "remember": [str(one) for one in Remember],
-    }

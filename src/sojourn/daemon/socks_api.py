@@ -1,15 +1,19 @@
 """The verbs of `sojourn socks`'s control socket: as a mobile host's, with sessions for flows and lines for tunnels."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from sojourn.api.log_stream import stream_log
 from sojourn.api.messages import ApiError, ErrorKind
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide_lanes import Lane
+from sojourn.control.steering import left_out
 from sojourn.daemon.flow_rows import app_rows, flow_id
 from sojourn.daemon.host_api import RELEASE
+from sojourn.daemon.policy_api import problem_row, text_of
+from sojourn.daemon.question_api import QuestionApi
 from sojourn.errors import RemoteProtocolError, SojournError
-from sojourn.linux.clock import now
+from sojourn.linux.clock import local_time, now
 from sojourn.policy.match import parse as parse_match
 from sojourn.policy.rules import DEFAULT
 from sojourn.policy.write import describe
@@ -26,8 +30,12 @@ MAX_APPLICATION: Final = 128
 def register(server: Server, entrance: "Entrance") -> None:
     """Let the server answer for this entrance."""
     api = SocksApi(entrance)
-    for verb in ("status", "networks", "flows", "apps", "handover", "policy_list", "policy_reload"):
+    for verb in ("status", "networks", "flows", "apps", "handover", "policy_list", "policy_test", "policy_reload"):
         server.register(verb, getattr(api, verb))
+    mobile, policies = entrance.mobile, entrance.client.policies
+    QuestionApi(
+        policies.questions, lambda given: mobile.decided(mobile.steering.handle(given, now())), policies.forgotten
+    ).register(server)
     server.register_stream("log", lambda arguments, _peer: stream_log(entrance.client.log, arguments))
 
 
@@ -37,6 +45,7 @@ class SocksApi:
     def __init__(self, entrance: "Entrance") -> None:
         self._entrance = entrance
         self._mobile = entrance.mobile
+        self._testing = asyncio.Lock()
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say how the networks are, and what goes on."""
@@ -85,6 +94,28 @@ class SocksApi:
         decide, flows = self._mobile.steering.decide, [self._flow(one) for one in self._mobile.sessions.values()]
         return [self._policy(place, lane, flows) for place, lane in enumerate(decide.lanes.values(), 1)]
 
+    async def policy_test(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
+        """Validate a text, say what of it is left out here, and which sessions would move if it held."""
+        book, text = self._entrance.client.policies.book, text_of(arguments)
+        async with self._testing:
+            candidate = await asyncio.to_thread(book.examine, text, partial=True)
+        reading = candidate.reading
+        warnings = [*reading.warnings, *left_out(reading.policies, book.file)]
+        answer: dict[str, Any] = {
+            "version": 1, "errors": [problem_row(one) for one in reading.errors],
+            "warnings": [problem_row(one) for one in warnings], "policies": max(0, len(reading.policies) - 1),
+            "moves": [], "flows": len(self._mobile.by_flow),
+        }  # fmt: skip
+        if not reading.errors:
+            at = now()
+            moves = self._mobile.steering.rehearsed(book.with_own(candidate), book.policies, at, local_time(at))
+            answer["moves"] = [
+                {"flow": self._flow(self._mobile.by_flow[one.flow]), "policy": one.policy, "from": one.came_from,
+                 "to": one.to, "why": one.why}
+                for one in moves if one.flow in self._mobile.by_flow
+            ]  # fmt: skip
+        return answer
+
     async def policy_reload(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Read host.toml again now."""
         policies = self._entrance.client.policies
@@ -101,6 +132,7 @@ class SocksApi:
         network, decide = line.network, self._mobile.steering.decide
         facts = self._entrance.client.networks.facts(network)
         rtt = round(line.rtt * 1000, 1) if line.up else None
+        lost, _ = decide.measures.of(network.name).loss(now())
         mine = [one.session for one in self._mobile.sessions.values() if one.line is line]
         return {
             "name": network.name,
@@ -117,7 +149,7 @@ class SocksApi:
             "tunnel": {
                 "id": None,
                 "rtt_ms": rtt,
-                "loss": None,
+                "loss": lost,
                 "mtu": None,
                 "bytes_in": sum(one.into.head for one in mine),
                 "bytes_out": sum(one.out.head for one in mine),

@@ -154,7 +154,10 @@ def _settle_leg(found: Found) -> None:
             _drop_leg(found)
     else:
         out.sent = sent
-        out.kept = max(leg.out, sent - max(state.unacknowledged - (state.state in tcp_state.WE_FINISHED), 0))
+        out.kept = sent  # of what a plain client was sent nothing is kept: it cannot ask again
+        if found.kept.entry.key:
+            out.kept -= max(state.unacknowledged - (state.state in tcp_state.WE_FINISHED), 0)
+            out.kept = max(leg.out, out.kept)
         found.leg = found.old.pop()
 
 

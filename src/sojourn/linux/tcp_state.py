@@ -26,6 +26,10 @@ _ACKED_AND_RECEIVED = struct.Struct("QQ")
 _AT: Final = 120
 """tcpi_bytes_acked and tcpi_bytes_received in struct tcp_info (linux/tcp.h)."""
 
+_PATH_BYTES: Final = 220
+_PATH: Final = (("II", 68), ("I", 100), ("I", 156), ("I", 216))
+"""tcpi_rtt and tcpi_rttvar (us), tcpi_total_retrans, tcpi_data_segs_out (Linux 4.6), tcpi_dsack_dups (4.19)."""
+
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = 1, 4, 5, 6, 7, 8, 9, 10, 11
 PEER_FINISHED: Final = frozenset({TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING})
 WE_FINISHED: Final = frozenset({FIN_WAIT1, FIN_WAIT2, TIME_WAIT, LAST_ACK, CLOSING})
@@ -73,6 +77,24 @@ def heard_end(sock: socket.socket) -> bool:
         return False
     counted = [content for level, kind, content in ancillary if (level, kind) == (socket.IPPROTO_TCP, TCP_INQ)]
     return bool(counted) and struct.unpack("i", counted[0])[0] != unread(sock)
+
+
+class PathSeen(Struct, frozen=True):
+    """What a connection has seen of its way; segments are those with data."""
+
+    rtt: float
+    """Seconds, smoothed (RFC 6298); what was sent twice is no measure of it. 0: nothing was measured yet."""
+    rttvar: float
+    sent: int
+    lost: int
+    """Sent again, but for those that the peer says it had already."""
+
+
+def path_seen(sock: socket.socket) -> PathSeen:
+    """Read what the kernel knows of the way to the peer. Raises OSError."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _PATH_BYTES)
+    (rtt, rttvar), (again,), (sent,), (twice,) = (struct.unpack_from(shape, info, at) for shape, at in _PATH)
+    return PathSeen(rtt / 1e6, rttvar / 1e6, sent, max(again - twice, 0))
 
 
 def unread(sock: socket.socket) -> int:

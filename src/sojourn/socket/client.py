@@ -42,10 +42,12 @@ class SocksClient:
         self.log = RoamingLog()
         self.steering = Steering(
             Preferences(self.policies.book.order), self.policies.book.policies,
-            describe=self.networks.facts, local_time=local_time, note=self.note,
+            describe=self.networks.facts, local_time=local_time, note=self.note, questions=self.policies.questions,
         )  # fmt: skip
         self.mobile = Mobile(proxy, account, self.steering, tasks)
         self._tasks = tasks
+        self.policies.note = self.note
+        self.policies.say_what_is_left_out()
 
     def start(self) -> None:
         """Begin to watch networks and host.toml."""

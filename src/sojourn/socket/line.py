@@ -7,6 +7,9 @@ it: no byte on its sessions, no acknowledgement. Under traffic that is noticed B
 life. Each answer brings a fresh challenge, so that a session can come back over any network within one round trip of
 its connection's.
 
+srtt and rttvar are those of heartbeats. What policies and people are told of the round trip is the kernel's, which
+knows what was sent twice (RFC 6298 §3); loss is what was sent again, on the way out.
+
 Timers: BEAT or (nothing flows) IDLE_BEAT between heartbeats; LOOK while an answer is waited for; RETRY after failures.
 """
 
@@ -14,8 +17,9 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from msgspec import Struct
 
@@ -59,12 +63,30 @@ class Traffic(Struct, frozen=True):
 class Opened:
     """A connection that a set-up has come to its end on."""
 
-    def __init__(self, sock: socket.socket, machine: SetUp, reply: Reply, session: bytes, rtt: float) -> None:
+    def __init__(self, sock: socket.socket, machine: SetUp, reply: Reply, session: bytes) -> None:
         self.sock = sock
         self.machine = machine
         self.reply = reply
         self.session = session
-        self.rtt = rtt
+
+
+class Segments:
+    """Segments that went out over one network, and those of them that were lost; connections come and go."""
+
+    def __init__(self) -> None:
+        self.sent = self.lost = 0
+        self._seen: WeakKeyDictionary[socket.socket, tuple[int, int]] = WeakKeyDictionary()
+
+    def count(self, socks: Iterable[socket.socket]) -> tuple[int, int, int, int]:
+        """Add what these connections have sent since they were counted last; return the sums as loss.py wants them."""
+        for sock in socks:
+            with contextlib.suppress(OSError):
+                seen = tcp_state.path_seen(sock)
+                sent, lost = self._seen.get(sock, (0, 0))
+                self.sent += seen.sent - sent
+                self.lost += seen.lost - lost
+                self._seen[sock] = seen.sent, seen.lost
+        return self.sent, self.sent - self.lost, 0, 0
 
 
 async def dial(network: Network, proxy: Endpoint) -> socket.socket:
@@ -91,14 +113,12 @@ def bind_to(sock: socket.socket, network: Network, *, six: bool) -> None:
 
 async def set_up(network: Network, proxy: Endpoint, account: Account, request: Request) -> Opened:
     """Open a session or a control connection. Raises OSError, RemoteProtocolError."""
-    began = now()
     sock = await dial(network, proxy)
     try:
-        rtt = now() - began
         machine = SetUp(account, os.urandom(32), request)
         await asyncio.get_running_loop().sock_sendall(sock, machine.begin())
         replied = await next_reply(sock, machine)
-        return Opened(sock, machine, replied.reply, replied.session, rtt)
+        return Opened(sock, machine, replied.reply, replied.session)
     except BaseException:
         sock.close()
         raise
@@ -135,8 +155,10 @@ class Line:
         self.up = False
         self.since = 0.0
         """When it came up last."""
-        self.rtt = 0.0
-        self.rttvar = 0.0
+        self.rtt = self.rttvar = 0.0
+        self.segments = Segments()
+        self._srtt = self._rttvar = 0.0
+        """Of heartbeats: the proxy's own time is in them."""
         self.silences = 0
         self.silent_for: float | None = None
         """Why it went down last: seconds of silence; None: something else."""
@@ -165,6 +187,10 @@ class Line:
             await asyncio.sleep(RETRY[min(failures, len(RETRY) - 1)])
             failures += 1
 
+    def counted(self, legs: Iterable[socket.socket]) -> tuple[int, int, int, int]:
+        """Return how many segments went out, and how many of them arrived (and none that came in: nobody tells)."""
+        return self.segments.count([*legs, self._line.sock] if self._line is not None else legs)
+
     def end(self, session: bytes) -> None:
         """Tell the proxy that a session is over."""
         if self._line is not None and self.up:
@@ -179,7 +205,8 @@ class Line:
 
     async def _beat(self, line: Opened) -> None:
         """Send heartbeats until one is not answered in time (ConnectionError)."""
-        self.rtt, self.rttvar, self.silent_for, number = line.rtt, line.rtt / 2, None, 0
+        self._srtt = tcp_state.path_seen(line.sock).rtt
+        self._rttvar, self.silent_for, number = self._srtt / 2, None, 0
         while True:
             self.wake.clear()
             sent, traffic = now(), self._traffic()
@@ -205,7 +232,9 @@ class Line:
         loop, last = asyncio.get_running_loop(), sent
         while True:
             looked = now()
-            patience = max(PATIENCE, self.rtt + 4 * self.rttvar) if traffic.busy else IDLE_PATIENCE + 1.5 * self.rtt
+            patience = (
+                max(PATIENCE, self._srtt + 4 * self._rttvar) if traffic.busy else IDLE_PATIENCE + 1.5 * self._srtt
+            )
             wait = max(0.005, min(last + patience - looked, LOOK if traffic.busy else IDLE_LOOK))
             try:
                 async with asyncio.timeout(wait):
@@ -239,13 +268,15 @@ class Line:
                 case _:
                     raise RemoteProtocolError("nonsense on a control connection", reason="record")
         if answered:
-            self._measured(now() - sent)
+            self._measured(now() - sent, line)
         return answered
 
-    def _measured(self, rtt: float) -> None:
-        """Take in a round trip (RFC 6298 §2's filter)."""
-        self.rttvar += (abs(rtt - self.rtt) - self.rttvar) / 4
-        self.rtt += (rtt - self.rtt) / 8
+    def _measured(self, rtt: float, line: Opened) -> None:
+        """Take in a heartbeat's round trip (RFC 6298 §2's filter), and what the kernel has found."""
+        self._rttvar += (abs(rtt - self._srtt) - self._rttvar) / 4
+        self._srtt += (rtt - self._srtt) / 8
+        seen = tcp_state.path_seen(line.sock)
+        self.rtt, self.rttvar = seen.rtt or self._srtt, seen.rttvar
         if not self.up:
             self.up, self.since, self.why = True, now(), ""
         self._changed(self)

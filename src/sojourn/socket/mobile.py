@@ -148,10 +148,12 @@ class Mobile:
             self.decided(self.steering.handle(PathTested(name, line.rtt), at))
         elif self.steering.measured and at - self._measured_at.get(name, 0.0) >= MEASURED_EVERY:
             self._measured_at[name] = at
-            mine = [session.session for session in self._on(line)]
+            mine = self._on(line)
+            counts = line.counted(session.relay.leg for session in mine if session.relay.leg is not None)
             measured = TunnelMeasured(
                 TunnelId(0), line.rtt, line.rttvar, None, None, None, 0,
-                sum(one.into.head for one in mine), sum(one.out.head for one in mine), 0, 0,
+                sum(one.session.into.head for one in mine), sum(one.session.out.head for one in mine), 0, 0,
+                counts=counts,
             )  # fmt: skip
             self.decided(self.steering.handle(PathMeasured(name, measured), at))
 

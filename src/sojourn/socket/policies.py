@@ -8,11 +8,15 @@ from typing import Final
 import structlog
 
 from sojourn.control.config import HostConfig
+from sojourn.control.entries import Entry, of_question
 from sojourn.control.policies import PolicyBook
+from sojourn.control.questions import QuestionNews, Questions, Remember
+from sojourn.control.steering import left_out
 from sojourn.errors import ConfigError
 from sojourn.linux.users import user_id
 from sojourn.policy.rules import Policy
 from sojourn.store import config_dir
+from sojourn.store.answers import AnswerFile
 from sojourn.store.config_dir import ConfigDir
 
 LOOK_EVERY: Final = 1.0
@@ -34,8 +38,35 @@ class ClientPolicies:
             raise self.book.errors[0].error()
         self.changed: Callable[[tuple[Policy, ...], str], None] = lambda _policies, _reason: None
         """Is told when others hold, and why."""
+        self.note: Callable[[Entry], None] = lambda _entry: None
+        """Is told what the roaming log shall say."""
+        self._answers = AnswerFile(directory.host_answers)
+        self.questions = Questions(self._answers.read())
+        self.questions.listen(self._news)
+        self._said: set[str] = set()
         for warning in self.book.warnings:
             _log.warning("policy", warning=str(warning))
+
+    def say_what_is_left_out(self) -> None:
+        """Tell of each thing that policies say and that has no meaning here, once."""
+        for problem in map(str, left_out(self.book.policies, self.book.file)):
+            if problem not in self._said:
+                self._said.add(problem)
+                self.note(Entry("policies", None, problem))
+                _log.warning("policy", warning=problem)
+
+    def forgotten(self) -> None:
+        """Write down that no answer is kept any more. Raises ConfigError."""
+        self._answers.write(self.questions.written)
+        self.changed(self.book.policies, "answers were forgotten")
+
+    def _news(self, news: QuestionNews) -> None:
+        self.note(of_question(news))
+        if news.remember is Remember.EVER:
+            try:
+                self._answers.write(self.questions.written)
+            except ConfigError as error:
+                _log.error("answer not stored", error=str(error))
 
     @property
     def config(self) -> HostConfig:
@@ -55,6 +86,7 @@ class ClientPolicies:
         if self.book.errors:
             _log.warning("policies", why=f"{self.book.errors[0]} The old policies stay")
             return False
+        self.say_what_is_left_out()
         if changed:
             self.changed(self.book.policies, f"{self._file.name} was read again")
         return True

@@ -25,6 +25,8 @@ class ConfigDir:
         self.host_toml = self.path / "host.toml"
         self.credentials = self.path / "credentials"
         self.host_epochs = self.path / "host.epochs"
+        self.host_answers = self.path / "host.answers"
+        """What the user said for ever."""
         self.home_key = self.path / "home.key"
         """Who the host is to its peers."""
         self.host_log = self.path / "host.log"
