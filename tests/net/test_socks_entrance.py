@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,14 +21,14 @@ from sojourn.lab import namespaces
 from sojourn.lab.topology import Topology
 from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Request
-from tests.net.socks_lab import LOCAL_PORT, PEER_PORT, Dialled, Peer, SocksLab, exactly
+from tests.net.socks_asks import DIALLED, answer, ask, dial, finish, open_as, peer_of, session
+from tests.net.socks_lab import LOCAL_PORT, Dialled, Peer, SocksLab, exactly
 from tests.net.standing import PATIENCE, eventually, own_prefix, sojourn_at, standing
 
 pytestmark = pytest.mark.net
 
 FILE = random.Random(6).randbytes(500_000)
 PAGE = b"<p id=x>before</p><script>document.getElementById('x').textContent = 'hello ' + 6 * 7</script>"
-DIALLED: list[socket.socket] = []
 POLICIES = """
 [network.cellular]
 cost = "metered"
@@ -88,52 +87,6 @@ def _tidy(place: SocksLab) -> Iterator[None]:
 def descriptors(place: SocksLab) -> int:
     assert place.client is not None
     return len(os.listdir(f"/proc/{place.client.pid}/fd"))
-
-
-def peer_of(place: SocksLab) -> Address:
-    return Address(place.lab.topology.correspondent.address, PEER_PORT)
-
-
-def dial(place: SocksLab) -> socket.socket:
-    where = ("127.0.0.1", LOCAL_PORT)
-    DIALLED.append(namespaces.inside(place.lab.namespace("mh"), lambda: socket.create_connection(where, PATIENCE)))
-    return DIALLED[-1]
-
-
-def ask(place: SocksLab, request: Request, name: str = "any") -> tuple[socket.socket, int, Address]:
-    """Ask for something as the application `name`; return the connection, the code, and the address that came."""
-    sock = dial(place)
-    sock.sendall(socks5.greeting(socks5.PASSWORD))
-    assert exactly(sock, 2) == b"\5\2"
-    sock.sendall(socks5.password(name, "x"))
-    assert exactly(sock, 2) == b"\1\0"
-    sock.sendall(socks5.request(request))
-    return sock, *answer(sock)
-
-
-def answer(sock: socket.socket) -> tuple[int, Address]:
-    taken = socks5.take_reply(exactly(sock, 10))
-    assert taken is not None
-    return taken[0].code, taken[0].address
-
-
-def open_as(place: SocksLab, name: str) -> socket.socket:
-    sock, code, _ = ask(place, Request(Command.CONNECT, peer_of(place)), name)
-    assert code == Code.SUCCEEDED
-    return sock
-
-
-def session(place: SocksLab, name: str) -> dict[str, Any]:
-    (found,) = [one for one in place.status()["sessions"] if one["application"] == name]
-    assert isinstance(found, dict)
-    return found
-
-
-def finish(sock: socket.socket) -> None:
-    """Play the exchange of nothing, so that all ends cleanly."""
-    sock.sendall(b"5 0 0.0\n")
-    assert exactly(sock, 2) == b"ok"
-    sock.close()
 
 
 def test_policies_decide_by_the_user_name_and_are_read_again(place: SocksLab) -> None:
