@@ -7,9 +7,9 @@ from sojourn.control.socks_splice import Asked, choose
 from sojourn.errors import ConfigError
 
 
-def test_nothing_is_spliced_unless_somebody_asks_for_it() -> None:
-    assert choose(SocksConfig(), {}) == Asked(splice=False, why="[socks] splice = false")
-    assert choose(SocksConfig(splice=True), {}) == Asked(splice=True, why="[socks] splice = true")
+def test_what_can_be_is_spliced_unless_the_file_says_no() -> None:
+    assert choose(SocksConfig(), {}) == Asked(splice=True, why="[socks] splice = true")
+    assert choose(SocksConfig(splice=False), {}) == Asked(splice=False, why="[socks] splice = false")
 
 
 @pytest.mark.parametrize(("word", "splice"), [("on", True), ("OFF ", False)])

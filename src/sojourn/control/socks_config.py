@@ -43,8 +43,11 @@ class SocksConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds for which a session waits for its mobile client."""
     held: Annotated[int, Meta(ge=0, le=1_000_000)] = 4096
     """Sessions that wait at once; above it the one that has waited longest is dropped."""
-    splice: bool = False
-    """Whether the kernel is asked to splice connections (root); SOJOURN_SPLICE=on or off goes before it."""
+    splice: bool = True
+    """Whether the kernel is asked to splice connections; SOJOURN_SPLICE=on or off goes before it. It relays where the
+    kernel does not let it."""
+    idle: Annotated[float, Meta(ge=1, le=86400 * 30)] = 7440.0
+    """Seconds without a packet after which a spliced session ends (RFC 5382, REQ-5: two hours and four minutes)."""
     buffer_kib: Annotated[int, Meta(ge=128, le=65536)] = 1024
     """Memory of one direction of one session, at most."""
 

@@ -78,7 +78,8 @@ class Opener:
         except TimeoutError as error:
             raise NotOpened(Code.HOST_UNREACHABLE, "timeout") from error
         except OSError as error:
-            raise NotOpened(_CODES.get(error.errno or 0, Code.FAILURE), "connect") from error
+            reason = "no port left" if error.errno == errno.EADDRNOTAVAIL else "connect"
+            raise NotOpened(_CODES.get(error.errno or 0, Code.FAILURE), reason) from error
 
     async def listen(self, user: str, expected: Address, local: str) -> tuple[socket.socket, frozenset[str]]:
         """Return a socket that listens at `local`, and who may call: the addresses of `expected` (empty: anybody)."""

@@ -114,7 +114,7 @@ class SocksProxy:
         except NotSpliced as error:
             self.mode_because = f"{asked.why}, but {error.reason}"
         else:
-            self.sessions.splices = Splices(self.sessions, tables, self.refused)
+            self.sessions.splices = Splices(self.sessions, tables, self.refused, self.config.idle)
 
     def start(self, addresses: tuple[str, ...], line: socket.socket | None) -> None:
         """Listen, with what a predecessor has left at the keeper (`line`). Raises OSError when a port is taken."""

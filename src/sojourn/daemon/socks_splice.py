@@ -48,9 +48,8 @@ QUIET: Final = 10.0
 """Seconds without a word from a client that owes acknowledgements, until its correspondent is told to wait."""
 TIME_WAIT: Final = 60.0
 RESET_LINGERS: Final = 10.0
-IDLE: Final = 7440.0
-"""RFC 5382, REQ-5: two hours and four minutes; ENDING where both sides have finished: four minutes."""
 ENDING: Final = 240.0
+"""RFC 5382, REQ-5: four minutes where both sides have finished."""
 
 _log = structlog.get_logger(__name__)
 
@@ -133,8 +132,10 @@ class SplicedSession:
 class Splices:
     """All spliced sessions of one proxy."""
 
-    def __init__(self, sessions: "Sessions", tables: SpliceTables, refused: Counter[str]) -> None:
+    def __init__(self, sessions: "Sessions", tables: SpliceTables, refused: Counter[str], idle: float) -> None:
+        """`idle`: seconds without a packet of either side after which a session is over."""
         self.sessions = sessions
+        self.idle = idle
         self.tables = tables
         self.refused = refused
         self.running: dict[int, SplicedSession] = {}
@@ -253,7 +254,7 @@ class Splices:
         if joint.returns and down.sent > down.acked and correspondent > client + QUIET and not tables.is_quiet(place):
             tables.set_quiet(place)
         last = max(client, correspondent)
-        if last and now - last > (ENDING if up.flags and down.flags else IDLE):
+        if last and now - last > (ENDING if up.flags and down.flags else self.idle):
             self.refused["idle"] += 1
             session.close()
 
@@ -309,8 +310,7 @@ def open_tables(key: str, size: int) -> SpliceTables:
             tables.close(clean=True)
             raise
     except (OSError, NotSupported) as error:
-        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        raise NotSpliced(f"the kernel does not let us: {why.lower()}") from error
+        raise NotSpliced(f"the kernel does not let us: {splice_tables.refusal(error)}") from error
     return tables
 
 

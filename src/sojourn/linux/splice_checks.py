@@ -6,7 +6,7 @@ from sojourn.errors import NotSupported
 from sojourn.linux import bpf_pin, tcp_repair
 from sojourn.linux.bpf import BpfObject
 from sojourn.linux.checks import Check
-from sojourn.linux.splice_tables import OBJECT
+from sojourn.linux.splice_tables import OBJECT, refusal
 
 NAME = "SOCKS splice"
 REMEDY = (
@@ -23,8 +23,7 @@ def splice_check(why: str) -> Check:
         with BpfObject(OBJECT, {"pairs": 1}):
             pass
     except (OSError, NotSupported) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        return Check(NAME, False, f"asked for ({why}), but the proxy would relay: {reason}", REMEDY, needed=False)
+        return Check(NAME, False, f"the proxy would relay ({why}): {refusal(error)}", REMEDY, needed=False)
     there = bpf_pin.mounted()
     where = there[0] if there else f"one will be mounted at {bpf_pin.OURS}"
     return Check(NAME, True, f"the kernel takes the program ({why}); BPF file system: {where}", needed=False)

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import socket
 import struct
 import time
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sojourn.errors import RemoteProtocolError
+from sojourn.errors import NotSupported, RemoteProtocolError
 from sojourn.linux import bpf_pin
 from sojourn.linux.bpf import OBJECTS, BpfObject, close_all
 from sojourn.linux.bpf_map import NO_EXIST, BpfMap
@@ -51,12 +52,28 @@ MOST_PAIRS: Final = 1 << 16
 PRIORITY: Final = 54
 """Of our filter where the kernel has no tcx; the plain tunnels' is 53."""
 LOOPBACK: Final = 1
+BPF_LOOP: Final = (5, 17)
+"""The kernel that has it first; nothing else in the program is as new."""
 _NO_TCX: Final = frozenset((errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS))
 _U32, _U64 = struct.Struct("=I"), struct.Struct("=Q")
 _STATE_MASK: Final = (1 << STATE_BITS) - 1
 _MOST_TURNS: Final = (1 << 32 - STATE_BITS) - 1
 _ROWS, _ROW_BYTES = 64, 128
 """Counters: one row for some processors each."""
+
+
+def refusal(error: OSError | NotSupported) -> str:
+    """Say in one line why there is no splice here."""
+    if isinstance(error, NotSupported):
+        return str(error)
+    release = os.uname().release
+    version = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
+    if error.errno == errno.EINVAL and version < BPF_LOOP:
+        return f"Linux {release} has no bpf_loop, 5.17 and newer have"
+    said = error.strerror or str(error)
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"{said.lower()} (it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)"
+    return said
 
 
 def folder_of(key: str) -> Path:
