@@ -5,7 +5,8 @@
 Every session sends random bytes and checks those that come by their hash, as its peer does. Meanwhile, in random order
 and with random pauses down to none: all sessions move to the other network or several times in a row, a leg is cut
 under way (the NAT forgets and answers with RST), a network is pulled, and (--kills) the proxy is killed and started
-again. Ends after --sessions or --seconds; counts what happened; says 1 as exit status when a byte was wrong.
+again. Ends after --sessions or --seconds; counts what happened; says 1 as exit status when a byte was wrong. A session
+is right when both ends have all bytes, and their ends. ("peer's": of some whose client never heard that they began.)
 """
 
 import argparse
@@ -109,9 +110,9 @@ def run(sessions: int, at_once: int, size: int, seconds: float, *, kills: bool, 
         status = place.proxy_status()
         resumed = int(status["served"].get("resumed", 0))
         place.peer.close()
-        errors += [repr(error) for error in place.peer.errors]
         return {
-            "sessions": begun, "right": right, "wrong": errors, "moves": moved, "resumed_by_the_last_proxy": resumed,
+            "sessions": begun, "right": right, "wrong": errors, "peer's": [repr(one) for one in place.peer.errors],
+            "moves": moved, "resumed_by_the_last_proxy": resumed,
             "done": dict(breaker.done), "refused": status["refused"], "splice": status["splice"],
         }  # fmt: skip
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sojourn.linux import bpf_pin, tcp_repair
-from sojourn.linux.splice import NotSpliced, Spliced, check, ends, mss_for
+from sojourn.linux import bpf_pin, tcp_repair, tcp_state
+from sojourn.linux.splice import Kept, NotSpliced, Spliced, check, ends, mss_for
 from sojourn.linux.splice_tables import SpliceTables
 from sojourn.linux.tcp_repair import OPTION_ECN, OPTION_TIMESTAMPS, Terms
+from sojourn.msocks.splice_pair import CLIENT, CORRESPONDENT, HalfFlag, Pair, State
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs, TCP_REPAIR")
 
@@ -72,3 +73,36 @@ def test_a_map_that_is_full_leaves_both_to_the_relay(two: list[socket.socket], t
 def test_segments_that_no_option_can_name_are_not_asked_for(two: list[socket.socket]) -> None:
     mss = mss_for(two[0])
     assert mss is None or mss <= 32767
+
+
+def test_a_peer_that_never_took_the_proxy_s_own_words_is_lost_with_its_socket(
+    two: list[socket.socket], tables: SpliceTables
+) -> None:
+    place, pair = tables.take(), Pair(State.SPLICED)
+    assert place is not None
+    joint = Spliced(tables, two[2], Kept(place, tables.serial(place), 0, 0), returns=True)
+    joint.leg = two[0]
+    pair.halves[CLIENT].flags = HalfFlag.OWN | HalfFlag.SACK
+    tables.write(place, pair)
+    assert (tables.owes(place, CLIENT), tables.owes(place, CORRESPONDENT)) == (True, False)
+    assert not joint.is_lost(CLIENT)
+    for ours, theirs in ((two[0], two[1]), (two[2], two[3])):
+        tcp_state.reset(theirs)
+        with pytest.raises(ConnectionResetError):
+            ours.recv(1)
+    assert (joint.is_lost(CLIENT), joint.is_lost(CORRESPONDENT)) == (True, False)
+
+
+def test_a_leg_s_number_goes_on_when_its_place_is_another_session_s(tables: SpliceTables) -> None:
+    turns = []
+    for _ in range(3):
+        place = tables.take()
+        assert place is not None
+        turns.append(tables.turn(place))
+        tables.write(place, Pair(State.SPLICED))
+        tables.end_turn(place)
+        assert (tables.state(place), tables.turn(place)) == (State.LEGLESS, turns[-1] + 1)
+        tables.write_leg(place, Pair(State.SPLICED))
+        assert (tables.state(place), tables.read(place).turn) == (State.SPLICED, turns[-1] + 1)
+        tables.give_back(place)
+    assert turns == [1, 4, 7]

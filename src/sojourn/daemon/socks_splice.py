@@ -31,7 +31,6 @@ from sojourn.msocks.session import Entry
 from sojourn.msocks.splice_pair import (
     CLIENT,
     CORRESPONDENT,
-    HalfFlag,
     Notice,
     NoticeKind,
     PairFlag,
@@ -185,13 +184,12 @@ class Splices:
 
     def _is_of_now(self, notice: Notice) -> bool:
         """Say whether a notice is of the present leg: another one may have come while it waited to be read."""
-        pair = self.tables.read(notice.place)
         match notice.kind:
             case NoticeKind.LEG_RESET:
-                session = self.running[notice.place]
-                return pair.state == State.LEGLESS and session.joint is not None and session.joint.leg is not None
+                joint, legless = self.running[notice.place].joint, self.tables.state(notice.place) == State.LEGLESS
+                return legless and joint is not None and joint.leg is not None
             case NoticeKind.OWN_ACKED:
-                return not pair.halves[notice.whose].flags & HalfFlag.OWN
+                return not self.tables.owes(notice.place, notice.whose)
         return True
 
     def _heard(self, session: SplicedSession, joint: Spliced, notice: Notice) -> None:
@@ -246,9 +244,13 @@ class Splices:
                 self._heard(session, joint, Notice(place, joint.kept.serial, kind, CLIENT))
                 return
         client, correspondent = tables.heard(place, CLIENT), tables.heard(place, CORRESPONDENT)
-        if state != State.SPLICED:
+        if state != State.SPLICED or (joint.returns and joint.is_lost(CLIENT)):
             if joint.leg is not None:
                 self._heard(session, joint, Notice(place, joint.kept.serial, NoticeKind.LEG_RESET, CLIENT))
+            return
+        if joint.is_lost(CORRESPONDENT) or joint.is_lost(CLIENT):
+            self.refused["nobody is there"] += 1
+            session.close()
             return
         up, down = tables.streams(place)
         if joint.returns and down.sent > down.acked and correspondent > client + QUIET and not tables.is_quiet(place):

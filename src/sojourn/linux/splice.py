@@ -122,8 +122,6 @@ class Spliced:
         """Where its pair is."""
         return self.kept.place
 
-    # -- beginning
-
     @classmethod
     def begin(
         cls, tables: SpliceTables, near: socket.socket, leg: socket.socket, answer: bytes, rest: bytes, *,
@@ -298,8 +296,14 @@ class Spliced:
         self.leg = leg
         self._leg_ends = ends(leg) if leg is not None else None
         for whose in (CLIENT, CORRESPONDENT):
-            if not self.tables.read(self.place).halves[whose].flags & HalfFlag.OWN:
+            if not self.tables.owes(self.place, whose):
                 self.park(whose)
+
+    def is_lost(self, whose: int) -> bool:
+        """Say whether a peer never took what the proxy itself has said, so that its socket has given up."""
+        sock = self.leg if whose == CLIENT else self.near
+        owes = sock is not None and self.tables.owes(self.place, whose)
+        return owes and sock is not None and tcp_state.progress(sock).state == tcp_state.CLOSE
 
     def park(self, whose: int) -> None:
         """Let a connection's socket be a reservation from now on."""

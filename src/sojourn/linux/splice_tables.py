@@ -29,6 +29,7 @@ from sojourn.msocks.splice_pair import (
     COUNTS,
     FLAGS_AT,
     HALF_AT,
+    HALF_FLAGS_AT,
     HALVES,
     HEARD_AT,
     LEG_SENT_AT,
@@ -36,6 +37,7 @@ from sojourn.msocks.splice_pair import (
     QUIET_AT,
     SERIAL_AT,
     STATE_BITS,
+    HalfFlag,
     Notice,
     Pair,
     State,
@@ -206,6 +208,10 @@ class SpliceTables:
     def flags(self, place: int) -> int:
         """Return a pair's flags."""
         return self._get(place, FLAGS_AT)
+
+    def owes(self, place: int, whose: int) -> bool:
+        """Say whether a peer has not acknowledged yet what the proxy itself has said."""
+        return bool(self._memory[place * PAIR_BYTES + HALF_AT[whose] + HALF_FLAGS_AT] & HalfFlag.OWN)
 
     def is_quiet(self, place: int) -> bool:
         """Say whether the correspondent is told to wait for a client that has a leg."""

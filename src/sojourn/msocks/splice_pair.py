@@ -32,6 +32,7 @@ LEG_SENT_AT: Final = PAIR_BYTES - _TAIL.size
 HALVES: Final = slice(_HEAD.size, _HEAD.size + 2 * _HALF.size)
 HALF_AT: Final = tuple(_HEAD.size + index * _HALF.size for index in range(2))
 STREAM_AT: Final = tuple(_HEAD.size + 2 * _HALF.size + index * _STREAM.size for index in range(2))
+HALF_FLAGS_AT: Final = struct.calcsize("=16s16s2s2sIIIIIBB")
 HEARD_AT: Final = 104
 """Where in a half the time of its peer's last packet stands (CLOCK_MONOTONIC, nanoseconds)."""
 NOTICE = struct.Struct("=IIII")
