@@ -41,7 +41,7 @@ FILE = random.Random(5).randbytes(6_000_000)
 def place() -> Iterator[SocksLab]:
     with standing(Topology(prefix=own_prefix())) as lab:
         socks = SocksLab(lab)
-        socks.set_up()
+        socks.set_up("splice = false")  # relayed; test_socks.py is spliced
         socks.peer = Peer(lab)
         socks.start_proxy()
         user, _ = unprivileged()
