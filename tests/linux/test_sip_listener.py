@@ -160,6 +160,30 @@ def test_when_it_is_crowded_the_oldest_stranger_goes(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_when_all_places_are_taken_the_trusted_one_that_is_silent_for_longest_goes(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with anchor(tmp_path, Limits(connections=2)) as there:
+            hosts = []
+            for number in range(2):
+                reader, writer = await connect(there.tcp)
+                writer.write(MESSAGE)
+                await until(lambda number=number: len(there.messages) == number + 1)
+                there.listener.trust(there.messages[-1][0], there.messages[-1][1])
+                hosts.append((reader, writer))
+            hosts[0][1].write(MESSAGE)
+            await until(lambda: len(there.messages) == 3)
+            _, newcomer = await connect(there.tcp)
+            assert await ended(hosts[1][0])
+            newcomer.write(MESSAGE)
+            hosts[0][1].write(MESSAGE)
+            await until(lambda: len(there.messages) == 5)
+            assert there.listener.refused["crowded"] == 1
+            for _, writer in [*hosts, (None, newcomer)]:
+                writer.close()
+
+    asyncio.run(run())
+
+
 def test_a_datagram_is_answered_from_the_port_it_came_to(tmp_path: Path) -> None:
     async def run() -> None:
         async with anchor(tmp_path) as there:

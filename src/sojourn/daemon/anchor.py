@@ -34,6 +34,7 @@ from sojourn.datapath.client import DataPathClient
 from sojourn.errors import ConfigError, SojournError
 from sojourn.linux import device
 from sojourn.linux.failures import explained
+from sojourn.linux.keeper import raise_descriptors
 from sojourn.linux.sip_listener import SipListener
 from sojourn.model import Endpoint
 from sojourn.sip.digest_server import DigestServer
@@ -327,8 +328,8 @@ class AnchorDaemon:
 
     def _forwards(self) -> list[tuple[PortForward, str]]:
         wanted = {(f.protocol, f.public_port): f for f in self.config.forwards} | self.forwards
-        vipas = {user: subscriber.vipa for user, subscriber in self.machine.subscribers.items()}
-        return [(forward, vipa) for forward in wanted.values() if (vipa := vipas.get(forward.user)) is not None]
+        owners = ((forward, self.machine.subscribers.get(forward.user)) for forward in wanted.values())
+        return [(forward, owner.vipa) for forward, owner in owners if owner is not None and owner.vipa is not None]
 
     def _terms(self) -> Terms:
         config, pool = self.config, VipaPool(self.config.pool, self.config.pool6)
@@ -348,6 +349,8 @@ def run(config_dir: str, socket_path: str, *, replace: bool = False) -> int:
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+
+    raise_descriptors()  # each host has a connection of its own
 
     async def main() -> int:
         return await AnchorDaemon(ConfigDir(config_dir), socket_path).run()

@@ -8,7 +8,8 @@ Whoever has not proved a secret is a *stranger*, until the owner calls `trust`. 
     memory        16 KiB of headers, 8 KiB of body, 32 messages a connection
     datagrams     50 a second from one source; answers of at most three times what came
 
-and the trusted: 4096 connections in all, idle for 2 h at most.
+and the trusted: 16384 connections in all, idle for 2 h at most; when full, the one that is silent for longest goes.
+What is done for a connection costs the same however many there are.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ ACCEPT_PAUSE: Final = 0.2
 class Limits(Struct, frozen=True):
     """What strangers and others may take."""
 
-    connections: int = 4096
+    connections: int = 16384
     strangers: int = 256
     strangers_per_source: int = 16
     handshake_s: float = 10.0
@@ -81,6 +82,7 @@ class _Connection(asyncio.Protocol):
 
     def trust(self) -> None:
         self.trusted = True
+        self.owner.proved(self)
         self._framer.max_body = MAX_BODY_BYTES
 
     def send(self, data: bytes) -> None:
@@ -104,6 +106,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = asyncio.get_running_loop().time()
+        if self.trusted:
+            self.owner.proved(self)
         self._framer.feed(data)
         try:
             while not self.closed and (message := self._framer.next_bytes()) is not None:
@@ -201,7 +205,10 @@ class SipListener:
         """What was refused at this level, by reason."""
         self._on_close = on_close
         self._origins = itertools.count(1)
-        self._connections: dict[int, _Connection] = {}
+        self._strangers: dict[int, _Connection] = {}
+        """The oldest first."""
+        self._trusted: OrderedDict[int, _Connection] = OrderedDict()
+        """By when they were last heard, the most silent first."""
         self._udp: dict[int, _UdpPort] = {}
         self._bound: list[tuple[socket.socket, ssl.SSLContext | None]] = []
         self._bound_udp: list[socket.socket] = []
@@ -238,21 +245,21 @@ class SipListener:
 
     def send(self, origin: int, destination: Endpoint, data: bytes) -> None:
         """Send on a connection, or from a UDP port to `destination`; an origin that is gone changes nothing."""
-        if (connection := self._connections.get(origin)) is not None:
+        if (connection := self._find(origin)) is not None:
             connection.send(data)
         elif (port := self._udp.get(origin)) is not None:
             port.send(destination, data)
 
     def trust(self, origin: int, source: Endpoint) -> None:
         """Note that whoever is there has proved a secret."""
-        if (connection := self._connections.get(origin)) is not None:
+        if (connection := self._find(origin)) is not None:
             connection.trust()
         elif (port := self._udp.get(origin)) is not None:
             port.trust(source.address)
 
     def close(self) -> None:
         """Close every port and connection."""
-        for connection in list(self._connections.values()):
+        for connection in [*self._strangers.values(), *self._trusted.values()]:
             connection.abort()
         for port in self._udp.values():
             if port.transport is not None:
@@ -265,8 +272,19 @@ class SipListener:
 
     def forget(self, connection: _Connection) -> None:
         """Take a connection that is over off the list."""
-        if self._connections.pop(connection.origin, None) is not None:
+        known = self._strangers.pop(connection.origin, None) or self._trusted.pop(connection.origin, None)
+        if known is not None:
             self._on_close(connection.origin)
+
+    def proved(self, connection: _Connection) -> None:
+        """Put a connection that is trusted, and was heard just now, where those are."""
+        if self._strangers.pop(connection.origin, None) is not None:
+            self._trusted[connection.origin] = connection
+        elif connection.origin in self._trusted:
+            self._trusted.move_to_end(connection.origin)
+
+    def _find(self, origin: int) -> _Connection | None:
+        return self._strangers.get(origin) or self._trusted.get(origin)
 
     def _bind(self, address: str, port: int, context: ssl.SSLContext | None) -> int:
         sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -302,7 +320,7 @@ class SipListener:
                 continue
             kind = "TCP" if context is None else "TLS"
             connection = _Connection(self, next(self._origins), source, kind, loop.time())
-            self._connections[connection.origin] = connection
+            self._strangers[connection.origin] = connection
             group.create_task(self._shake_hands(connection, sock, context))
 
     async def _shake_hands(self, connection: _Connection, sock: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -318,15 +336,17 @@ class SipListener:
             connection.abort()
 
     def _full(self, source: Endpoint) -> bool:
-        """Make room for a new stranger, by dropping the oldest one if need be; say whether there is none."""
-        strangers = [one for one in self._connections.values() if not one.trusted]
+        """Make room for a new stranger, by dropping one that matters least if need be; say whether there is none."""
         place = place_of(source.address)
-        here = [one for one in strangers if place_of(one.source.address) == place]
-        if len(here) >= self.limits.strangers_per_source or len(self._connections) >= self.limits.connections:
+        here = sum(place_of(one.source.address) == place for one in self._strangers.values())
+        if here >= self.limits.strangers_per_source:
             return True
-        if len(strangers) >= self.limits.strangers:
+        if len(self._strangers) + len(self._trusted) >= self.limits.connections and self._trusted:
             self.refused["crowded"] += 1
-            strangers[0].abort()
+            next(iter(self._trusted.values())).abort()  # its host has moved on, or opens another one when it needs it
+        elif len(self._strangers) >= self.limits.strangers:
+            self.refused["crowded"] += 1
+            next(iter(self._strangers.values())).abort()
         return False
 
     async def _sweep(self) -> None:
@@ -334,8 +354,11 @@ class SipListener:
         while True:
             await asyncio.sleep(SWEEP)
             now = asyncio.get_running_loop().time()
-            for one in list(self._connections.values()):
-                over = one.since + self.limits.stranger_s if not one.trusted else one.heard + self.limits.idle_s
-                if now >= over:
-                    self.refused["idle"] += 1
-                    one.abort()
+            over = [one for one in self._strangers.values() if now >= one.since + self.limits.stranger_s]
+            for one in self._trusted.values():
+                if now < one.heard + self.limits.idle_s:
+                    break
+                over.append(one)
+            for one in over:
+                self.refused["idle"] += 1
+                one.abort()

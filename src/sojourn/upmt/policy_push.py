@@ -124,6 +124,8 @@ class PushSender:
         self._anchor = host_text(anchor)
         self._random = random
         self._hosts: dict[str, _Host] = {}
+        self._asked: dict[str, None] = {}
+        """Those who have not answered yet, by user; whose request gives up first is first: all have one patience."""
         self._call_id = ""
         self._sequence = 0
 
@@ -140,15 +142,18 @@ class PushSender:
         host = self._hosts.get(user)
         if host is None or host.origin != origin:
             self._hosts[user] = _Host(origin, source, had)
+            self._asked.pop(user, None)
         return self._tell(user, now)
 
     def forget(self, user: str) -> None:
         """Forget a host that has left."""
         self._hosts.pop(user, None)
+        self._asked.pop(user, None)
 
     def answered(self, response: message.Response, origin: int, now: float) -> list[Send]:
         """Take in an answer to one of our requests; whatever else it is, is ignored."""
-        for user, host in self._hosts.items():
+        for user in self._asked:
+            host = self._hosts[user]
             if host.origin != origin or host.transaction is None:
                 continue
             try:
@@ -160,19 +165,24 @@ class PushSender:
                 if isinstance(command, Answered):
                     # A refusal is an answer, too: the same push again would change nothing.
                     host.had, host.transaction = host.pending, None
+                    del self._asked[user]
             return self._tell(user, now)
         return []
 
     def deadline(self) -> float | None:
         """Return when the first request gives up."""
-        times = [host.transaction.deadline() for host in self._hosts.values() if host.transaction is not None]
-        return min((at for at in times if at is not None), default=None)
+        first = next(iter(self._asked), None)
+        transaction = self._hosts[first].transaction if first is not None else None
+        return transaction.deadline() if transaction is not None else None
 
     def tick(self, now: float) -> None:
         """Give up what is not answered; the next registration brings it again."""
-        for host in self._hosts.values():
-            if host.transaction is not None and host.transaction.tick(now):
-                host.transaction = None
+        for user in list(self._asked):
+            host = self._hosts[user]
+            if host.transaction is not None and not host.transaction.tick(now):
+                return
+            host.transaction = None
+            del self._asked[user]
 
     def _tell(self, user: str, now: float) -> list[Send]:
         host = self._hosts[user]
@@ -181,6 +191,8 @@ class PushSender:
         host.pending = self.push.version
         host.transaction = ClientTransaction(self._request(user), reliable=True)
         host.transaction.start(now)
+        self._asked.pop(user, None)
+        self._asked[user] = None
         return [Send(host.origin, host.source, host.transaction.data)]
 
     def _request(self, user: str) -> message.Request:
