@@ -78,7 +78,8 @@ class Loop:
         ready = self._epoll.poll(wait)
         now = self._clock()
         self._account(before - self._turn_began, now - before - wait, now)
-        self._turn_began = now
+        # Forgiving takes time where much is waited for. It is not forgiven in turn: that would never end.
+        self._turn_began = self._clock()
         for fd, _events in ready:
             callback = self._callbacks.get(fd)
             if callback is not None:

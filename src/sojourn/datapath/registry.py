@@ -6,6 +6,7 @@ looked at (labels.py).
 
 import heapq
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from sojourn.upmt.tunnel_keys import Ends
 
 __all__ = ["Association", "Io", "Registry"]
 
+_WAITING_WITHIN = 10.0
+"""Seconds: far above the spacing of what asks again while an answer is expected."""
 _OLD_SECRET_FOR = 2.0
 """Seconds for which a replaced secret opens late packets after its successor was first used."""
 
@@ -104,7 +107,7 @@ class Registry(Rows):
         self._heap: list[tuple[float, int, TunnelId]] = []
         self._pushed = 0
         self._sweep = Sweep(self.paft)
-        self._retire: list[tuple[float, Association]] = []
+        self._retire: deque[tuple[float, Association]] = deque()
         self._plain_at: dict[TunnelId, Endpoint] = {}
         """Where each plain tunnel stands in `plain_by_source`."""
 
@@ -204,8 +207,19 @@ class Registry(Rows):
     # Time.
 
     def clock_jumped(self, gap: float, now: float) -> None:
-        """Forgive `gap` seconds in which the process did not run: silence must not count them."""
-        for tunnel in self.tunnels.values():
+        """Forgive `gap` seconds in which the process did not run: silence must not count them.
+
+        Whoever waits for an answer has a timer that rings soon. The others have nothing to be forgiven, and an anchor
+        with ten thousand of them would be late by asking each.
+        """
+        heap, waiting, places = self._heap, [], [0]
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] <= now + _WAITING_WITHIN:
+                places += (2 * place + 1, 2 * place + 2)
+                if self._armed(*heap[place]):
+                    waiting.append(self.tunnels[heap[place][2]])
+        for tunnel in waiting:
             tunnel.clock_jumped(gap, now)
 
     def deadline(self) -> float | None:
@@ -213,8 +227,8 @@ class Registry(Rows):
         heap = self._heap
         while heap and not self._armed(*heap[0]):
             heapq.heappop(heap)
-        times = [at for at, _ in self._retire]
-        times += [self._sweep.due, heap[0][0] if heap else self._sweep.due]
+        times = [self._sweep.due, heap[0][0] if heap else self._sweep.due]
+        times += [self._retire[0][0]] if self._retire else []
         look = self.looks.deadline()
         return min(times) if look is None else min(*times, look)
 
@@ -224,9 +238,8 @@ class Registry(Rows):
         for key in self._sweep.expired(now):
             self.end_row(key)
         self.settle(self.looks.overdue(now), now)
-        for item in [item for item in self._retire if now >= item[0]]:
-            self._retire.remove(item)
-            self._retire_secret(item[1])
+        while self._retire and now >= self._retire[0][0]:
+            self._retire_secret(self._retire.popleft()[1])
 
     def run_due(self, now: float) -> None:
         """Let the tunnels whose time has come do what they have to, until none is left."""
