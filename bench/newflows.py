@@ -128,9 +128,9 @@ def main() -> None:
         namespaces.ip(MH, [f"addr add 192.0.2.{10 + number}/24 dev mh0" for number in range(8)])
         namespaces.run(CH, "nft", "-f", "-", stdin="table ip quiet { chain in { type filter hook input priority 0; "
                        "udp dport != 3000 drop; }; }\n")  # fmt: skip
-        anchor = Anchor(built)
+        anchor = Anchor(built, 1 + given.crowd)
         built.start(CH, "echo", sys.executable, "-c", ECHO).wait_for("ready", 5)
-        tokens = anchor.tokens(1 + given.crowd)
+        tokens = anchor.tokens
         program = sys.executable, "-m", "sojourn"
         folder, socket = built.folder / "host", str(built.folder / "host.sock")
         built.run(MH, *program, "join", tokens[0], "--config-dir", str(folder), "--name", "bench")

@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import socket
 import ssl
+from asyncio import sslproto
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address
@@ -33,6 +34,7 @@ from sojourn.sip.framing import MAX_BODY_BYTES, MAX_STRANGER_BODY_BYTES, StreamF
 OnMessage = Callable[[int, Endpoint, str, bytes], None]
 """origin, source, transport ("TLS", "TCP" or "UDP"), one whole message."""
 
+READ_BYTES: Final = 16 << 10
 SWEEP: Final = 1.0
 ACCEPT_PAUSE: Final = 0.2
 """Seconds of rest when the system has no descriptors left."""
@@ -57,7 +59,11 @@ class Limits(Struct, frozen=True):
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return TLS 1.3 with the anchor's key; OSError or ssl.SSLError when the files cannot be used."""
+    """Return TLS 1.3 with the anchor's key; OSError or ssl.SSLError when the files cannot be used.
+
+    asyncio would keep 256 KiB a connection, of which ten thousand would take 2.5 GB; a TLS record has 16.
+    """
+    sslproto.SSLProtocol.max_size = READ_BYTES
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0  # a connection lasts for hours: nothing to resume
