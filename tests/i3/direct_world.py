@@ -95,15 +95,16 @@ def agent_of(here: Roamer, there: Roamer) -> Agent:
     return peer.agent
 
 
-def pair_behind(one: Nat | None, other: Nat | None, **world: float) -> tuple[DirectWorld, Roamer, Roamer]:
+def pair_behind(one: Nat | None, other: Nat | None, *, loss: float = 0.0) -> tuple[DirectWorld, Roamer, Roamer]:
     """Return two hosts that have met, and talked for two seconds."""
-    made = DirectWorld(**world)
+    made = DirectWorld(loss=loss)
     a, b = made.wishing("a", "b"), made.wishing("b", "a")
     made.place(a, "wifi", "192.168.1.2" if one else "198.51.100.1", one)
     inside = "192.168.1.3" if other is one else "192.168.7.2"
     made.place(b, "wifi", inside if other else "198.51.100.2", other)
     made.run(0.5)
-    talk(made, a, b, 5.0)
+    missing = talk(made, a, b, 5.0)
+    assert loss or missing == []
     return made, a, b
 
 

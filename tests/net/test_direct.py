@@ -50,7 +50,7 @@ def ping(lab: DirectLab, count: int = 3) -> str:
 
 
 def test_two_hosts_behind_nats_that_keep_ports_speak_without_the_node(lab: DirectLab) -> None:
-    assert " 0% packet loss" in ping(lab)
+    until(lambda: " 0% packet loss" in ping(lab, 1), 10, "they have met")
     lab.wait_for("on")
     for host, net, other in (("a", "wifi", ("b", "cell")), ("b", "cell", ("a", "wifi"))):
         direct = lab.direct(host)

@@ -1,7 +1,12 @@
-"""What a tunnel did without Python, as the core tells it, and how its machine is made to know it."""
+"""What the core tells: what comes up, what a tunnel did without Python, and how its machine is made to know it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
+
+Notice = tuple[int, int, int, int, int, bool, int, int, int, int, float, bytes, int, int, bytes, bytes]
+"""kind, tunnel, epoch or value, counter, hint, highest, packets that the core had delivered before, ECN,
+descriptor, bytes of the datagram, when,
+source address (packed, empty = none), port, scope, way back, data."""
 
 
 class Activity(NamedTuple):

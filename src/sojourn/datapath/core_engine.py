@@ -1,13 +1,13 @@
 """The engine with a C core: threads without Python move what is ordinary, this decides and does the rest.
 
-    core/*.c          threads: TUN -> UDP and UDP -> TUN, by rows, paths and keys that stand ready
-    core_rows.py      rows shared with the core          core_keys.py   keys given to it
-    core_births.py    flows that it begins by itself         core_queues.py  the TUN's for several threads
+    core/*.c          threads: TUN -> UDP (core_queues.py) and UDP -> TUN, by rows, paths and keys that stand ready
+    core_rows.py      rows shared with the core          core_keys.py    keys given to it
+    core_births.py    flows that it begins by itself     core_peers.py   flows with peers on direct paths
     core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
 
-Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
-sent, and what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while
-packets pass, and before any timer is judged, so that silence, keys and measurement are what they always were.
+What the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers sent, and
+what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while packets
+pass, and before any timer is judged: silence, keys and measurement are what they always were.
 """
 
 import os
@@ -17,9 +17,10 @@ from typing import Final
 
 from sojourn.datapath._core import Core
 from sojourn.datapath.classify import Classifier
-from sojourn.datapath.core_activity import Activity, in_order, replay
+from sojourn.datapath.core_activity import Activity, Notice, in_order, replay
 from sojourn.datapath.core_births import CoreForwarder
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
+from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.core_queues import Queues
 from sojourn.datapath.engine import Engine
 from sojourn.datapath.epochs import EpochStore
@@ -39,11 +40,6 @@ from sojourn.upmt.commands import AnyCommand, MoveFlows, Report, Role, SendInner
 from sojourn.upmt.events import AnyEvent, FlowMoved
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
-
-Notice = tuple[int, int, int, int, int, bool, int, int, int, int, float, bytes, int, int, bytes, bytes]
-"""kind, tunnel, epoch or value, counter, hint, highest, packets that the core had delivered before, ECN,
-descriptor, bytes of the datagram, when,
-source address (packed, empty = none), port, scope, way back, data."""
 
 FROM_TUN, FROM_PEERS, FROM_STRANGERS = range(3)
 READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP = range(8)
@@ -82,6 +78,8 @@ class CoreEngine(Engine):
             lambda keys, tunnel, direction, epoch, seen: CoreOpener(core, keys, tunnel, direction, epoch, seen),
             self._tunnel_changed,
         )
+        self._peers = CorePeers(core, forwarder, lambda: self._rendezvous, gso=self.features.gso)
+        forwarder.table.peers = forwarder.peer_core = self._peers
         self._sockets: dict[int, UdpSocket] = {}
         self._tunnel_of: dict[int, TunnelId] = {}
         """Host: whose socket it is."""
@@ -263,6 +261,8 @@ class CoreEngine(Engine):
             tunnel = self.forwarder.tunnels.get(TunnelId(one.tunnel))
             if tunnel is not None:
                 self._replay(tunnel, one)
+            else:
+                self._peers.did(one)
         self._catch_up_took = 0.0
         self._catch_up_at = float("inf")
         if activity:
@@ -298,6 +298,7 @@ class CoreEngine(Engine):
         _, number, epoch, counter, hint, highest, before, *_, plaintext = notice
         tunnel = self.forwarder.tunnels.get(TunnelId(number))
         if tunnel is None or not isinstance(tunnel.opener, CoreOpener):
+            self._peers.opened(notice, self._clock())
             return
         stale = epoch < tunnel.opener.current
         opened = Opened(plaintext, epoch, counter, Hint(hint), highest, stale)
@@ -324,6 +325,8 @@ class CoreEngine(Engine):
         """Do with one datagram what `_on_udp` does with a batch."""
         *_, ecn, fd, _, _, address, port, scope, via, _ = notice
         sock = self._sockets.get(fd)
+        if tunnel is None and sock is None and address:
+            self._peers.datagram(fd, datagram, Endpoint(text(address), port), self._clock())
         if sock is None or not datagram or not address:
             return
         host = text(address)
@@ -363,8 +366,9 @@ class CoreEngine(Engine):
 
     def _on_failed(self, notice: Notice) -> None:
         number = TunnelId(notice[1])
-        self._failing.discard(number)
-        self._gone(number, os.strerror(notice[2]))
+        if number not in self._peers.sessions:  # checks without an answer say that of peers
+            self._failing.discard(number)
+            self._gone(number, os.strerror(notice[2]))
 
     def _on_tun_gone(self, notice: Notice) -> None:
         if self.tun is not None:
@@ -372,6 +376,7 @@ class CoreEngine(Engine):
             self._drop_tun()
 
     def _on_step(self, notice: Notice) -> None:
+        self._peers.step(TunnelId(notice[1]))
         tunnel = self.forwarder.tunnels.get(TunnelId(notice[1]))
         if tunnel is not None:
             tunnel.frame_sent(0, self._clock(), counts=False)  # that looks whether it is time to step

@@ -44,19 +44,29 @@ class CoreSealer(Sealer):
 
     step_after = PACKETS_PER_EPOCH - STEP_MARGIN
 
-    def __init__(self, core: "Core", keys: KeySchedule, tunnel: TunnelId, direction: Direction, epoch: int) -> None:
+    def __init__(
+        self,
+        core: "Core",
+        keys: KeySchedule,
+        tunnel: TunnelId,
+        direction: Direction,
+        epoch: int,
+        place: TunnelId | None = None,
+    ) -> None:
+        """`place`: what the core calls it, where packets say something else: the index of a peer."""
         self._core = core
+        self._place = tunnel if place is None else place
         super().__init__(keys, tunnel, direction, epoch)
 
     @property
     def counter(self) -> int:
         """The counter of the next packet."""
-        return self._core.counter(self.tunnel)
+        return self._core.counter(self._place)
 
     @counter.setter
     def counter(self, value: int) -> None:
         """Leave out the counters below `value`. It never goes back: a nonce would repeat."""
-        self._core.skip(self.tunnel, value)
+        self._core.skip(self._place, value)
 
     def step(self, epoch: int | None = None) -> None:
         """Go to a later epoch; the core's threads seal in it from their next packet on."""
@@ -67,11 +77,11 @@ class CoreSealer(Sealer):
         key, iv = derive(secret, self.tunnel, self.direction, epoch)
         self.generation, self.epoch = secret.generation, epoch
         self.first_word = (SEALED | VERSION << 5 | epoch & 7) << 24 | self.tunnel
-        self._core.set_send_key(self.tunnel, epoch, self.first_word, secret.aead, key, iv)
+        self._core.set_send_key(self._place, epoch, self.first_word, secret.aead, key, iv)
 
     def seal(self, plaintext: bytes | bytearray | memoryview, hint: Hint = Hint.NONE) -> bytes:
         """Return the whole datagram for one inner packet or control frame."""
-        return self._core.seal(self.tunnel, bytes(plaintext), hint)
+        return self._core.seal(self._place, bytes(plaintext), hint)
 
 
 class CoreEpoch(ReceiveEpoch):

@@ -7,12 +7,13 @@ asking. So what both change has one owner, the core: a row that is put into the 
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from sojourn.datapath._core import Core
 from sojourn.datapath._core import Row as Twin
 from sojourn.model import AssociationId, TunnelId
 from sojourn.paft import FlowKey, Mode, MoveResult, Row
+from sojourn.upmt.peer_commands import HOME
 
 _SLOTS: Final[dict[str, Any]] = {name: Row.__dict__[name] for name in Row.__slots__}
 _SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing", "move")
@@ -81,6 +82,25 @@ for _names, _make in ((_SHARED, _shared), (_COUNTED, _counted), (("mode", "block
         setattr(CoreRow, _name, _of(_name))
 
 
+def _placed_by_python() -> property:
+    """Return a place of which the core hears only that packets go nowhere; `PeerTwins.placed` says where they go."""
+    slot = _SLOTS["tunnel"]
+
+    def put(row: Row, value: TunnelId | None) -> None:
+        slot.__set__(row, value)
+        if value is None:
+            row.shadow.tunnel = None  # type: ignore[attr-defined]
+
+    return property(slot.__get__, put)
+
+
+class CorePeerRow(CoreRow):
+    """A row of a flow with a peer. Where it is, its twin alone knows: with Python, or on a direct path."""
+
+    __slots__ = ()
+    tunnel: Any = _placed_by_python()
+
+
 _FRESH: Final = (
     ("copies", ()), ("label", ""), ("origin", None), ("kept", None), ("sequence", None), ("window", None),
     ("mode", Mode.ONE), ("blocked", False), *((name, 0) for name in _COUNTED),
@@ -98,11 +118,24 @@ def born(twin: Twin, association: AssociationId, now: float) -> CoreRow:
     return row
 
 
+class PeerTwins(Protocol):
+    """Who says where packets of flows with peers go, and whose rows may be used by what comes (core_peers.py)."""
+
+    def association(self, key: FlowKey) -> int:
+        """Return the number that stands for a flow's peer."""
+        ...
+
+    def place(self, key: FlowKey) -> TunnelId | None:
+        """Return the core's tunnel to a flow's peer; None: packets go up."""
+        ...
+
+
 class CoreTable:
     """Follows a Paft (paft.Shadow)."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.peers: PeerTwins | None = None
 
     def added(self, key: FlowKey, row: Row) -> None:
         """Give a row its twin. Packets of the flow that are still with us stay before those that come now."""
@@ -111,7 +144,8 @@ class CoreTable:
             if not twin.linked:
                 twin.link(key)
             return
-        twin = Twin(self._core, row.association)
+        peers = self.peers if row.association == HOME else None
+        twin = Twin(self._core, row.association if peers is None else peers.association(key))
         for name in _SHARED:
             value = _SLOTS[name].__get__(row)
             if value is not None:
@@ -119,7 +153,9 @@ class CoreTable:
         twin.slow = row.mode is not Mode.ONE or row.blocked
         twin.answered = row.packets_out > 0
         row.shadow = twin
-        row.__class__ = CoreRow
+        row.__class__ = CoreRow if peers is None else CorePeerRow
+        if peers is not None:
+            twin.tunnel = peers.place(key) if row.tunnel is not None else None
         twin.link(key)
 
     def removed(self, row: Row) -> None:

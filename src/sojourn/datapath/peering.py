@@ -7,9 +7,11 @@ this host or the peer has moved: its other end then acknowledges what it has, an
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Protocol
 
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import note_tcp_flags
+from sojourn.datapath.peer_report import state_of
 from sojourn.datapath.registry import Io
 from sojourn.datapath.rows import NEW_FLOWS_PER_SECOND, Association
 from sojourn.datapath.sending import Sending
@@ -18,12 +20,12 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
 from sojourn.i3.flow_triggers import FlowPorts
+from sojourn.i3.handshake import Session
 from sojourn.i3.home import HomeIdentity
 from sojourn.i3.peer import Peer
 from sojourn.i3.roam import RoamProxy
-from sojourn.i3.roam_paths import network_of
 from sojourn.i3.roam_sessions import PeerKnown, Settings
-from sojourn.model import TCP, Endpoint, Origin
+from sojourn.model import TCP, Endpoint, Origin, TunnelId
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
 from sojourn.paft import FlowKey, Row
 from sojourn.upmt.commands import Restore, SetRules
@@ -40,7 +42,6 @@ from sojourn.upmt.peer_commands import (
 )
 from sojourn.upmt.peer_events import (
     PeerChanged,
-    PeerState,
     PeersTold,
     RendezvousBlocked,
     RendezvousMoved,
@@ -56,12 +57,37 @@ PEER_FLOWS_BURST = 2048.0
 MOST_BUCKETS = 1024
 
 
+class PeerCore(Protocol):
+    """Who moves packets of peers where they are many (core_peers.py)."""
+
+    def took(self, session: Session) -> None:
+        """Seal and open under a new session."""
+        ...
+
+    def gone(self, index: TunnelId) -> None:
+        """Forget a session."""
+        ...
+
+    def moved(self, home: bytes, peer: Peer, now: float) -> None:
+        """Take note of a packet that Python has moved."""
+        ...
+
+    def placed(self) -> None:
+        """Take note that rows may have changed their place."""
+        ...
+
+    def follow(self, proxy: RoamProxy, now: float) -> None:
+        """Take note that something may be otherwise."""
+        ...
+
+
 class Peering(Sending):
     """What a forwarder does with peers."""
 
     def __init__(self, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
         super().__init__(io, emit, epochs)
         self.roam: RoamProxy | None = None
+        self.peer_core: PeerCore | None = None
         self._home: SetHome | None = None
         self._rendezvous: dict[str, OpenRendezvous] = {}
         self._newest: dict[FlowKey, bytes] = {}
@@ -97,7 +123,11 @@ class Peering(Sending):
             self.roam.configure(settings)
         else:
             identity = HomeIdentity(command.signing, command.exchange)
-            self.roam = RoamProxy(identity, settings, self.io.random, command.wall_offset)
+            before, self.roam = self.roam, RoamProxy(identity, settings, self.io.random, command.wall_offset)
+            if self.peer_core is not None:
+                for index in before.sessions_now() if before is not None else ():
+                    self.peer_core.gone(index)
+                self.roam.on_session, self.roam.on_session_gone = self.peer_core.took, self.peer_core.gone
             for network in list(self._rendezvous):
                 self.io.close_rendezvous(network)
             self._rendezvous.clear()
@@ -165,6 +195,8 @@ class Peering(Sending):
             if before != (row.tunnel, row.blocked, row.label):
                 self._tell_seen(key, row)
                 self.resend(key, row, now)
+        if self.peer_core is not None:
+            self.peer_core.placed()
 
     def resend(self, key: FlowKey, row: Row, now: float) -> None:
         """Send what is kept for a flow, if it may go now."""
@@ -206,6 +238,7 @@ class Peering(Sending):
             self._newest[key] = packet
         rule = association.book.place(row.label)
         own = rule is not None and rule.own_trigger
+        self._moved(view.destination, now)
         self.do_roam(proxy.ip_receive(packet, view.destination, now, own_trigger=own), now)
 
     def _begun_with_peer(self, key: FlowKey, association: Association, packet: bytes, now: float) -> Row | None:
@@ -240,6 +273,13 @@ class Peering(Sending):
                     self._send_again(packed(home), now)
                 case _:
                     self._tell(command)
+        if self.peer_core is not None and self.roam is not None:
+            self.peer_core.follow(self.roam, now)
+
+    def _moved(self, home: bytes, now: float) -> None:
+        peer = self.roam.by_home.get(home) if self.roam is not None else None
+        if self.peer_core is not None and peer is not None:
+            self.peer_core.moved(home, peer, now)
 
     def _tell(self, command: roam.Command) -> None:
         match command:
@@ -279,6 +319,7 @@ class Peering(Sending):
         self._note(row, packet, view, now)
         row.packets_in += 1
         row.bytes_in += len(packet)
+        self._moved(view.source, now)
         self.io.write_inner(self.clamped(packet, view, MIN_INNER_MTU))
 
     def _peer_may_begin(self, home: bytes, now: float) -> bool:
@@ -351,20 +392,6 @@ class Peering(Sending):
             return
         prober = proxy.prober(proxy.network)
         node = proxy.client.node
-        peers = tuple(_state_of(each, now) for each in proxy.by_home.values())
+        peers = tuple(state_of(each, now) for each in proxy.by_home.values())
         rtt = prober.srtt if prober is not None else None
         self.emit(PeersTold(proxy.network, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))
-
-
-def _state_of(peer: Peer, now: float) -> PeerState:
-    agent = peer.agent
-    pair = agent.selected if agent is not None else None
-    direct, why = ("on", "") if pair is not None else ("no", agent.why) if agent is not None else ("off", "")
-    if agent is None and peer.direct:
-        direct, why = "no", "not met yet"
-    return PeerState(
-        peer.name, peer.home, peer.configured, peer.usable(now) is not None, peer.identifier is not None,
-        peer.problem, None if peer.heard is None else now - peer.heard, peer.packets_in, peer.packets_out,
-        peer.bytes_in, peer.bytes_out, peer.duplicates, direct, why, network_of(pair.path) if pair else None,
-        f"{pair.remote.address} port {pair.remote.port}" if pair else "", pair.srtt if pair else None,
-    )  # fmt: skip

@@ -48,6 +48,7 @@ class RendezvousSockets:
         self._watch, self._unwatch = watch, unwatch
         self._sockets: dict[str, tuple[UdpSocket, str]] = {}
         """With the names of their descriptors."""
+        self._lent: dict[str, Callable[[str], None]] = {}
         self._failing: set[str] = set()
         self._buffer = bytearray(_BUFFER_BYTES)
 
@@ -72,6 +73,8 @@ class RendezvousSockets:
 
     def close(self, network: str) -> None:
         """Close a network's socket, if it has one."""
+        if network in self._lent:
+            self._lent[network](network)
         held = self._sockets.pop(network, None)
         if held is not None:
             sock, name = held
@@ -83,6 +86,22 @@ class RendezvousSockets:
         """Return the address of a network's socket."""
         held = self._sockets.get(network)
         return held[0].local if held is not None else None
+
+    def lend(self, network: str, wanted_back: Callable[[str], None]) -> UdpSocket | None:
+        """Let somebody else read a network's socket, until it is taken back; `wanted_back`: asks for that."""
+        held = self._sockets.get(network)
+        if held is None:
+            return None
+        self._unwatch(held[0].fd)
+        self._lent[network] = wanted_back
+        return held[0]
+
+    def take_back(self, network: str) -> None:
+        """Read a socket again that was lent."""
+        self._lent.pop(network, None)
+        held = self._sockets.get(network)
+        if held is not None:
+            self._watch(held[0].fd, functools.partial(self._readable, network, held[0]))
 
     def close_all(self) -> None:
         """Close the sockets; what others hold of them stays."""

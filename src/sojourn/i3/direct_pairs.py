@@ -94,6 +94,14 @@ class Pairs:
             self._kept_bytes -= len(self._kept.popleft()[1])
         return pair
 
+    def used_elsewhere(self, came: float, left: float) -> None:
+        """Note when packets last came and left over the pair in use that nobody has kept (0: none)."""
+        pair = self.selected
+        if pair is not None and came:
+            pair.heard = max(pair.heard, came)
+        if pair is not None and left and pair.used <= max(pair.heard, pair.answered):
+            pair.used = left
+
     def heard(self, path: str, source: Endpoint, now: float) -> None:
         """Something authentic came from there."""
         pair = self.pairs.get((path, source))

@@ -41,12 +41,12 @@ AEADS: Final = (Aead.AES_256_GCM, Aead.CHACHA20_POLY1305)
 class Session:
     """The keys of two peers after one handshake: 3.2's sealed format, each direction under its receiver's index."""
 
-    __slots__ = ("began", "index", "initiator", "opener", "peer_index", "sealer", "used")
+    __slots__ = ("began", "index", "initiator", "keys", "opener", "peer_index", "sealer", "used")
 
     def __init__(
         self, secret: bytes, aead: Aead, index: TunnelId, peer_index: TunnelId, *, initiator: bool, now: float
     ) -> None:
-        keys = KeySchedule(Secret(0, secret, 0, aead))
+        keys = self.keys = KeySchedule(Secret(0, secret, 0, aead))
         mine, theirs = Direction.HOST_TO_ANCHOR, Direction.ANCHOR_TO_HOST
         if not initiator:
             mine, theirs = theirs, mine

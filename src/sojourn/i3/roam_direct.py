@@ -22,7 +22,9 @@ from sojourn.i3.peer import END_AFTER, Peer
 from sojourn.i3.roam_commands import Command, PeerTold
 from sojourn.i3.roam_paths import network_of
 from sojourn.i3.roam_sessions import RoamSessions, Settings
-from sojourn.model import Endpoint
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet.ip import complete_checksum
+from sojourn.packet.seal import OVERHEAD_BYTES, Hint
 
 # Ours.
 REFUSED_EVERY: Final = 5.0
@@ -177,7 +179,45 @@ class RoamDirect(RoamSessions):
             peer.duplicates += error.reason == "replayed"
             raise
         peer.agent.heard(path, source, now)
-        return self._read(peer, session, opened.plaintext, path, source, now)
+        return self._read(peer, session, _finished(opened.plaintext, opened.hint), path, source, now)
+
+    # What another has sealed and opened for us (datapath/core_peers.py).
+
+    def opened_elsewhere(
+        self, network: str, index: TunnelId, opened: tuple[bytes, Hint], source: Endpoint, now: float
+    ) -> list[Command]:
+        """Take in what was opened already: plaintext and hint."""
+        path = self._path_of.get(network)
+        peer, session = self._by_index.get(index, (None, None))
+        if path is None or peer is None or session is None or peer.agent is None:
+            self.refused["not-direct"] += 1
+            return []
+        peer.agent.heard(path, source, now)
+        try:
+            return self._read(peer, session, _finished(*opened), path, source, now)
+        except RemoteProtocolError as error:
+            self.refused[error.reason] += 1
+            return []
+
+    def done_elsewhere(self, index: TunnelId, came: float, left: float, counts: tuple[int, int, int, int]) -> None:
+        """Note packets of a peer that we did not see: when the last one came and left (0: none).
+
+        `counts`: packets and bytes that came, packets and bytes that left.
+        """
+        peer, session = self._by_index.get(index, (None, None))
+        if peer is None or session is None or peer.agent is None:
+            return
+        peer.packets_in += counts[0]
+        peer.bytes_in += max(counts[1] - counts[0] * OVERHEAD_BYTES, 0)
+        peer.packets_out += counts[2]
+        peer.bytes_out += max(counts[3] - counts[2] * OVERHEAD_BYTES, 0)
+        if came:
+            self.heard(peer, data=True, now=came)
+        if left:
+            peer.wanted_at, peer.answer_at = left, None
+            if peer.unanswered_since is None and left > came:
+                peer.unanswered_since = left
+        peer.agent.used_elsewhere(came, left)
 
     def _read(
         self, peer: Peer, session: Session, plaintext: bytes, path: str, source: Endpoint, now: float
@@ -258,3 +298,12 @@ class RoamDirect(RoamSessions):
                     commands += self.greet(peer, now)
                 commands += self._carry_out(peer, now)
         return commands
+
+
+def _finished(plaintext: bytes, hint: Hint) -> bytes:
+    """Return a packet with the checksum that its sender has left to us; RemoteProtocolError."""
+    if not hint & Hint.PARTIAL:
+        return plaintext
+    packet = bytearray(plaintext)
+    complete_checksum(packet)
+    return bytes(packet)

@@ -78,6 +78,9 @@ class RoamSessions(RoamPaths):
         self._trigger = public_trigger(identity)
         self._by_index: dict[TunnelId, tuple[Peer, Session | None]] = {}
         """Ours, of sessions and of greetings (None)."""
+        self.on_session: Callable[[Session], None] = lambda _session: None
+        """Called with each new session, before anything is sealed or opened under it."""
+        self.on_session_gone: Callable[[TunnelId], None] = lambda _index: None
         self._dropped: list[Wanted] = []
         """Triggers of peers that were forgotten, until `session_tick` takes them out."""
         self._budgets = dict.fromkeys((False, True), (HELLOS_PER_SECOND, float("-inf")))
@@ -123,6 +126,7 @@ class RoamSessions(RoamPaths):
         self._dropped += [each for each in (peer.own, peer.previous, *peer.flows.wanted()) if each is not None]
         for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
             del self._by_index[index]
+            self.on_session_gone(index)
 
     # Greeting.
 
@@ -166,9 +170,10 @@ class RoamSessions(RoamPaths):
         accept, session = hello.accept(self._index(), now)
         self._end_greeting(peer)
         if peer.next is not None:
-            self._by_index.pop(peer.next.index, None)
+            self._end_session(peer.next)
         peer.next = session
         self._by_index[session.index] = (peer, session)
+        self.on_session(session)
         return self.carry_greeting(peer, accept, now) or self.transmit(peer.public, accept, now)
 
     def accepted(self, message: bytes, now: float) -> list[Command]:
@@ -178,6 +183,7 @@ class RoamSessions(RoamPaths):
             raise RemoteProtocolError("an Accept that nobody waits for", reason="no-session")
         made = peer.greeting.accepted(message, now)
         self._by_index[made.index] = (peer, made)
+        self.on_session(made)
         peer.greeting = None
         self._end_greeting(peer)
         told = self._begin(peer, made)
@@ -207,10 +213,18 @@ class RoamSessions(RoamPaths):
         """Send under new keys from now on; the first ones are news."""
         for gone in (peer.before, peer.next):
             if gone is not None and gone is not session:
-                self._by_index.pop(gone.index, None)
+                self._end_session(gone)
         peer.before, peer.session, peer.next = peer.session, session, None
         session.used = True
         return [PeerTold(peer.home, "met")] if peer.heard is None else []
+
+    def sessions_now(self) -> list[TunnelId]:
+        """Return the indices of all sessions."""
+        return [index for index, (_, session) in self._by_index.items() if session is not None]
+
+    def _end_session(self, session: Session) -> None:
+        self._by_index.pop(session.index, None)
+        self.on_session_gone(session.index)
 
     def send_held(self, peer: Peer, now: float) -> list[Command]:
         """Send what waited for keys or for a network."""

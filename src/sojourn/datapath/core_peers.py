@@ -1,0 +1,218 @@
+"""Flows with peers in the C core: where packets of a peer are many and its direct path works, Python lets them be.
+
+To the core a session is a tunnel under the session's index, with the nominated address as its path; the rows of the
+peer's flows point there. All sessions of peers that may have a direct path are sealed and opened by the core from their
+beginning (core_keys.py), so that one counter and one replay window serve both: packets change between Python and the
+core without a gap. Each peer has an association number of its own there, so that what one peer sends never finds a
+row of another. The socket is the core's meanwhile; what is not ordinary comes up as ever.
+
+Few packets stay with Python, which keeps what a dying path may lose (direct.py). Many (`MANY` within `WITHIN`) go to
+the core: what dies with a path there is TCP's to send again.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sojourn.datapath.core_activity import Activity, Notice
+from sojourn.datapath.core_keys import CoreOpener, CoreSealer
+from sojourn.datapath.peering import Peering
+from sojourn.datapath.rendezvous_sockets import RendezvousSockets
+from sojourn.i3.handshake import Session
+from sojourn.i3.peer import Peer
+from sojourn.i3.roam import RoamProxy
+from sojourn.i3.roam_paths import network_of
+from sojourn.model import Endpoint, TunnelId
+from sojourn.packet.ip import packed, text
+from sojourn.packet.seal import Hint
+from sojourn.paft import FlowKey
+from sojourn.upmt.constants import MIN_INNER_MTU
+from sojourn.upmt.peer_commands import HOME
+
+if TYPE_CHECKING:
+    from sojourn.datapath._core import Core
+
+# Ours.
+MANY: Final = 400
+WITHIN: Final = 0.25
+FEW: Final = 100
+"""Packets within `IDLE` seconds of the core's: fewer, and they are Python's again."""
+IDLE: Final = 2.0
+SUSPECT: Final = 2
+"""More checks in a row without an answer: Python keeps what it sends from then on."""
+_REMOTE: Final = slice(17, 33)
+"""Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
+
+
+class _Served:
+    """A peer whose packets the core moves."""
+
+    def __init__(self, peer: Peer, now: float) -> None:
+        self.peer = peer
+        self.place: tuple[TunnelId, str, object] | None = None
+        """Session, network and address that the core has."""
+        self.packets = 0
+        self.since = now
+
+
+class CorePeers:
+    """Which peers' packets the core moves, and where."""
+
+    def __init__(
+        self, core: "Core", forwarder: Peering, sockets: Callable[[], RendezvousSockets], *, gso: bool
+    ) -> None:
+        self._core, self._forwarder, self._sockets, self._gso = core, forwarder, sockets, gso
+        self.networks: dict[int, str] = {}
+        """By descriptor: those whose socket the core reads."""
+        self.names: dict[int, str] = {}
+        """Of descriptors that the core has read: it may still hold something that came there."""
+        self._numbers: dict[bytes, int] = {}
+        self._served: dict[bytes, _Served] = {}
+        self._seen: dict[bytes, tuple[float, int]] = {}
+        """By home address: since when, and how many packets Python has moved over a direct path."""
+        self.sessions: dict[TunnelId, Session] = {}
+
+    # Rows (core_rows.PeerTwins).
+
+    def association(self, key: FlowKey) -> int:
+        """Return the number that stands for a flow's peer."""
+        return HOME + self._numbers.setdefault(key[_REMOTE], len(self._numbers) + 1)
+
+    def place(self, key: FlowKey) -> TunnelId | None:
+        """Return the core's tunnel to a flow's peer; None: packets go up."""
+        served = self._served.get(key[_REMOTE])
+        return served.place[0] if served is not None and served.place is not None else None
+
+    # Sessions.
+
+    def took(self, session: Session) -> None:
+        """Let the core seal and open under a new session."""
+        self.sessions[session.index] = session
+        mine, theirs = session.sealer.direction, session.opener.direction
+        session.sealer = CoreSealer(self._core, session.keys, session.peer_index, mine, 0, session.index)
+        session.opener = CoreOpener(self._core, session.keys, session.index, theirs, 0)
+
+    def gone(self, index: TunnelId) -> None:
+        """Forget a session."""
+        for served in self._served.values():
+            if served.place is not None and served.place[0] == index:
+                self._leave(served)
+        if index in self.sessions:
+            del self.sessions[index]
+            self._core.forget(index)
+
+    # Peers.
+
+    def moved(self, home: bytes, peer: Peer, now: float) -> None:
+        """Count a packet of a peer that Python has moved; many are better moved by the core."""
+        if peer.agent is None or peer.agent.selected is None or home in self._served:
+            return
+        since, count = self._seen.get(home, (now, 0))
+        if now - since > WITHIN:
+            since, count = now, 0
+        self._seen[home] = since, count + 1
+        if count + 1 >= MANY:
+            del self._seen[home]
+            self._served[home] = _Served(peer, now)
+
+    def follow(self, proxy: RoamProxy, now: float) -> None:
+        """Bring the core to where each peer's direct path is now."""
+        for home, served in list(self._served.items()):
+            agent, session = served.peer.agent, served.peer.usable(now)
+            pair = agent.selected if agent is not None else None
+            if now - served.since > IDLE:
+                idle, served.packets, served.since = served.packets < FEW, 0, now
+                pair = None if idle else pair
+            known = proxy.by_home.get(home) is served.peer
+            good = pair is not None and not pair.outstanding[SUSPECT:]
+            if pair is None or session is None or session.index not in self.sessions or not (known and good):
+                self._leave(served)
+                del self._served[home]
+                continue
+            place = session.index, network_of(pair.path), pair.remote
+            if place != served.place:
+                before, served.place = served.place, place
+                if not self._enter(home, place[0], place[1], pair.remote.address, pair.remote.port):
+                    served.place = before
+                    self._leave(served)
+                    del self._served[home]
+                elif before is not None and before[0] != place[0]:
+                    self._core.clear_path(before[0])
+        for network in set(self.networks.values()) - {each.place[1] for each in self._served.values() if each.place}:
+            self.back(network)
+
+    def _enter(self, home: bytes, index: TunnelId, network: str, address: str, port: int) -> bool:
+        fd = next((fd for fd, name in self.networks.items() if name == network), None)
+        if fd is None:
+            sock = self._sockets().lend(network, self.back)
+            if sock is None:
+                return False
+            fd = sock.fd
+            self._core.watch_socket(fd, -1, self._gso, True)
+            self.networks[fd] = self.names[fd] = network
+        number = HOME + self._numbers.setdefault(home, len(self._numbers) + 1)
+        self._core.set_path(index, number, fd, packed(address), port, 0, b"", MIN_INNER_MTU, True)
+        self._point(home, index)
+        return True
+
+    def _leave(self, served: _Served) -> None:
+        if served.place is not None:
+            self._point(packed(served.peer.home), None)
+            if served.place[0] in self.sessions:
+                self._core.clear_path(served.place[0])
+            served.place = None
+
+    def _point(self, home: bytes, index: TunnelId | None) -> None:
+        for key, row in self._forwarder.paft.of(HOME).items():
+            if key[_REMOTE] == home:
+                row.shadow.tunnel = index if row.tunnel is not None else None  # type: ignore[attr-defined]
+
+    def placed(self) -> None:
+        """Take note that rows may have changed their place."""
+        for home, served in self._served.items():
+            if served.place is not None:
+                self._point(home, served.place[0])
+
+    def back(self, network: str) -> None:
+        """Have a network's socket read by Python again."""
+        for served in self._served.values():
+            if served.place is not None and served.place[1] == network:
+                self._leave(served)
+        for fd in [fd for fd, name in self.networks.items() if name == network]:
+            del self.networks[fd]
+            self._core.unwatch(fd)
+            self._sockets().take_back(network)
+
+    # What the core hands up.
+
+    def datagram(self, fd: int, datagram: bytes, source: Endpoint, now: float) -> None:
+        """Take in what came on a socket that the core reads, or has read, for us."""
+        network = self.names.get(fd)
+        if network is not None:
+            self._forwarder.from_rendezvous(network, datagram, source, now)
+
+    def opened(self, notice: Notice, now: float) -> None:
+        """Take in what the core has opened and did not deliver, if it is of one of our sessions."""
+        _, number, epoch, _, hint, *_, fd, _, _, address, port, _, _, plaintext = notice
+        network, roam = self.names.get(fd), self._forwarder.roam
+        index = TunnelId(number)
+        if network is None or roam is None or index not in self.sessions:
+            return
+        source = Endpoint(text(address), port)
+        self.sessions[index].opener.advance(epoch)
+        orders = roam.opened_elsewhere(network, index, (plaintext, Hint(hint)), source, now)
+        self._forwarder.do_roam(orders, now)
+
+    def did(self, one: Activity) -> None:
+        """Take note of what the core did under a session."""
+        index, roam = TunnelId(one.tunnel), self._forwarder.roam
+        if index in self.sessions and roam is not None:
+            counts = one.packets_in, one.bytes_in, one.packets_out, one.bytes_out
+            roam.done_elsewhere(index, one.last_in, one.last_out, counts)
+            for served in self._served.values():
+                if served.place is not None and served.place[0] == index:
+                    served.packets += one.packets_in + one.packets_out
+
+    def step(self, index: TunnelId) -> None:
+        """Seal under the next epoch of a session, if it is one of ours."""
+        if index in self.sessions:
+            self.sessions[index].sealer.step()
