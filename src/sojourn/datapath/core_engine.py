@@ -5,9 +5,9 @@
     core_births.py    flows that it begins by itself     core_peers.py   flows with peers on direct paths
     core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
 
-What the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers sent, and
-what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while packets
-pass, and before any timer is judged: silence, keys and measurement are what they always were.
+Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
+sent, and what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while
+packets pass, and before any timer is judged, so that silence, keys and measurement are what they always were.
 """
 
 import os
