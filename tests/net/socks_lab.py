@@ -17,7 +17,7 @@ from sojourn.lab.processes import Child
 from sojourn.lab.topology import Lab
 from sojourn.linux import bpf_pin
 from sojourn.msocks import socks5
-from sojourn.msocks.socks5 import Address, Code, Command, Request
+from sojourn.msocks.socks5 import Address, Code, Command, Reply, Request
 from tests.net.standing import PATIENCE, eventually, sojourn_at
 
 PROXY_PORT, LOCAL_PORT, PEER_PORT = 1080, 1081, 9000
@@ -114,13 +114,25 @@ class SocksLab:
         self, to: Address, *, role: str = "mh", proxy: tuple[str, int] = ("127.0.0.1", LOCAL_PORT)
     ) -> "Dialled":
         """Connect through a SOCKS proxy as an application does."""
+        sock, reply = self.ask(Request(Command.CONNECT, to), role=role, proxy=proxy)
+        return Dialled(sock, reply.code)
+
+    def ask(
+        self, request: Request, *, role: str = "mh", proxy: tuple[str, int] = ("127.0.0.1", LOCAL_PORT)
+    ) -> tuple[socket.socket, Reply]:
+        """Ask a SOCKS proxy for something; return the connection and the (first) reply."""
         sock = namespaces.inside(self.lab.namespace(role), lambda: socket.create_connection(proxy, PATIENCE))
         sock.sendall(socks5.greeting(socks5.NO_LOGIN))
         assert exactly(sock, 2) == b"\5\0"
-        sock.sendall(socks5.request(Request(Command.CONNECT, to)))
+        sock.sendall(socks5.request(request))
+        return sock, self.reply(sock)
+
+    def reply(self, sock: socket.socket) -> Reply:
+        """Read a proxy's reply."""
         head = exactly(sock, 4)
-        exactly(sock, 6 if head[3] == socks5.IPV4 else 18)
-        return Dialled(sock, head[1])
+        taken = socks5.take_reply(head + exactly(sock, 6 if head[3] == socks5.IPV4 else 18))
+        assert taken is not None
+        return taken[0]
 
 
 class Dialled:

@@ -5,7 +5,7 @@ mh --- nat0, nat1 --- core --- an (sojourn anchor: tunnels and SOCKS) --- ch
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -15,16 +15,32 @@ from sojourn.lab import namespaces
 from sojourn.lab.topology import CELLULAR, WIFI, Lab, Topology
 from sojourn.msocks.client import Replied, Say, SetUp
 from sojourn.msocks.socks5 import Address, Code, Command, Request
-from tests.net.socks_lab import PROXY_PORT, SocksLab, exactly
+from tests.net.socks_lab import LOCAL_PORT, PROXY_PORT, SocksLab, exactly
 from tests.net.standing import PATIENCE, eventually, own_prefix, standing
+from tests.net.test_socket import Program
 from tests.net.test_socks_clients import account
 
 pytestmark = pytest.mark.net
 
+SIX = (replace(WIFI, ipv6=True), replace(CELLULAR, ipv6=True))
+DROP_IN = """
+import time, sojourn.socket as socket
+s = socket.create_connection(("{host}", 9101), 20)
+print(s.getpeername())
+for network, data in (("wifi", b"one"), ("cellular", b"two"), ("wifi", b"three")):
+    s.move(network)
+    s.sendall(data)
+    answer = s.recv(100)
+    while s.network != network:
+        time.sleep(0.02)
+    print(s.network, answer)
+s.close()
+"""
+
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[SocksLab]:
-    with standing(Topology(prefix=own_prefix(), ipv6=True, access=(replace(WIFI, ipv6=True), CELLULAR))) as lab:
+    with standing(Topology(prefix=own_prefix(), ipv6=True, access=SIX)) as lab:
         socks = SocksLab(lab)
         socks.set_up()
         socks.start_proxy(only=False)
@@ -73,6 +89,71 @@ def test_both_families_on_both_sides(place: SocksLab, inner: bool, outer: bool) 
             taken.sendall(b"down")
             assert exactly(taken, 2) == b"up"
             assert exactly(sock, 4) == b"down"
+
+
+@pytest.fixture
+def entrance(place: SocksLab) -> Iterator[SocksLab]:
+    """Have a client that knows the proxy by its IPv6 address alone."""
+    toml, site = place.host_folder / "host.toml", place.lab.topology.anchor
+    before = toml.read_text()
+    toml.write_text(before.replace(f'"{site.address}"', f'"{site.address6}"'))
+    place.start_client()
+    yield place
+    assert place.client is not None
+    assert place.client.stop(PATIENCE) == 0
+    toml.write_text(before)
+
+
+def in_step(place: SocksLab, server: socket.socket, mine: socket.socket, move: Callable[[str], object]) -> None:
+    """See that bytes pass both ways, over one network after the other; `mine` is connected to `server`."""
+    taken, source = server.accept()
+    with mine, taken:
+        taken.settimeout(PATIENCE)
+        assert source[0] == place.lab.topology.anchor.address6
+        for number, network in enumerate(("cellular", "wifi", "cellular")):
+            mine.sendall(b"up %d" % number)
+            assert exactly(taken, 4) == b"up %d" % number
+            move(network)
+            taken.sendall(b"down %d" % number)
+            assert exactly(mine, 6) == b"down %d" % number
+
+
+def test_the_entrance_moves_what_goes_over_ipv6_alone(entrance: SocksLab) -> None:
+    place, to = entrance, Address(entrance.lab.topology.correspondent.address6, 9101)
+    with listening(place.lab, six=True) as server:
+        talk = place.connect(to)
+        assert talk.code == Code.SUCCEEDED
+        in_step(place, server, talk.sock, place.move)
+        by_http = namespaces.inside(
+            place.lab.namespace("mh"), lambda: socket.create_connection(("127.0.0.1", LOCAL_PORT), PATIENCE)
+        )
+        by_http.sendall(f"CONNECT [{to.host}]:{to.port} HTTP/1.1\r\n\r\n".encode())
+        while not (answer := by_http.recv(1000)).endswith(b"\r\n\r\n"):
+            pass
+        assert b" 200 " in answer
+        in_step(place, server, by_http, place.move)
+    listens, code = place.ask(Request(Command.BIND, Address("::", 0)))
+    assert code.code == Code.SUCCEEDED
+    where = (code.address.host, code.address.port)
+    assert ":" in where[0]
+    with listens, namespaces.inside(place.lab.namespace("ch"), lambda: socket.create_connection(where, 20.0)) as caller:
+        assert place.reply(listens).address.host == place.lab.topology.correspondent.address6
+        caller.sendall(b"called")
+        assert exactly(listens, 6) == b"called"
+    eventually("nothing is left", lambda: not place.status()["sessions"] and not place.proxy_status()["sessions"])
+
+
+def test_the_drop_in_moves_what_goes_over_ipv6_alone(entrance: SocksLab) -> None:
+    place, host = entrance, entrance.lab.topology.correspondent.address6
+    with listening(place.lab, six=True) as server, Program(place, "-c", DROP_IN.format(host=host)) as program:
+        taken, source = server.accept()
+        with taken:
+            taken.settimeout(PATIENCE)
+            assert source[0] == place.lab.topology.anchor.address6
+            while data := taken.recv(100):
+                taken.sendall(data)
+        said = program.end()[0].decode().splitlines()
+    assert said == [f"({host!r}, 9101, 0, 0)", "wifi b'one'", "cellular b'two'", "wifi b'three'"]
 
 
 def test_a_revoked_user_is_cut_off_and_cannot_come_back(place: SocksLab) -> None:
