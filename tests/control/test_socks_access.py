@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sojourn.control.config import parse_anchor
-from sojourn.control.socks_access import Access
+from sojourn.control.socks_access import DISGUISED, Access
 from sojourn.control.socks_account import is_password, password_of, secret_of
 from sojourn.control.socks_config import SocksConfig
 from sojourn.errors import ConfigError
 
-PRIVATE = ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10")
+PRIVATE = ("10.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", *DISGUISED)
 OWN = ("203.0.113.7", "2001:db8::7")
 
 
@@ -22,7 +22,8 @@ def access(**settings: object) -> Access:
 @pytest.mark.parametrize(
     "address",
     ["10.1.2.3", "127.0.0.1", "169.254.169.254", "203.0.113.7", "2001:db8::7", "fe80::1%eth0", "::", "0.0.0.0",
-     "::ffff:10.1.2.3", "::ffff:203.0.113.7", "fd00::1"],
+     "::ffff:10.1.2.3", "::ffff:203.0.113.7", "fd00::1", "::10.1.2.3", "64:ff9b:1::a01:203", "2002:a01:203::1",
+     "2001:0:1:2:3:4:f5fe:fdfc", "fec0::1", "192.0.0.1"],
 )  # fmt: skip
 def test_the_proxy_and_its_neighbours_are_closed(address: str) -> None:
     assert not access().may("ann", address, 80)

@@ -255,23 +255,6 @@ def test_another_computer_with_a_copy_of_the_token_is_refused(place: SocksLab) -
 
 
 @pytest.mark.usefixtures("tidy")
-def test_half_handshakes_are_bounded_and_end_by_themselves(place: SocksLab) -> None:
-    pieces = (b"", b"\5", b"\5\1\x8d", b"\5\1\x8d\1\0\x60" + bytes(20), b"\5\1\2", b"\5\2\0\2\1\4host")
-    slow = [dial(place) for _ in range(90)]
-    try:
-        for number, sock in enumerate(slow):
-            sock.sendall(pieces[number % len(pieces)])
-        time.sleep(0.5)
-        assert place.proxy_status()["strangers"] <= 64
-        assert place.proxy_status()["refused"]["crowded"] >= 26
-        eventually("all were sent away", lambda: place.proxy_status()["strangers"] == 0, 20.0)
-        assert place.proxy_status()["refused"]["timeout"] >= 60
-    finally:
-        for sock in slow:
-            sock.close()
-
-
-@pytest.mark.usefixtures("tidy")
 def test_a_user_gets_no_more_than_its_share(place: SocksLab) -> None:
     who, socks = account(place), [dial(place) for _ in range(6)]
     try:

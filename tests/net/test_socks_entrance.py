@@ -89,7 +89,26 @@ def descriptors(place: SocksLab) -> int:
     return len(os.listdir(f"/proc/{place.client.pid}/fd"))
 
 
+def slow_clients(place: SocksLab) -> list[socket.socket]:
+    """Begin what will never come to an end; the entrance gives it 10 s."""
+    slow = [dial(place) for _ in range(30)]
+    for sock, data in zip(slow, (b"", b"\5", b"\5\1\0\5\1", b"GET http://x/ HT", b"\5\1\2\1\3a") * 6, strict=True):
+        sock.sendall(data)
+    eventually("they are counted as strangers", lambda: place.status()["strangers"] == 30)
+    return slow
+
+
+def sent_away(place: SocksLab, slow: list[socket.socket]) -> None:
+    for sock in slow:
+        sock.settimeout(15.0)
+        while sock.recv(100):
+            pass
+        sock.close()
+    assert place.status()["refused"]["timeout"] >= 30
+
+
 def test_policies_decide_by_the_user_name_and_are_read_again(place: SocksLab) -> None:
+    slow = slow_clients(place)
     toml = place.host_folder / "host.toml"
     before = toml.read_text()
     backup, call, other = (open_as(place, name) for name in ("backup", "call", "browser"))
@@ -120,6 +139,7 @@ def test_policies_decide_by_the_user_name_and_are_read_again(place: SocksLab) ->
     assert place.client is not None
     place.client.signal(signal.SIGHUP)
     eventually("and once more", lambda: session(place, "call")["network"] == "cellular")
+    sent_away(place, slow)
     for sock, text in ((backup, b" 0 0.0\n"), (other, b" 0 0.0\n"), (call, b"5 0 0.0\n")):
         sock.sendall(text)
         assert exactly(sock, 2) == b"ok"
@@ -329,22 +349,6 @@ def test_nonsense_at_the_entrance_is_answered_closed_and_counted(place: SocksLab
         except ConnectionResetError:
             pass
     eventually("it is counted", lambda: place.status()["refused"].get(reason, 0) == before + 1)
-
-
-def test_slow_clients_of_the_entrance_are_sent_away(place: SocksLab) -> None:
-    slow = [dial(place) for _ in range(30)]
-    try:
-        for sock, data in zip(slow, (b"", b"\5", b"\5\1\0\5\1", b"GET http://x/ HT", b"\5\1\2\1\3a") * 6, strict=True):
-            sock.sendall(data)
-        eventually("they are counted as strangers", lambda: place.status()["strangers"] == 30)
-        for sock in slow:
-            sock.settimeout(15.0)
-            while sock.recv(100):
-                pass
-        assert place.status()["refused"]["timeout"] >= 30
-    finally:
-        for sock in slow:
-            sock.close()
 
 
 def test_more_sessions_than_may_be_held_cost_the_oldest_one(place: SocksLab) -> None:

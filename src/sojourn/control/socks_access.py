@@ -2,8 +2,13 @@
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 from sojourn.control.socks_config import SocksConfig, SocksRule
+
+DISGUISED: Final = ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10", "192.0.0.0/24")
+"""To be closed like private networks: behind IPv4-compatible addresses (RFC 4291 §2.5.5.1), a local translator's (RFC
+8215), Teredo's and 6to4's (RFC 4380, 3056) may be a private one; site-local (RFC 3879); protocols' own (RFC 6890)."""
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network

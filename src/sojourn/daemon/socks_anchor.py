@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.config import AnchorConfig
-from sojourn.control.socks_access import Access
+from sojourn.control.socks_access import DISGUISED, Access
 from sojourn.control.socks_config import SOCKS_PORT
 from sojourn.daemon.anchor_metrics import ProxyMeter
 from sojourn.daemon.anchor_system import REFUSED
@@ -58,7 +58,7 @@ async def start(directory: ConfigDir, config: AnchorConfig, users: RecordedUsers
     static = X25519PrivateKey.from_private_bytes(bytes.fromhex(text))
     own = await own_addresses()
     pools = tuple(pool for pool in (config.pool, config.pool6) if pool is not None)
-    access = Access(config.socks, REFUSED, own, config.allow)
+    access = Access(config.socks, (*REFUSED, *DISGUISED), own, config.allow)
     proxy = SocksProxy(config.socks, static, users, access, pools)
     try:
         line = await asyncio.to_thread(keeper.connect, directory.socks_holder)

@@ -10,7 +10,8 @@ its connection's.
 srtt and rttvar are those of heartbeats. What policies and people are told of the round trip is the kernel's, which
 knows what was sent twice (RFC 6298 §3); loss is what was sent again, on the way out.
 
-Timers: BEAT or (nothing flows) IDLE_BEAT between heartbeats; LOOK while an answer is waited for; RETRY after failures.
+Timers: CONNECT_TIMEOUTS; BEAT or (nothing flows) IDLE_BEAT between heartbeats; LOOK while an answer is awaited; RETRY
+after failures.
 """
 
 import asyncio
@@ -42,7 +43,9 @@ LOOK: Final = 0.02
 IDLE_LOOK: Final = 0.1
 OWN_LATENESS: Final = 0.03
 """Seconds that this process may be late itself before it is forgiven: a busy machine is no silent network."""
-CONNECT_TIMEOUT: Final = 8.0
+CONNECT_TIMEOUTS: Final = (2.0, 4.0, 8.0)
+"""Of the first attempts and all further ones: a SYN that a silent network has swallowed is sent again more and more
+rarely, and a network that has come back shall not wait for that; a very long way gets its time a little later."""
 RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Pauses after failed attempts."""
 CONTROL: Final = Request(Command.CONTROL, socks5.NOWHERE)
@@ -175,7 +178,7 @@ class Line:
         failures = 0
         while True:
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                async with asyncio.timeout(CONNECT_TIMEOUTS[min(failures, len(CONNECT_TIMEOUTS) - 1)]):
                     self._line = await set_up(self.network, self._proxy, self._account, CONTROL)
                 failures = 0
                 await self._beat(self._line)
