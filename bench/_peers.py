@@ -41,6 +41,15 @@ def sojourn_python(built: Ground) -> None:
         del os.environ["SOJOURN_ENGINE"]
 
 
+def sojourn_chacha20(built: Ground) -> None:
+    """The same with ChaCha20-Poly1305, as on a processor without AES."""
+    os.environ["SOJOURN_AEAD"] = "chacha20-poly1305"
+    try:
+        _sojourn(built)
+    finally:
+        del os.environ["SOJOURN_AEAD"]
+
+
 def sojourn_plain(built: Ground) -> None:
     """A plain tunnel of ours."""
     _sojourn(built, "plain")
@@ -144,6 +153,7 @@ PEERS: dict[str, Peer] = {
     "bare": bare,
     "sojourn": sojourn,
     "sojourn-python": sojourn_python,
+    "sojourn-chacha20": sojourn_chacha20,
     "openvpn": openvpn,
     "wireguard-go-debian": wireguard_go_debian,
     "wireguard-go-named": wireguard_go_named,

@@ -12,6 +12,7 @@ from sojourn.control.portals import Portals
 from sojourn.daemon.host_memory import HostMemory
 from sojourn.daemon.host_policies import HostPolicies
 from sojourn.linux.clock import local_time
+from sojourn.linux.processor import aeads
 from sojourn.model import Endpoint, Network
 from sojourn.upmt.anchorless import AnchorlessHost
 from sojourn.upmt.association import AssociationClient, AssociationSettings
@@ -46,7 +47,7 @@ def _with_anchor(config: HostConfig, credentials: Credentials, state: HostState)
     association = AssociationClient(
         AssociationSettings(
             user=config.user, domain=config.anchor, tid=config.tid, secret=credentials.secret,
-            vipa=state.vipa, expires=EXPIRES, offer=Offer(plain=not sealed),
+            vipa=state.vipa, expires=EXPIRES, offer=Offer(aeads(), plain=not sealed),
         ),
         os.urandom,
     )  # fmt: skip

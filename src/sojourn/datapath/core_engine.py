@@ -45,7 +45,7 @@ FROM_TUN, FROM_PEERS, FROM_STRANGERS = range(3)
 READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP = range(8)
 PER_TURN: Final = {FROM_PEERS: 256, FROM_TUN: 256, FROM_STRANGERS: 64}
 """Notices of each queue that one turn works on."""
-CATCH_UP_EVERY: Final = 0.01
+CATCH_UP_EVERY: Final = 0.025
 """Under QUIET (upmt/constants.py), so that no question is asked late."""
 CATCH_UP_SHARE: Final = 20
 """Taking over takes at most one part in so many of the time."""
