@@ -3,6 +3,9 @@
 One real host and one real anchor. The host opens UDP flows at a rate, each with one packet, beside a stream of 200
 packets/s that is answered; then again while `--crowd` other hosts have their flows in the anchor's table. Nothing is
 compared with a peer: the questions are microseconds of processor time a flow, and packets of the stream that are lost.
+
+Before that the slow path: ICMP echoes, each of which four passes of Python forward (host and anchor, both ways), beside
+datagrams of a known flow, which it never sees. A fourth of what the former take longer is one pass.
 """
 
 import argparse
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._ground import AN, CH, MH, TARGET, Ground, answers, ground, machine, until
+from bench.latency import ASK
 from bench.scale import ECHO, Anchor, answer, order
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
@@ -50,7 +54,7 @@ while True:
 print(json.dumps({"sent": sent, "lost": sent - len(came), "doubled": sum(came.values()) - len(came),
                   "longest_gap_ms": round(gap * 1000, 1)}))
 """
-KINDS = {"sojourn-send": "sending", "sojourn-receive": "receiving"}
+KINDS = {"sojourn-send": "sending", "sojourn-receive": "receiving", "sojourn-help": "receiving"}
 """What the core's threads are called (core/worker.c)."""
 
 
@@ -117,6 +121,15 @@ def burst(
     }
 
 
+def slow_path(built: Ground, count: int = 400) -> dict[str, float]:
+    """Return microseconds: medians of an echo through Python, of a datagram through the core, and of one slow pass."""
+    said = built.run(MH, "ping", "-c", str(count), "-i", "0.01", TARGET, timeout=60)
+    took = sorted(float(line.split("time=")[1].split()[0]) * 1000 for line in said.splitlines() if "time=" in line)
+    known = json.loads(built.run(MH, sys.executable, "-c", ASK.replace("], 7)", "], 3000)"), TARGET, str(count)))
+    echo = took[len(took) // 2]
+    return {"echo_us": echo, "known_us": known["median_us"], "one_pass_us": round((echo - known["median_us"]) / 4, 1)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=15000)
@@ -139,6 +152,7 @@ def main() -> None:
         host = Client(socket, 60.0)
         until(lambda: host.call("status")["state"] == "associated", "association")
         until(lambda: answers(built), "sojourn")
+        result["slow_path"] = slow_path(built)
         ends = Ends(anchor, daemon.pid)
         result["alone"] = burst(built, ends, anchor, host, given, 1024)
         print(json.dumps(result["alone"]), file=sys.stderr, flush=True)
