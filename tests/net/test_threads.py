@@ -168,7 +168,7 @@ def test_what_peers_and_strangers_make_up_harms_no_flow(lab: Lab) -> None:
 
 def test_a_data_path_that_is_killed_under_load_takes_nobody_along(lab: Lab) -> None:
     """The last test here: the host's end dies. The anchor's goes on, and is told what it wants to know."""
-    client = made(HOST, socket.SOCK_DGRAM)
+    sink, client = made(CORRESPONDENT, socket.SOCK_DGRAM, 7100), made(HOST, socket.SOCK_DGRAM)
     client.connect((PEER, 7100))
     client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
     for _ in range(50):
@@ -176,5 +176,6 @@ def test_a_data_path_that_is_killed_under_load_takes_nobody_along(lab: Lab) -> N
     lab.host.process.send_signal(signal.SIGKILL)
     assert lab.host.process.wait(5) == -signal.SIGKILL
     client.close()
+    sink.close()
     assert lab.anchor.counters() is not None
     assert {"sojourn-send", "sojourn-receive", "sojourn-help"} <= turns(lab.anchor).keys()
