@@ -75,6 +75,17 @@ def test_a_path_that_dies_loses_nothing_and_is_used_again_when_it_lives() -> Non
     assert agent_of(a, b).selected is not None
 
 
+def test_a_process_that_did_not_run_does_not_take_its_path_for_dead() -> None:
+    world, a, b = pair_behind(None, None)
+    pair = agent_of(a, b).selected
+    assert pair is not None
+    pair.outstanding += [world.now - 1.0] * 5
+    a.proxy.forgive()
+    assert talk(world, a, b, 1.0) == []
+    assert agent_of(a, b).selected is pair
+    assert not [one for one in a.told if " by way of " in getattr(one, "what", "")]
+
+
 def test_with_a_tenth_of_all_packets_lost_the_path_stays() -> None:
     world, a, b = pair_behind(None, None, loss=0.1)
     world.run(1.0)

@@ -79,6 +79,29 @@ def test_a_direct_path_that_dies_loses_nothing_and_comes_back(lab: DirectLab) ->
     lab.wait_for("on")
 
 
+def test_a_fast_flow_is_the_cores_and_goes_on_by_the_node_when_the_path_dies(lab: DirectLab) -> None:
+    server = subprocess.Popen(
+        namespaces.entering(lab.name("b"), ["iperf3", "-s", "-1", "-6"]), stdout=subprocess.DEVNULL
+    )
+    time.sleep(0.5)
+    client = ["iperf3", "-c", lab.homes["b"], "-t", "5", "-i", "0.5", "--json"]
+    ours = subprocess.Popen(namespaces.entering(lab.name("a"), client), stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(2.0)
+        before = lab.between()
+        lab.let_die(OUTSIDE["a", "wifi"])
+        rates = [one["sum"]["bytes"] for one in said(ours)["intervals"]]
+        server.wait(10)
+    finally:
+        lab.let_die()
+        server.kill()
+        server.wait()
+    assert before > 2000
+    assert sum(rates[:3]) > 5_000_000, rates
+    assert all(rates[-3:]), rates
+    lab.wait_for("on")
+
+
 def test_between_symmetric_nats_packets_go_by_the_node_and_everybody_says_why(lab: DirectLab) -> None:
     lab.attach("a", "cell")
     lab.attach("b", "wifi")

@@ -384,6 +384,7 @@ class Peering(Sending):
         if self.roam is not None:
             for prober in self.roam.paths.values():
                 prober.forgive(now)
+            self.roam.forgive()
 
     def report_peers(self, now: float) -> None:
         """Tell what is known of peers."""

@@ -267,6 +267,12 @@ class RoamDirect(RoamSessions):
 
     # Time.
 
+    def forgive(self) -> None:
+        """Count missing answers from now on only: we did not run."""
+        for _, agent in self._agents():
+            if agent.selected is not None:
+                agent.selected.outstanding.clear()
+
     def session_deadline(self) -> float | None:
         """When `session_tick` wants to be called next."""
         if self._news:
