@@ -174,7 +174,7 @@ class MobileSession:
             return self._answered(sock, line, answer.resumed.status, answer.resumed.received)
         except LateAnswer as late:
             if self.relay.over:
-                sock.close()
+                tcp_state.reset(sock)
                 raise asyncio.CancelledError from None
             # What our kernel has acknowledged there nobody else has any more.
             self._answered(sock, line, Status.RESUMED, late.answer.resumed.received)
@@ -182,7 +182,7 @@ class MobileSession:
             return False
         except BaseException:
             if self.relay.leg is not sock:
-                sock.close()
+                tcp_state.reset(sock)  # the proxy may take it for the session's leg by now, and a FIN for its end
             raise
 
     async def _cut(self) -> int:
