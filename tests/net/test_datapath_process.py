@@ -3,6 +3,8 @@
 sjd-PID-h                               sjd-PID-a
 sj0  10.201.0.2                         sj0  10.201.0.1, lo 192.0.2.80 (an echo over UDP)
 h0   198.51.100.1  <--- veth --->       a0   198.51.100.2
+
+The host's core has two threads a direction and two queues of the device, the anchor's one.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import msgspec
 import pytest
 
 from sojourn.lab.namespaces import settle
+from sojourn.linux.threads import VARIABLE
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import (
@@ -61,7 +64,7 @@ link add h0 netns {HOST} type veth peer name a0 netns {ANCHOR}
 -n {ANCHOR} addr add 192.0.2.80/32 dev lo
 -n {HOST} link set h0 up
 -n {ANCHOR} link set a0 up
--n {HOST} tuntap add dev sj0 mode tun
+-n {HOST} tuntap add dev sj0 mode tun multi_queue
 -n {HOST} link set sj0 mtu 1420 up
 -n {HOST} addr add 10.201.0.2/16 dev sj0
 -n {HOST} route add 192.0.2.0/24 dev sj0
@@ -69,6 +72,7 @@ link add h0 netns {HOST} type veth peer name a0 netns {ANCHOR}
 -n {ANCHOR} link set sj0 mtu 1420 up
 -n {ANCHOR} addr add 10.201.0.1/16 dev sj0
 """
+THREADS = {HOST: "2", ANCHOR: "1"}
 _said = msgspec.json.Decoder(AnyEvent | Note)
 
 
@@ -87,7 +91,7 @@ class End:
             ("ip", "netns", "exec", self.namespace, sys.executable, "-m", "tests.net.control_end",
              str(self.directory / "path.sock"), str(self.directory / "epochs")),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO,
-            env={**os.environ, "PYTHONPATH": f"{REPO / 'src'}:{REPO}"},
+            env={**os.environ, "PYTHONPATH": f"{REPO / 'src'}:{REPO}", VARIABLE: THREADS[self.namespace]},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
@@ -289,6 +293,11 @@ def outer_port() -> str:
     return next(words[3].rpartition(":")[2] for words in map(str.split, lines) if "198.51.100.1" in words[3])
 
 
+def queues() -> str:
+    """Return how many queues of the host's device are open: the Python engine asks for one."""
+    return run("ip", "-n", HOST, "-d", "link", "show", "sj0").partition("numqueues ")[2].split()[0]
+
+
 def ms(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms"
 
@@ -298,7 +307,7 @@ def say(text: str) -> None:
 
 
 def test_a_flow_outlives_kill_9_of_the_hosts_data_path(host: End, pulse: Pulse) -> None:
-    port, since = outer_port(), time.monotonic()
+    port, since, queues_before = outer_port(), time.monotonic(), queues()
     before = host.state()
     os.kill(host.pid, signal.SIGKILL)
     note = host.until_replaced()
@@ -306,6 +315,7 @@ def test_a_flow_outlives_kill_9_of_the_hosts_data_path(host: End, pulse: Pulse) 
     say(f"host's data path killed: replaced in {ms(note.seconds)}, gap {ms(pulse.longest_gap(since))}")
     assert outer_port() == port
     after = host.state()
+    assert queues() == queues_before == ("1" if os.environ.get("SOJOURN_ENGINE") == "python" else "2")
     assert [(row.flow, row.tunnel) for row in after.rows] == [(row.flow, row.tunnel) for row in before.rows]
     assert (after.secrets, after.tunnels, after.defaults) == (before.secrets, before.tunnels, before.defaults)
     assert not [said for said in host.said if isinstance(said, TunnelFailed | TunnelBlocked)]
