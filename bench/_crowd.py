@@ -233,25 +233,27 @@ class Crowd:
         return {"packets": count, "seconds": round(time.monotonic() - began, 2), "lost_sends": self.lost_sends}
 
     def turn(self, wait: float) -> None:
-        """Take in what has come, for `wait` seconds at least."""
-        gap = now() - self.turned
-        if gap > LATE:
-            self.path.forwarder.clock_jumped(gap, now())
-        until = time.monotonic() + wait
+        """Take in what has come, for `wait` seconds at least, as datapath/loop.py does: all of it before a timer."""
+        until, forwarder = time.monotonic() + wait, self.path.forwarder
         while True:
-            ready = self.poll.poll(max(0.0, until - time.monotonic()))
+            late = now() - self.turned
+            if late > LATE:
+                forwarder.clock_jumped(late, now())
+            due = forwarder.deadline()
+            rest = until - time.monotonic()
+            ready = self.poll.poll(max(0.0, rest if due is None else min(rest, due - now())))
+            self.turned = now()
             for fd, _ in ready:
                 with contextlib.suppress(BlockingIOError):
-                    for _ in range(64):
+                    while True:
                         data, source = self.by_fd[fd].recvfrom(65536)
                         tunnel = TunnelId(int.from_bytes(data[1:4]))
-                        self.path.forwarder.from_outer(data, Endpoint(*source), now(), tunnel)
-            due = self.path.forwarder.deadline()
+                        forwarder.from_outer(data, Endpoint(*source), now(), tunnel)
+            due = forwarder.deadline()
             if due is not None and due <= now():
-                self.path.forwarder.tick(now())
+                forwarder.tick(now())
             if not ready and time.monotonic() >= until:
                 self.path.delivered.clear()
-                self.turned = now()
                 return
 
 
