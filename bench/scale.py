@@ -7,7 +7,7 @@ time per packet (up and echoed down) at each size, with ten talking at a time:
     us_per_packet    each of them 400 packets in one go
     us_per_short     40 packets: each beginning is followed by two seconds of frequent probes, most of the cost
 
-There is no peer here: the question is whether cost stays flat. 10,000 take some five minutes on two processors.
+There is no peer here: the question is whether cost stays flat. 10,000 were not run yet: expect five to ten minutes.
 """
 
 import argparse
