@@ -27,6 +27,7 @@ from msgspec import Struct
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux import tcp_state
 from sojourn.linux.clock import now
+from sojourn.linux.receive import receive
 from sojourn.model import Endpoint, Network
 from sojourn.msocks import frames, socks5
 from sojourn.msocks.client import Account, Heard, Replied, Say, SetUp
@@ -232,7 +233,7 @@ class Line:
         await asyncio.sleep(max(0.0, sent + BEAT - now()))
 
     async def _pong(self, line: Opened, number: int, sent: float, traffic: Traffic) -> None:
-        loop, last = asyncio.get_running_loop(), sent
+        last = sent
         while True:
             looked = now()
             patience = (
@@ -241,7 +242,7 @@ class Line:
             wait = max(0.005, min(last + patience - looked, LOOK if traffic.busy else IDLE_LOOK))
             try:
                 async with asyncio.timeout(wait):
-                    data = await loop.sock_recv(line.sock, 4096)
+                    data = await receive(line.sock, 4096)
             except TimeoutError:
                 at, more = now(), self._traffic()
                 late = at - looked - wait

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux import tcp_state
 from sojourn.linux.clock import now
+from sojourn.linux.receive import receive
 from sojourn.linux.relay import Over, Relay
 from sojourn.linux.stream_file import private_session
 from sojourn.model import Flow
@@ -54,7 +55,7 @@ async def rejoin(sock: socket.socket, key: Key, received: int, challenge: bytes)
     machine = Return(key.secret, Reconnect(key.id, key.generation, received, challenge))
     try:
         await loop.sock_sendall(sock, machine.begin())
-        while data := await loop.sock_recv(sock, machine.wants):
+        while data := await receive(sock, machine.wants):
             for event in machine.feed(data):
                 match event:
                     case Say(answer):
