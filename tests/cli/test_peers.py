@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sojourn.cli import peers as peers
+from sojourn.control import peer_config
 from sojourn.store.config_dir import ConfigDir
 from tests.harness.control_socket import sojourn
 
@@ -53,3 +54,26 @@ def test_a_name_is_given_once(folders: tuple[str, str]) -> None:
     for code in (0, 2):
         ran = sojourn("peers", "add", "bob", "fd53:6f6a::1", "--node", "203.0.113.9", "--config-dir", folders[0])
         assert ran.code == code, ran.err
+
+
+def test_a_direct_path_is_off_unless_it_is_asked_for(folders: tuple[str, str]) -> None:
+    for name, more in (("bob", ()), ("carol", ("--direct",))):
+        address = f"fd53:6f6a::{len(name)}"
+        ran = sojourn("peers", "add", name, address, "--node", "203.0.113.9", "--config-dir", folders[0], *more)
+        assert ran.code == 0, ran.err
+    config = ConfigDir(folders[0]).host()
+    assert {name: peer.direct for name, peer in config.peers.items()} == {"bob": False, "carol": True}
+    assert [entry.direct for entry in peer_config.entries(config.peers)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("direct", "said"),
+    [
+        ({"state": "on", "network": "wifi", "rtt_ms": 12.3}, "direct over wifi, 12 ms"),
+        ({"state": "no", "reason": "the peer does not allow it"}, "node: the peer does not allow it"),
+        ({"state": "off", "reason": None}, "node"),
+        ({}, "node"),
+    ],
+)
+def test_the_list_says_by_which_way_packets_go_and_why(direct: dict[str, object], said: str) -> None:
+    assert said in peers._row({"name": "bob", "direct": direct})

@@ -44,6 +44,18 @@ def test_where_nats_permit_packets_go_straight_and_none_is_lost_on_the_way_there
     assert pair.srtt == pytest.approx(0.02)
 
 
+def test_over_ipv6_packets_go_straight_too() -> None:
+    world = DirectWorld()
+    a, b = world.wishing("a", "b"), world.wishing("b", "a")
+    world.place(a, "wifi", "2001:db8:1::2")
+    world.place(b, "wifi", "2001:db8:2::2")
+    world.run(0.5)
+    assert talk(world, a, b, 3.0) == []
+    pair = agent_of(a, b).selected
+    assert pair is not None
+    assert pair.remote == Endpoint("2001:db8:2::2", 4000)
+
+
 def test_behind_one_nat_without_hairpins_they_speak_inside_without_a_node() -> None:
     home = Nat(A)
     world, a, b = pair_behind(home, home)

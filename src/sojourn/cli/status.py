@@ -38,7 +38,9 @@ def _print_host(result: dict[str, Any]) -> None:
     if (peers := result.get("peers")) is not None:
         met = sum(peer.get("state") == "met" for peer in peers["peers"])
         where = f"over {peers['network']}" if peers.get("network") else "over no network yet"
-        output.line(f"  peers: {met} of {len(peers['peers'])} met, {where}, home address {peers['home']}")
+        direct = sum((peer.get("direct") or {}).get("state") == "on" for peer in peers["peers"])
+        how = f" ({direct} directly)" if direct else ""
+        output.line(f"  peers: {met} of {len(peers['peers'])} met{how}, {where}, home address {peers['home']}")
     if result.get("reason"):
         output.line(f"  {result['reason']}")
     output.line()
