@@ -79,7 +79,7 @@ def test_a_direct_path_that_dies_loses_nothing_and_comes_back(lab: DirectLab) ->
     lab.wait_for("on")
 
 
-def test_a_fast_flow_is_the_cores_and_goes_on_by_the_node_when_the_path_dies(lab: DirectLab) -> None:
+def test_a_fast_flow_goes_on_by_the_node_when_the_path_dies(lab: DirectLab) -> None:
     server = subprocess.Popen(
         namespaces.entering(lab.name("b"), ["iperf3", "-s", "-1", "-6"]), stdout=subprocess.DEVNULL
     )
@@ -96,8 +96,8 @@ def test_a_fast_flow_is_the_cores_and_goes_on_by_the_node_when_the_path_dies(lab
         lab.let_die()
         server.kill()
         server.wait()
-    assert before > 2000
-    assert sum(rates[:3]) > 5_000_000, rates
+    assert before > 500
+    assert sum(rates[:3]) > 500_000, rates
     assert all(rates[-3:]), rates
     lab.wait_for("on")
 
