@@ -48,8 +48,6 @@ SOCKETS = 64
 LATE = 0.05
 AT_ONCE_TESTED = 90
 """Tunnels that are opened before others: more would be late, and ask again."""
-MTU = 1280
-"""Of the hosts: the least, so that they need not look for more. The anchor looks for itself."""
 PAYLOAD = b"x" * 100
 PORT = 3000
 SO_RCVBUFFORCE = 33
@@ -173,7 +171,7 @@ class Crowd:
         path = self.path
         first = self.members[0].lease
         assert first is not None
-        path.submit([Setup(Role.HOST, "crowd", MTU, inner_addresses=first.inner_addresses)])
+        path.submit([Setup(Role.HOST, "crowd", first.mtu, inner_addresses=first.inner_addresses)])
         wanted, began = self.tested, time.monotonic()
         for number in range(since, self.registered):
             lease = self.members[number].lease

@@ -64,6 +64,7 @@ while got := c.recv_into(room):
     total += got; times.append(time.monotonic())
 gaps = sorted(((b - a, a) for a, b in zip(times, times[1:])), reverse=True)[:2000]
 print(json.dumps({"bytes": total, "seconds": times[-1] - times[0], "gaps": gaps}), flush=True)
+print("told", flush=True)
 """
 
 
@@ -194,8 +195,8 @@ def handovers(count: int, up: bool) -> dict[str, Any]:
             daemons.hand_over("wifi" if number % 2 else "cellular")
             moved.append(time.monotonic())
         receiver = server if up else client
-        receiver.wait_for('"gaps"', 30)
-        said = json.loads(receiver.output().strip().splitlines()[-1])
+        receiver.wait_for("told", 30)
+        said = json.loads(receiver.output().strip().splitlines()[-2])
         daemons.stop()
     finally:
         lab.down()
