@@ -85,6 +85,8 @@ class RoamWorld:
         self.now = 1000.0
         self.delay, self.loss = delay, loss
         self.nodes = {place: RendezvousNode(seeded(str(place))(32), {place}) for place in nodes}
+        self.farther: dict[Endpoint, float] = {}
+        """What a leg to or from a node takes beyond `delay`."""
         self.roamers: list[Roamer] = []
         self.wire: list[tuple[bytes, Endpoint, Endpoint]] = []
         self.dead: set[Endpoint] = set()
@@ -116,7 +118,8 @@ class RoamWorld:
         self.wire.append((data, source, destination))
         if source in self.dead or self._dice.random() < self.loss:
             return
-        heapq.heappush(self._queue, (self.now + self.delay, next(self._order), data, source, destination))
+        takes = self.delay + self.farther.get(source, 0.0) + self.farther.get(destination, 0.0)
+        heapq.heappush(self._queue, (self.now + takes, next(self._order), data, source, destination))
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         """Do something in so many seconds."""

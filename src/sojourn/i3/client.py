@@ -221,17 +221,20 @@ class RendezvousClient:
         """Return the seconds from a probe to its echo, smoothed; None where none has come by this path."""
         return self._pulse.round_trip(path, node)
 
+    def measured(self, path: str, since: float, now: float) -> dict[Endpoint, float]:
+        """Return how far the nodes are that share their triggers with ours, ours included, by their newest echo."""
+        group = self._pulse.group(self.node)
+        alike = [
+            node for node in self.nodes
+            if node == self.node or (group != ALONE and self._pulse.group(node) == group)
+        ]  # fmt: skip
+        known = {node: self._pulse.newest(path, node, since) for node in alike if not self._pulse.avoided(node, now)}
+        return {node: took for node, took in known.items() if took is not None}
+
     def nearest(self, path: str, now: float) -> Endpoint | None:
         """Return the nearest of the nodes that share their triggers with ours and have answered; None if none has."""
-        group = self._pulse.group(self.node)
-        known = [
-            (took, node)
-            for node in self.nodes
-            if (node == self.node or (group != ALONE and self._pulse.group(node) == group))
-            and (took := self._pulse.round_trip(path, node)) is not None
-            and not self._pulse.avoided(node, now)
-        ]
-        return min(known)[1] if known else None
+        known = self.measured(path, float("-inf"), now)
+        return min(known, key=lambda node: (known[node], node)) if known else None
 
     def prefer(self, node: Endpoint, now: float) -> list[Command]:
         """Keep our triggers at this node from now on. One that shares them with ours loses nothing by it.

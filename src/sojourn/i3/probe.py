@@ -117,6 +117,12 @@ class Prober:
         self._outstanding.clear()
         self.heard = max(self.heard, now - QUIET)
 
+    def other_node(self) -> None:
+        """Measure it anew: another node is meant from now on, which is known to answer."""
+        self.srtt, self.rttvar = None, 0.0
+        self._asked.clear()
+        self._outstanding.clear()
+
     def restart(self, now: float) -> None:
         """Test it anew."""
         self.works = self.silent = False

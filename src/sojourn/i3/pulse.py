@@ -48,7 +48,20 @@ class Silent(Struct, frozen=True):
 class _Beat:
     """What is known of one node by one path."""
 
-    __slots__ = ("asked", "due", "first", "group", "heard", "last", "proved", "round_trip", "silent", "tries", "used")
+    __slots__ = (
+        "asked",
+        "due",
+        "first",
+        "group",
+        "heard",
+        "last",
+        "newest",
+        "proved",
+        "round_trip",
+        "silent",
+        "tries",
+        "used",
+    )
 
     def __init__(self) -> None:
         self.heard = self.proved = self.used = self.last = self.silent = -inf
@@ -58,6 +71,8 @@ class _Beat:
         self.tries = 0
         self.asked: dict[int, float] = {}
         self.round_trip: float | None = None
+        self.newest: float | None = None
+        """The round trip of the newest echo alone."""
         self.group = ALONE
 
 
@@ -94,7 +109,7 @@ class Pulse:
         if beat is not None and sent is not None:
             took, known = now - sent, beat.round_trip
             beat.round_trip = took if known is None else 0.75 * known + 0.25 * took
-            beat.group = echo.group
+            beat.newest, beat.group = took, echo.group
             beat.silent = -inf
             beat.heard = beat.proved = now
             if beat.tries:
@@ -108,6 +123,11 @@ class Pulse:
         """Return the smoothed time from probe to echo, None if none has come."""
         beat = self._beats.get((path, node))
         return beat.round_trip if beat is not None else None
+
+    def newest(self, path: str, node: Endpoint, since: float) -> float | None:
+        """Return the time that the newest probe took, None if no echo has come since."""
+        beat = self._beats.get((path, node))
+        return beat.newest if beat is not None and beat.proved >= since else None
 
     def group(self, node: Endpoint) -> bytes:
         """Return the group that a node says it is of, `ALONE` if it hasn't or shares its triggers with none."""

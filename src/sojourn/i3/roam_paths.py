@@ -29,6 +29,7 @@ from sojourn.i3.roam_commands import (
     PathSilent,
     PathWorks,
 )
+from sojourn.i3.sampling import Sampler
 from sojourn.i3.soft import SoftHandover
 from sojourn.model import Endpoint
 
@@ -43,6 +44,7 @@ class RoamPaths:
 
     def __init__(self, client: RendezvousClient, random: Callable[[int], bytes]) -> None:
         self.client = client
+        self.sampler = Sampler(client)
         self.refused: Counter[str] = Counter()
         self.path: str | None = None
         """What is sent over."""
@@ -308,12 +310,12 @@ class RoamPaths:
             times.append(self.soft.due)
         if self.goal is not None and self._moving is not None:
             times.append(self._moving[0] + GIVE_UP)
-        client = self.client.deadline()
-        return min(times if client is None else [*times, client], default=None)
+        times += [due for due in (self.client.deadline(), self.sampler.deadline()) if due is not None]
+        return min(times, default=None)
 
     def path_tick(self, now: float) -> list[Command]:
         """Do what is due."""
-        commands = self.from_client(self.client.tick(now), now)
+        commands = self.from_client(self.client.tick(now), now) + self._sample(now)
         for path, prober in list(self.paths.items()):
             if prober.judge(now):
                 commands.append(PathSilent(network_of(path), now - prober.heard))
@@ -327,6 +329,16 @@ class RoamPaths:
             commands.append(MoveFailed(network_of(self.goal)))
             commands += self._cancel(now)
         return commands + self.look_at_soft(now)
+
+    def _sample(self, now: float) -> list[Command]:
+        """Look for a nearer node, if it is time; a path is measured anew where its node has changed."""
+        self.sampler.use(self.path, now)
+        node, told = self.client.node, self.sampler.tick(now)
+        commands = self.from_client(told, now)
+        for path, prober in self.paths.items() if node != self.client.node else ():
+            prober.other_node()
+            commands += self._probe(path, prober, now)
+        return commands
 
     def look_at_soft(self, now: float) -> list[Command]:
         """End the soft handover, if it is time."""
