@@ -6,7 +6,7 @@ from sojourn.i3.node import RendezvousNode
 from sojourn.model import Endpoint
 from sojourn.packet.ip import ip_header, packed, udp_packet
 from sojourn.policy.rules import Rule, Subject
-from sojourn.upmt.commands import AddAssociation, Placed, Report, Role, SetRules, Setup
+from sojourn.upmt.commands import AddAssociation, Placed, RemoveAssociation, Report, Role, SetRules, Setup
 from sojourn.upmt.events import FlowSeen
 from sojourn.upmt.peer_commands import HOME, PEERS, CloseRendezvous, OpenRendezvous, PeerEntry, SetHome, UseRendezvous
 from sojourn.upmt.peer_events import PeersTold, RendezvousMoved, RendezvousSilent, RendezvousWorks
@@ -187,3 +187,21 @@ def test_a_flow_may_have_a_trigger_of_its_own_which_ends_with_it() -> None:
     forwarder.end_row(key)
     net.run(0.1)
     assert not peer.flows.own
+
+
+def test_a_host_that_has_no_peers_any_more_serves_none() -> None:
+    net = talking()
+    path = net.paths["a"]
+    packet = udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"hello")
+    path.forwarder.from_inner(packet, net.now)
+    net.run(0.3)
+    net.paths["b"].delivered.clear()
+    path.submit([RemoveAssociation(HOME)])
+    net.run(0.1)
+    assert path.forwarder.roam is None
+    assert not path.forwarder.paft.rows
+    path.forwarder.from_inner(packet, net.now)
+    net.run(0.3)
+    assert not net.paths["b"].delivered
+    assert path.forwarder.refused["inner-source"] == 1
+    assert path.forwarder.state(net.now).associations == ()

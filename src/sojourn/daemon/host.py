@@ -132,6 +132,8 @@ class HostDaemon:
                 sys.stderr.write("sojourn host: ready\n")
                 if self.peers.identity is not None:
                     await self._set_up_home()
+                else:
+                    await self.peers.leave()
                 self.networks.start()
                 self.policies.start(
                     self._tasks, self.config, self.networks.book, self.control, self.driver.feed, self.note

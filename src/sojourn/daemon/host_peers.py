@@ -13,10 +13,10 @@ from sojourn.control.rendezvous_config import written
 from sojourn.daemon.driver import now
 from sojourn.errors import ConfigError
 from sojourn.i3.home import HomeIdentity
-from sojourn.linux.home import lead
+from sojourn.linux.home import lead, leave
 from sojourn.model import TunnelId
 from sojourn.store import home_key
-from sojourn.upmt.commands import AddAssociation, AnyCommand, Role, Setup
+from sojourn.upmt.commands import AddAssociation, AnyCommand, RemoveAssociation, Role, Setup
 from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.peer_commands import HOME, PEERS, SetHome
@@ -54,6 +54,16 @@ class HostPeers:
         await lead(config.device, self.identity.address)
         setup = Setup(Role.HOST, config.device, MIN_INNER_MTU)
         return [setup, self._order(), AddAssociation(HOME, "", self.identity.address, ())]
+
+    async def leave(self) -> None:
+        """Without `[rendezvous]` now: have a data path that an earlier control has left us serve no peers."""
+        data_path = self._daemon.data_path
+        state = data_path.adopted if data_path is not None else None
+        if data_path is None or state is None or HOME not in {each.association for each in state.associations}:
+            return
+        data_path.submit([RemoveAssociation(HOME)])
+        await leave(self._daemon.config.device)
+        _log.info("peers are served no more", because="host.toml has no [rendezvous] now")
 
     def _order(self) -> SetHome:
         config = self._daemon.config

@@ -45,7 +45,7 @@ from sojourn.upmt.events import (
     TunnelMoved,
 )
 from sojourn.upmt.flow_table import FlowTable
-from sojourn.upmt.peer_commands import CloseRendezvous, OpenRendezvous, SetHome, UseRendezvous
+from sojourn.upmt.peer_commands import HOME, CloseRendezvous, OpenRendezvous, SetHome, UseRendezvous
 
 ROWS_PER_RESTORE: Final = 2048
 """A Restore holds so many rows at most: the packet loop of a successor runs between two of them."""
@@ -145,6 +145,9 @@ class Mirror:
 
     def _remove(self, association: AssociationId) -> None:
         gone = self.associations.pop(association, None)
+        if association == HOME:
+            self.home, self.use = None, None
+            self.rendezvous.clear()
         mine = {tunnel for tunnel, opened in self.tunnels.items() if opened.association == association}
         for tunnel in mine:
             del self.tunnels[tunnel]

@@ -25,7 +25,7 @@ from sojourn.i3.home import HomeIdentity
 from sojourn.i3.peer import Peer
 from sojourn.i3.roam import RoamProxy
 from sojourn.i3.roam_sessions import PeerKnown, Settings
-from sojourn.model import TCP, Endpoint, Origin, TunnelId
+from sojourn.model import TCP, AssociationId, Endpoint, Origin, TunnelId
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
 from sojourn.paft import FlowKey, Row
 from sojourn.upmt.commands import Restore, SetRules
@@ -132,6 +132,18 @@ class Peering(Sending):
                 self.io.close_rendezvous(network)
             self._rendezvous.clear()
         self._home = command
+
+    def _remove(self, number: AssociationId) -> None:
+        """Forget an association; the host's own as a peer with all that hangs on it. Its triggers end by themselves."""
+        super()._remove(number)
+        if number != HOME:
+            return
+        for network in list(self._rendezvous):
+            self.io.close_rendezvous(network)
+        self._rendezvous.clear()
+        self._newest.clear()
+        self._ended.clear()
+        self.roam = self._home = None
 
     def _open_rendezvous(self, command: OpenRendezvous, now: float) -> None:
         if self.roam is None:

@@ -3,8 +3,11 @@
 The route is in the main table, where every rule of ours finds it (linux/capture.py), and goes with the device.
 """
 
+import contextlib
 import socket
 from typing import Final
+
+from pyroute2 import NetlinkError
 
 from sojourn.linux.interfaces import INET6, MAIN_TABLE
 from sojourn.linux.numbers import PROTOCOL
@@ -22,3 +25,10 @@ async def lead(device: str, home: str) -> None:
             "replace", family=INET6, table=MAIN_TABLE, dst=HOMES, oif=socket.if_nametoindex(device), prefsrc=home,
             proto=PROTOCOL, priority=METRIC,
         )  # fmt: skip
+
+
+async def leave(device: str) -> None:
+    """Lead packets for home addresses nowhere any more: this host has no peers now. No route there is no error."""
+    async with kernel() as ask:
+        with contextlib.suppress(OSError, NetlinkError):
+            await ask.route("del", family=INET6, table=MAIN_TABLE, dst=HOMES, priority=METRIC)
