@@ -135,6 +135,8 @@ def both(lab: Roaming, times: int) -> dict[str, Any]:
         ours = end(lab, "a", "send", lab.homes["b"], "3.0")
         time.sleep(1.2)
         for host in ("a", "b"):
+            lab.carry(host, new)
+        for host in ("a", "b"):
             lab.detach(host, old)
         for host in ("a", "b"):
             lab.attach(host, new)

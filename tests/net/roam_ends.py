@@ -3,6 +3,7 @@
 receive ADDRESS          takes one connection; prints JSON: bytes, SHA-256, longest pause, arrival of each second's end
 send ADDRESS SECONDS     sends what a counter says, 100 pieces a second; prints JSON: bytes, SHA-256
 count ADDRESS            receives datagrams with a number until one says the end; prints which never came, longest pause
+names ADDRESS            a DNS server on 127.0.0.1: every name has this address (AAAA), and no other record
 number ADDRESS SECONDS   sends 200 numbered datagrams a second, then the end
 """
 
@@ -76,9 +77,23 @@ def number(address: str, seconds: float) -> dict[str, object]:
         return {"sent": sent}
 
 
+def names(address: str) -> None:
+    record = b"\xc0\x0c\0\x1c\0\1\0\0\0\5\0\x10" + socket.inet_pton(socket.AF_INET6, address)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+        own.bind(("127.0.0.1", 53))
+        while True:
+            query, source = own.recvfrom(512)
+            end = query.index(b"\0", 12) + 5  # one question; what follows it (EDNS) is not answered
+            found = query[end - 4 : end - 2] == b"\0\x1c"
+            head = query[:2] + b"\x81\x80\0\1" + bytes((0, found)) + bytes(4)
+            own.sendto(head + query[12:end] + (record if found else b""), source)
+
+
 if __name__ == "__main__":
     what, address, *rest = sys.argv[1:]
-    if what in ("send", "number"):
+    if what == "names":
+        names(address)
+    elif what in ("send", "number"):
         print(json.dumps((send if what == "send" else number)(address, float(rest[0]))))  # noqa: T201
     else:
         print(json.dumps((receive if what == "receive" else count)(address)))  # noqa: T201

@@ -6,6 +6,6 @@ from pathlib import Path
 from sojourn.lab.roaming import Roaming
 
 
-def roam_lab(folder: Path) -> Roaming:
-    """Return a lab that is not built yet."""
-    return Roaming(folder, f"sjtrm{os.getpid() % 10000}")
+def roam_lab(folder: Path, more: str = "") -> Roaming:
+    """Return a lab that is not built yet; `more`: of its name, where another one stands."""
+    return Roaming(folder, f"sjtrm{os.getpid() % 10000}{more}")

@@ -154,7 +154,8 @@ def _print_roam(result: roam.RoamResult) -> None:
     ]
     output.table((">AT", "TWO LAPTOPS, ONE SSH SESSION", ">LONGEST GAP", "REMARK"), rows)
     output.line()
-    ended = ", ".join(f"{host} on {network}" for host, network in result.networks.items())
+    nodes = {host: f" by node {node.partition(' ')[0]}" for host, node in result.nodes.items()}
+    ended = ", ".join(f"{host} on {network}{nodes.get(host, '')}" for host, network in result.networks.items())
     output.line(f"{result.lines} lines came back; {result.broken or 'the session held'}; {ended}.")
 
 

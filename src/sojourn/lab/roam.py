@@ -1,7 +1,7 @@
 """The experiment `roam`: an SSH session between two laptops that change networks in the same second, twice.
 
 First both lose their Wi-Fi and get cellular: the old addresses are gone, both at once. Then both have Wi-Fi again and
-move by order while both networks work.
+move by order while both networks work. Then the rendezvous node that both speak to is killed; two others are there.
 """
 
 import sys
@@ -17,12 +17,13 @@ from sojourn.lab import shell
 from sojourn.lab.gaps import longest
 from sojourn.lab.journal import Follower, Line
 from sojourn.lab.processes import Child, now
-from sojourn.lab.roaming import Roaming, until
+from sojourn.lab.roaming import NODES, Roaming, until
 
 PURPOSE: Final = "an SSH session between two laptops without an anchor, which change networks in the same second"
-SECONDS: Final = 11.0
-LIMIT_MS: Final = {"gone": 1000.0, "planned": 150.0}
-"""Longest time without an echo that is met: TCP's own timer has run for the first; lines are 50 ms apart."""
+SECONDS: Final = 15.0
+LIMIT_MS: Final = {"gone": 1000.0, "planned": 150.0, "node": 2000.0}
+"""Longest time without an echo that is met: TCP's own timer has run for the first; lines are 50 ms apart. A dead node
+is noticed within a second of traffic, by each host for itself."""
 WINDOW: Final = 3.0
 
 
@@ -46,6 +47,8 @@ class RoamResult(Struct, frozen=True):
     """What was wrong with the session; empty: every line came back once, in order."""
     networks: dict[str, str | None]
     """Where each host ended."""
+    nodes: dict[str, str] = {}
+    """The rendezvous node that each host ended at."""
     version: int = 1
 
     @property
@@ -63,9 +66,10 @@ def run(prefix: str, say: Callable[[str], None]) -> RoamResult:
 
 
 def _run(lab: Roaming, say: Callable[[str], None]) -> RoamResult:
-    say("starting a rendezvous node and two mobile hosts")
-    lab.start_node()
-    lab.configure("a", "b")
+    say("starting three rendezvous nodes and two mobile hosts")
+    shared = lab.start_nodes()
+    say("the nodes share their triggers" if shared else "no redis-server is here: each node keeps triggers for itself")
+    lab.configure("a", "b", nodes=NODES)
     for host in ("a", "b"):
         lab.attach(host, "wifi")
         lab.start_host(host)
@@ -81,8 +85,9 @@ def _run(lab: Roaming, say: Callable[[str], None]) -> RoamResult:
         _take(follower, lines)
     finally:
         session.forget()
-    where = {host: lab.call(host, "peers")["network"] for host in ("a", "b")}
-    return judge(happened, lines, where)
+    told = {host: lab.call(host, "peers") for host in ("a", "b")}
+    where = {host: row["network"] for host, row in told.items()}
+    return judge(happened, lines, where, {host: row["node"] for host, row in told.items()})
 
 
 def _open(lab: Roaming) -> tuple[Child, Follower]:
@@ -99,6 +104,8 @@ def _at(lab: Roaming, host: str, argv: list[str]) -> list[str]:
 
 def _events(lab: Roaming, say: Callable[[str], None]) -> list[tuple[float, str, str]]:
     time.sleep(1.0)
+    for host in ("a", "b"):
+        lab.carry(host, "cell")
     first = now()
     say("both lose their Wi-Fi and get cellular, in the same second")
     for act, net in ((lab.detach, "wifi"), (lab.attach, "cell")):
@@ -114,9 +121,15 @@ def _events(lab: Roaming, say: Callable[[str], None]) -> list[tuple[float, str, 
     for host in ("a", "b"):
         lab.move(host, "wifi")
     time.sleep(WINDOW)
+    third = now()
+    first_node = lab.call("a", "peers")["node"].partition(" ")[0]
+    say(f"the rendezvous node {first_node} is killed")
+    lab.kill_node(first_node)
+    time.sleep(WINDOW)
     return [
         (first, "both lose their Wi-Fi and get cellular", "gone"),
         (second, "both move to Wi-Fi by order", "planned"),
+        (third, "their rendezvous node is killed", "node"),
     ]
 
 
@@ -126,7 +139,10 @@ def _take(follower: Follower, lines: list[Line]) -> list[Line]:
 
 
 def judge(
-    happened: Sequence[tuple[float, str, str]], lines: Sequence[Line], networks: dict[str, str | None]
+    happened: Sequence[tuple[float, str, str]],
+    lines: Sequence[Line],
+    networks: dict[str, str | None],
+    nodes: dict[str, str] | None = None,
 ) -> RoamResult:
     """Say what the session felt of each event: (time, what, which limit)."""
     arrivals = [line.t for line in lines if line.kind == "got"]
@@ -137,4 +153,4 @@ def judge(
         events.append(RoamEvent(round(at - begin, 1), text, round(gap_ms, 1), gap_ms <= LIMIT_MS[kind]))
     end = next((line for line in lines if line.kind == "end"), None)
     broken = "the session did not end" if end is None else "" if end.ok else end.why
-    return RoamResult("roam", tuple(events), len(arrivals), broken, networks)
+    return RoamResult("roam", tuple(events), len(arrivals), broken, networks, nodes or {})

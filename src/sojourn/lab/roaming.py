@@ -10,6 +10,7 @@ other two give each destination another port and let in nothing but its answers 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from sojourn.lab import namespaces
 from sojourn.lab.namespaces import LabError
 
 NODES: Final = ("203.0.113.9", "203.0.113.10", "203.0.113.11")
+STORE: Final = ("203.0.113.9", 6379)
+"""Where the nodes' redis-server is."""
 OUTSIDE: Final = {
     ("a", "wifi"): "198.51.100.1", ("a", "cell"): "198.51.100.2",
     ("b", "wifi"): "198.51.100.3", ("b", "cell"): "198.51.100.4",
@@ -46,6 +49,8 @@ class Roaming:
     def __init__(self, folder: Path, prefix: str) -> None:
         self.folder, self.prefix = folder, prefix
         self.processes: list[subprocess.Popen[str]] = []
+        self.nodes: dict[str, subprocess.Popen[str]] = {}
+        """Rendezvous nodes by address, where `start_nodes` has started them."""
         self.homes: dict[str, str] = {}
         self.roles = ["core", "node", "a", "b", *(f"nat-{host}-{net}" for host, net in OUTSIDE)]
 
@@ -102,11 +107,22 @@ class Roaming:
     def _link(self, one: str, other: str, at_one: str, at_other: str) -> None:
         namespaces.join(self.name(one), at_one, self.name(other), at_other)
 
+    def carry(self, host: str, net: str) -> None:
+        """Have the link of a network up, without an address: it is none yet, as Wi-Fi before DHCP.
+
+        The kernel lets a link's other end send up to a second after the carrier came (linkwatch), and what is lost of
+        ARP meanwhile is asked again after another one.
+        """
+        namespaces.ip(self.name(host), [f"link set dev {net} up"])
+        for role in (host, f"nat-{host}-{net}"):
+            namespaces.settle(self.name(role))
+
     def attach(self, host: str, net: str) -> None:
         """Give a host an address in one of its networks."""
+        self.carry(host, net)
         inside, metric = INSIDE[net], 100 if net == "wifi" else 200
         namespaces.ip(self.name(host), [
-            f"link set dev {net} up", f"addr add {inside}.2/24 dev {net}",
+            f"addr add {inside}.2/24 dev {net}",
             f"route add default via {inside}.1 dev {net} metric {metric}",
         ])  # fmt: skip
 
@@ -133,6 +149,36 @@ class Roaming:
     def start_node(self, address: str = NODES[0]) -> subprocess.Popen[str]:
         """Start a rendezvous node."""
         return self.start("node", "rendezvous", "--listen", address, "--socket", self.socket(address), name=address)
+
+    def start_nodes(self) -> bool:
+        """Start a node at each of `NODES`; say whether they share their triggers: where a redis-server is installed."""
+        shared = shutil.which("redis-server") is not None
+        if shared:
+            self._start_store()
+        for address in NODES:
+            folder = self.folder / f"node-{address}"
+            folder.mkdir()
+            store = f'store = ["redis://{STORE[0]}:{STORE[1]}"]\n' if shared else ""
+            (folder / "rendezvous.toml").write_text(f'listen = ["{address}"]\n{store}')
+            options = ("--config-dir", str(folder), "--socket", self.socket(address))
+            self.nodes[address] = self.start("node", "rendezvous", *options, name=address)
+        return shared
+
+    def _start_store(self) -> None:
+        words = ["--bind", STORE[0], "--port", str(STORE[1]), "--save", "", "--appendonly", "no"]
+        argv = namespaces.entering(self.name("node"), ["redis-server", *words, "--protected-mode", "no"])
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, text=True, cwd=self.folder)
+        self.processes.insert(0, process)  # ended last: the nodes speak to it
+
+        def listens() -> bool:
+            return f":{STORE[1]}" in namespaces.run(self.name("node"), "ss", "-Hltn")
+
+        until(listens, READY_TIMEOUT, "redis-server listens")
+
+    def kill_node(self, address: str) -> None:
+        """Kill a node as a power failure would."""
+        self.nodes[address].kill()
+        self.nodes[address].wait()
 
     def configure(
         self, *hosts: str, nodes: tuple[str, ...] = NODES[:1], before: str = "", after: str = "", direct: bool = False
