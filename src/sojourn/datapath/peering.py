@@ -7,10 +7,10 @@ this host or the peer has moved: its other end then acknowledges what it has, an
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Protocol
 
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import note_tcp_flags
+from sojourn.datapath.peer_core import PeerCore
 from sojourn.datapath.peer_report import state_of
 from sojourn.datapath.registry import Io
 from sojourn.datapath.rows import NEW_FLOWS_PER_SECOND, Association
@@ -20,12 +20,10 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
 from sojourn.i3.flow_triggers import FlowPorts
-from sojourn.i3.handshake import Session
 from sojourn.i3.home import HomeIdentity
-from sojourn.i3.peer import Peer
 from sojourn.i3.roam import RoamProxy
 from sojourn.i3.roam_sessions import PeerKnown, Settings
-from sojourn.model import TCP, AssociationId, Endpoint, Origin, TunnelId
+from sojourn.model import TCP, AssociationId, Endpoint, Origin
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
 from sojourn.paft import FlowKey, Row
 from sojourn.upmt.commands import Restore, SetRules
@@ -55,30 +53,6 @@ AGAIN_WITHIN = 10.0
 PEER_FLOWS_BURST = 2048.0
 """Flows that a peer may begin at once, `NEW_FLOWS_PER_SECOND` after that."""
 MOST_BUCKETS = 1024
-
-
-class PeerCore(Protocol):
-    """Who moves packets of peers where they are many (core_peers.py)."""
-
-    def took(self, session: Session) -> None:
-        """Seal and open under a new session."""
-        ...
-
-    def gone(self, index: TunnelId) -> None:
-        """Forget a session."""
-        ...
-
-    def moved(self, home: bytes, peer: Peer, now: float) -> None:
-        """Take note of a packet that Python has moved."""
-        ...
-
-    def placed(self) -> None:
-        """Take note that rows may have changed their place."""
-        ...
-
-    def follow(self, proxy: RoamProxy, now: float) -> None:
-        """Take note that something may be otherwise."""
-        ...
 
 
 class Peering(Sending):
