@@ -1,6 +1,5 @@
 """The page before hosts and anchors that are made up: many flows, all states, all sizes, both lights."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser, Page, Playwright
 
 from tests.browser.conftest import FLAGS, chromium
 from tests.browser.crowd import APPLICATIONS, Crowd
+from tests.browser.figures import watched
 from tests.window.served import TOKEN, Served, window
 
 pytestmark = pytest.mark.net
@@ -18,7 +18,6 @@ pytestmark = pytest.mark.net
 WIDTHS = (380, 2560)
 LONGEST_TASK_MS = 50
 WATCHED_MS = 3000
-TRACED = ["disabled-by-default-devtools.timeline", "__metadata"]
 Light = Literal["light", "dark"]
 Motion = Literal["no-preference", "reduce"]
 BEYOND = "document.documentElement.scrollWidth - window.innerWidth"
@@ -52,18 +51,6 @@ def violations(page: Page) -> list[str]:
     return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in found for node in one["nodes"]]
 
 
-def tasks_of(trace: bytes) -> list[float]:
-    """Return what each task of the page's main thread cost, in ms of processor time: that is the page's own doing.
-
-    The time by the clock has the other processes of a loaded machine in it.
-    """
-    events = json.loads(trace)["traceEvents"]
-    named = [one for one in events if one.get("name") == "thread_name"]
-    main = {(one["pid"], one["tid"]) for one in named if one["args"]["name"] == "CrRendererMain"}
-    tasks = [one for one in events if one.get("name") == "RunTask" and (one["pid"], one["tid"]) in main]
-    return [one["tdur"] / 1000 for one in tasks if "tdur" in one]
-
-
 @pytest.mark.timed
 def test_a_thousand_flows_at_sixty_updates_a_second_never_hold_the_page_up(browser: Browser, tmp_path: Path) -> None:
     crowd = Crowd(1000, updates=60.0)
@@ -74,15 +61,13 @@ def test_a_thousand_flows_at_sixty_updates_a_second_never_hold_the_page_up(brows
         page.locator(".flow").first.wait_for()
         page.wait_for_timeout(500)
         told = crowd.told
-        browser.start_tracing(page=page, categories=TRACED)
-        page.wait_for_timeout(WATCHED_MS)
-        trace = browser.stop_tracing()
+        tasks = watched(browser, page, WATCHED_MS)
         a_second = (crowd.told - told) * 1000 / WATCHED_MS
         page.context.close()
-    tasks = tasks_of(trace)
     assert a_second > 50
     assert len(tasks) > WATCHED_MS / 1000 * 30
-    assert max(tasks) < LONGEST_TASK_MS
+    # The page's own doing. By the clock a loaded machine's other processes are in it: bench.window measures that.
+    assert max(task.processor for task in tasks) < LONGEST_TASK_MS
 
 
 def test_hundreds_of_flows_are_as_many_threads_as_there_are_applications(

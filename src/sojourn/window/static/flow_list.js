@@ -8,7 +8,8 @@ import { html, render } from "./vendor/preact.js";
 
 const FIRST = 40;
 const MORE = 200;
-const WRITE_EVERY_MS = 500;
+const LOOK_EVERY_MS = 500;
+const TURNS = 5; // in which each line is written once
 
 const holder = document.createElement("div");
 render(
@@ -79,15 +80,25 @@ export class FlowList {
       this.refresh(performance.now(), true);
     });
     this.rest.append(this.button);
-    this.written = 0;
+    this.looked = 0;
+    this.turn = 0;
     this.orders = {};
     this.refresh(0, true);
   }
 
-  /** Put the list in line with the thread's flows, and write the figures; now and then is enough. */
+  /** Put the list in line with the thread's flows now and then, and write the figures of a few. */
   refresh(now, atOnce = false) {
-    if (!atOnce && now - this.written < WRITE_EVERY_MS) return false;
-    this.written = now;
+    if (atOnce || now - this.looked >= LOOK_EVERY_MS) this.#look(now);
+    const { flows } = this.row.group;
+    for (let left = Math.ceil(this.lines.length / TURNS); left > 0; left -= 1) {
+      this.turn = (this.turn + 1) % this.lines.length;
+      const [id, line] = this.lines[this.turn];
+      if (flows.has(id)) line.refresh(flows.get(id), this.orders);
+    }
+  }
+
+  #look(now) {
+    this.looked = now;
     const { flows } = this.row.group;
     for (const [id, row] of this.rows) {
       if (!flows.has(id)) {
@@ -104,12 +115,12 @@ export class FlowList {
         this.rows.set(id, row);
         added ??= document.createDocumentFragment();
         added.append(row.element);
+        row.refresh(flow, this.orders);
       }
-      row.refresh(flow, this.orders);
     }
     if (added) this.element.insertBefore(added, this.rest.parentNode ? this.rest : null);
+    this.lines = [...this.rows];
     this.#rest(flows.size - this.rows.size);
-    return true;
   }
 
   #rest(hidden) {

@@ -115,21 +115,28 @@ export class Lane {
     return this.network !== undefined && ["up", "degraded"].includes(this.network.state);
   }
 
-  update(network) {
-    this.network = network;
-    this.dirty = true;
-    if (network) this.element.dataset.state = network.state;
+  /** Whether it has another state than its head says: that is told at once. */
+  get urgent() {
+    return this.written === -Infinity;
   }
 
-  /** Write the head if it changed and it is time for it. */
+  update(network) {
+    if (network.state !== this.network?.state) this.written = -Infinity;
+    this.network = network;
+    this.dirty = true;
+    this.element.dataset.state = network.state;
+  }
+
+  /** Write the head if it changed and it is time for it. Returns whether it was. */
   refresh(now) {
-    if (!this.dirty || now - this.written < HEAD_EVERY_MS) return;
+    if (!this.dirty || now - this.written < HEAD_EVERY_MS) return false;
     this.written = now;
     this.dirty = false;
     const menu = (event) => this.onMenu(this, event.currentTarget);
     const head = this.name === NOWHERE ? html`<${Nowhere} id=${this.id} />` : html`<${Head} network=${this.network} id=${this.id} onMenu=${menu} />`;
     render(head, this.head);
     this.threads.setAttribute("aria-label", `Applications on ${this.label}`);
+    return true;
   }
 
   /** Say what an empty lane is for. */

@@ -13,6 +13,8 @@ import { ThreadRow } from "./thread_row.js";
 import { NOWHERE, Threads } from "./threads.js";
 
 const BUDGET_MS = 7;
+const WRITE_EVERY_MS = 100; // whatever is written costs a layout and all layers anew: not every frame, and not all at once
+const TURNS = 3; // in which each thread's figures are written once
 const RIBBON_EVERY_MS = 33;
 const RIBBON_EVERY_MS_STILL = 1000;
 const REASON_WITHIN_S = 4;
@@ -26,6 +28,7 @@ export class Picture {
     this.lanes = new Map();
     this.recent = []; // moves of the last seconds, until their reason and their gap are known
     this.turn = 0;
+    this.wroteAt = -Infinity;
     this.ribbonsAt = this.last = performance.now();
     this.sizes = new ResizeObserver(() => {
       this.measure = true;
@@ -213,18 +216,23 @@ export class Picture {
   }
 
   #write(now, until) {
-    for (const lane of this.lanes.values()) lane.refresh(now);
+    const due = now - this.wroteAt >= WRITE_EVERY_MS;
+    for (const lane of this.lanes.values()) if ((due || lane.urgent) && lane.refresh(now)) break;
+    if (!due) return;
+    this.wroteAt = now;
     const all = [];
     this.rows((row, lane) => {
       if (row.ghostUntil && now > row.ghostUntil) this.#drop(lane, row);
       else all.push(row);
+      if (row.visible) row.list?.refresh(now);
     });
+    let left = Math.ceil(all.length / TURNS);
     for (let step = 0; step < all.length; step += 1) {
       this.turn = (this.turn + 1) % all.length;
       const row = all[this.turn];
-      const many = row.visible && !row.ghostUntil && row.refresh(now);
+      if (row.visible && !row.ghostUntil && row.refresh(now)) left -= 1;
       if (row.whyUntil && now > row.whyUntil) row.explain(null, now);
-      if (many || performance.now() > until) break;
+      if (left === 0 || performance.now() > until) break;
     }
     if (this.noteSoon) this.#networks();
   }

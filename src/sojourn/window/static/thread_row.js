@@ -90,7 +90,7 @@ export class ThreadRow {
     }
   }
 
-  /** Write the figures if it is time for it. Returns whether many were written: those of a whole list. */
+  /** Write the figures if it is time for it. Returns whether it was. */
   refresh(now) {
     if (now - this.written < WRITE_EVERY_MS) return false;
     this.written = now;
@@ -101,7 +101,7 @@ export class ThreadRow {
     write(this.inward, inward < 8 && outward < 8 ? NONE : `↓ ${rate(inward)}`);
     write(this.outward, outward < 8 ? "" : `↑ ${rate(outward)}`);
     if (this.whyUntil && now > this.whyUntil) this.explain(null, now);
-    return this.list?.refresh(now) ?? false;
+    return true;
   }
 
   /** Mark the thread as one that the user put where it is. */
