@@ -96,6 +96,9 @@ def test_axe_finds_no_violation_in_the_live_picture(
     page.keyboard.press("Escape")
     page.evaluate("location.hash = '#/log'")
     page.locator(".timeline .event.move button").click()
+    opened_entry = page.locator(".timeline .event.open")
+    assert opened_entry.locator(".gap b").inner_text() == "181 ms"
+    assert opened_entry.locator("tr").all_inner_texts() == ["eth0\tworks, rtt 8.9ms", "Corner Café\tsilent"]
     assert violations(page) == []
     page.context.close()
 

@@ -1,7 +1,7 @@
 """Rules edited in the page, and the parts that show the past, before real daemons.
 
 mh ==wifi==\
-            an --- ch     "call" and "backup" at mh talk to ch
+            an --- ch     "phone" and "backup" at mh talk to ch
 mh ==cell==/
 """
 
@@ -25,7 +25,7 @@ application = "backup"   # at night
 networks = ["wifi"]
 
 [[policy]]
-application = "call"
+application = "phone"
 networks = ["wifi", "cellular"]
 """
 
@@ -36,7 +36,7 @@ def _talking(daemons: Daemons) -> None:
     path.write_text(path.read_text() + RULES)
     daemons.call("policy_reload")
     apps.answer(daemons)
-    apps.start(daemons, "call", connections=3)
+    apps.start(daemons, "phone", connections=3)
 
 
 def rules(page: Page) -> None:
@@ -57,10 +57,10 @@ def test_a_rule_edited_in_the_page_is_tested_saved_and_governs_the_next_flow(pag
     page.get_by_role("button", name="Test").click()
     page.get_by_text("3 flows would move").wait_for()
     assert page.locator(".moves li").count() == 3
-    assert apps.networks_of(daemons, "call") == {"wifi"}
+    assert apps.networks_of(daemons, "phone") == {"wifi"}
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Saved: 2 rules").first.wait_for()
-    until(lambda: apps.networks_of(daemons, "call") == {"cellular"})
+    until(lambda: apps.networks_of(daemons, "phone") == {"cellular"})
     text = (daemons.host_folder / "host.toml").read_text()
     assert "# The first rule is mine." in text
     assert "# at night" in text

@@ -146,8 +146,11 @@ def test_the_past_is_told(window: Window, daemons: Daemons, flow: str) -> None:
 
     told = until(known, 20)
     assert set(told["networks"]) <= set(daemons.lab.links)
-    usage = window.ask("/api/usage")[1]
-    assert usage["version"] == 1
+    usage = until(lambda: window.ask("/api/usage")[1] if window.ask("/api/usage")[1]["rows"] else None, 40)
+    carrying = [row for row in usage["rows"] if row["network"] in daemons.lab.links and row["bytes_out"] > 0]
+    assert carrying, "by application, network and month"
+    assert {row["month"] for row in carrying} == {usage["month"]}
+    assert all(row["application"] for row in carrying)
     log = window.ask("/api/log?limit=5")[1]["entries"]
     assert len(log) == 5
     older = window.ask(f"/api/log?before={log[0]['number']}&limit=2")[1]["entries"]
