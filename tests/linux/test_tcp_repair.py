@@ -68,3 +68,14 @@ def test_what_was_agreed_on_is_read(connection: tuple[socket.socket, socket.sock
     assert (one.send_scale, one.receive_scale) == (other.receive_scale, other.send_scale)
     assert one.has(tcp_repair.OPTION_TIMESTAMPS) == other.has(tcp_repair.OPTION_TIMESTAMPS)
     tcp_repair.can_repair(called)
+
+
+def test_reading_a_connection_s_numbers_leaves_its_port_to_the_next_who_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        where = listening.getsockname()
+        theirs = socket.create_connection(where)
+        ours, _ = listening.accept()
+    with theirs, ours:
+        tcp_repair.numbers(ours)
+        with socket.create_server(where):
+            pass

@@ -86,12 +86,17 @@ def can_repair(sock: socket.socket) -> None:
 
 
 def numbers(sock: socket.socket) -> Numbers:
-    """Read where a connection stands. Nothing is sent."""
+    """Read where a connection stands. Nothing is sent.
+
+    The kernel takes SO_REUSEADDR away with the repair; without it, nobody could listen at the port anew after a crash.
+    """
+    shared = sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
     sock.setsockopt(_TCP, TCP_REPAIR, _ON)
     try:
         return Numbers(_queue_seq(sock, _SEND), _queue_seq(sock, _RECEIVE))
     finally:
         sock.setsockopt(_TCP, TCP_REPAIR, _OFF_SILENTLY)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
 
 
 def clock(sock: socket.socket) -> int:
