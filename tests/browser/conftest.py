@@ -21,6 +21,7 @@ from sojourn.lab import topology
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab, Topology, own_prefix
 from tests.browser import apps
+from tests.browser.talk import until
 from tests.browser.window import Window
 from tests.net.conftest import PREFIX, check_rights, missing_feature
 
@@ -76,8 +77,10 @@ def daemons(running: Daemons) -> Iterator[Daemons]:
     file.write_bytes(text)
     running.call("policy_reload")
     apps.release(running)
-    for name, link in running.lab.links.items():
+    for link in running.lab.links.values():
         link.set_carrier(True)
+    until(lambda: running.network_states().keys() >= running.lab.links.keys(), 20)
+    for name in running.lab.links:
         running.call("network_use", network=name, use="on")
     running.wait_until_associated()
 

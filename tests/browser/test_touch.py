@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
 from sojourn.lab.daemons import Daemons
 from tests.browser import apps
@@ -34,11 +34,18 @@ def phone(browser: Browser, window: Window, daemons: Daemons) -> Iterator[Page]:
     context.close()
 
 
+def in_view(found: Locator) -> tuple[float, float]:
+    """Scroll until something is in the middle of the phone, and return where that is."""
+    found.evaluate("(element) => element.scrollIntoView({block: 'center'})")
+    return middle(found)
+
+
 def carry_to(phone: Page, finger: Finger, network: str) -> None:
     """Move the finger over a lane; the page may still be scrolling."""
 
     def aimed() -> int:
-        finger.move(*middle(lane(phone, network).locator(".lane-head")))
+        x, y = middle(lane(phone, network).locator(".lane-head"))
+        finger.move(x, min(max(y, 5), 635))
         return phone.locator(f'.lane.aimed[data-network="{network}"]').count()
 
     until(aimed)
@@ -74,15 +81,14 @@ def test_a_finger_scrolls_carries_and_opens_the_menu(phone: Page, daemons: Daemo
     there = thread(phone, "cellular", "call")
     there.locator(".line .grip").tap()
     there.locator(".flow").nth(1).wait_for()
-    phone.evaluate("""document.querySelector('.lane[data-network="wifi"]').scrollIntoView()""")
-    finger.down(*middle(there.locator(".flow .grip").first))
+    finger.down(*in_view(there.locator(".flow .grip").first))
     phone.locator(".carried").wait_for()
     carry_to(phone, finger, "wifi")
     finger.up()
     until(lambda: apps.networks_of(daemons, "call") == {"wifi", "cellular"})
 
     # Held, and let go where it was: the menu.
-    finger.down(*middle(thread(phone, "wifi", "call").locator(".line .grip")))
+    finger.down(*in_view(thread(phone, "wifi", "call").locator(".line .grip")))
     phone.locator(".carried").wait_for()
     finger.up()
     phone.get_by_role("menuitem", name="Move to cellular").tap()
