@@ -108,6 +108,8 @@ def test_the_bytes_in_the_documentation_are_the_bytes_on_the_wire() -> None:
     )
     ours = Greeting(a, b.keys, TunnelId(0x010203), b"\3" * 32, 1_700_000_000_000_000_000)
     assert ours.message.hex() == written["hello"]
+    marked = Greeting(a, b.keys, None, b"\3" * 32, 1_700_000_000_000_000_000)
+    assert marked.message.hex() == "01" + written["mark"] + written["hello"][8:]
     accept, _ = read_hello(ours.message, b, b"\4" * 32).accept(TunnelId(0x0A0B0C), 1.0)
     assert accept.hex() == written["accept"]
     header = ProxyHeader(Identifier(bytes.fromhex(known["private"])), a.address)

@@ -11,9 +11,11 @@ nanoseconds of the sender's wall clock; a Hello that is not later than the last 
 """
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from msgspec import Struct
 
 from sojourn.errors import RemoteProtocolError
@@ -30,6 +32,7 @@ INDEX_BYTES: Final = 3
 TIME_BYTES: Final = 8
 PROLOGUE: Final = b"sojourn roam 0"
 LABEL: Final = b"sojourn roam session"
+MARK_LABEL: Final = b"sojourn roam mark"
 HELLO_BYTES: Final = 1 + INDEX_BYTES + FIRST_BYTES + TIME_BYTES + 1 + KEY_BYTES
 ACCEPT_BYTES: Final = 1 + 2 * INDEX_BYTES + SECOND_BYTES + 1
 KEYS_BYTES: Final = 1 + INDEX_BYTES + 2 * KEY_BYTES
@@ -58,19 +61,37 @@ class Session:
         """Something has been opened: the peer has the keys."""
 
 
+def mark_key(identity: HomeIdentity, peer: HomeKeys, sender: bytes, receiver: HomeKeys) -> bytes:
+    """Return by what Hellos from `sender` (its X25519 key) to `receiver` are marked; empty: no such keys."""
+    try:
+        shared = identity.exchange.exchange(X25519PublicKey.from_public_bytes(peer.exchange))
+    except ValueError:  # of low order
+        return b""
+    return hashlib.blake2s(MARK_LABEL + sender + receiver.exchange, key=shared).digest()
+
+
+def mark(key: bytes, noise: bytes) -> TunnelId:
+    """Return the index by which the receiver of Noise's first message knows, before it opens it, whose it is."""
+    return TunnelId(int.from_bytes(hashlib.blake2s(noise, key=key, digest_size=INDEX_BYTES).digest()))
+
+
 class Greeting:
     """Our Hello, until it is accepted. A new one for each try: a peer takes each only once."""
 
     def __init__(
-        self, identity: HomeIdentity, peer: HomeKeys, index: TunnelId, ephemeral: bytes, wall_ns: int,
+        self, identity: HomeIdentity, peer: HomeKeys, index: TunnelId | None, ephemeral: bytes, wall_ns: int,
         aeads: Sequence[Aead] = AEADS,
     ) -> None:  # fmt: skip
-        self.index = index
+        """`index`: None marks the Hello for its receiver, which then knows it among any number of strangers'."""
         self._noise = Handshake(
             Pattern.IK, identity.exchange, ephemeral, remote_static=peer.exchange, prologue=PROLOGUE
         )
         offer = wall_ns.to_bytes(TIME_BYTES) + bytes((sum(1 << aead for aead in aeads),)) + identity.keys.signing
-        self.message = bytes((HELLO,)) + index.to_bytes(INDEX_BYTES) + self._noise.write(offer)
+        noise = self._noise.write(offer)
+        if index is None:
+            index = mark(mark_key(identity, peer, identity.keys.exchange, peer), noise)
+        self.index = index
+        self.message = bytes((HELLO,)) + index.to_bytes(INDEX_BYTES) + noise
 
     def accepted(self, message: bytes, now: float) -> Session:
         """Take in the Accept; RemoteProtocolError. A forged one changes nothing: the true one may come after it."""

@@ -6,8 +6,8 @@ where there are no keys: a host whose clock was set back is met all the same, an
 renewed every 120 s. A home address says by itself which keys are right; of a peer that is known by address alone they
 are asked for (`Who`).
 
-What anybody can make this host do is bounded: greetings of `HELLOS_PER_SECOND`, answers likewise, `MAX_PEERS` unknown
-peers, of which the one that was silent for longest is forgotten.
+What anybody can make this host do is bounded: greetings have shares (greetings.py), of `MAX_PEERS` unknown peers the
+one that was silent for longest is forgotten.
 """
 
 import ipaddress
@@ -19,6 +19,7 @@ from msgspec import Struct
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import handshake, proxy_header
 from sojourn.i3.client import RendezvousClient, Wanted, public_trigger
+from sojourn.i3.greetings import Greetings
 from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeIdentity, HomeKeys
 from sojourn.i3.identifier import Identifier, public
@@ -28,7 +29,6 @@ from sojourn.i3.roam_paths import RoamPaths
 from sojourn.model import Endpoint, TunnelId
 
 # Ours.
-HELLOS_PER_SECOND: Final = 50.0
 MAX_PEERS: Final = 256
 """Peers that are not configured."""
 CROSSED_TRIES: Final = 3
@@ -83,8 +83,7 @@ class RoamSessions(RoamPaths):
         self.on_session_gone: Callable[[TunnelId], None] = lambda _index: None
         self._dropped: list[Wanted] = []
         """Triggers of peers that were forgotten, until `session_tick` takes them out."""
-        self._budgets = dict.fromkeys((False, True), (HELLOS_PER_SECOND, float("-inf")))
-        """Greetings that we answer still, and when that was reckoned: of anybody, and (True) to private identifiers."""
+        self._greetings = Greetings(identity)
         self.configure(settings)
 
     def configure(self, settings: Settings) -> None:
@@ -99,6 +98,7 @@ class RoamSessions(RoamPaths):
             peer = self.by_home.setdefault(home, Peer(told.name, told.home, keys, configured=True))
             peer.name, peer.configured, peer.keys = told.name, True, peer.keys or keys
             peer.direct = told.direct
+            self._learned(peer, peer.keys)
 
     def wanted(self) -> Iterator[Wanted]:
         """Return the public trigger and all private ones."""
@@ -121,8 +121,15 @@ class RoamSessions(RoamPaths):
                 self._forget(min(others[:-1], key=lambda each: max(each.heard or 0.0, each.wanted_at)))
         return peer
 
+    def _learned(self, peer: Peer, keys: HomeKeys | None) -> None:
+        peer.keys = keys
+        if peer.configured and keys is not None:
+            self._greetings.know(keys)
+
     def _forget(self, peer: Peer) -> None:
         self.by_home.pop(_packed(peer.home), None)
+        if peer.keys is not None:
+            self._greetings.forget(peer.keys)
         self._dropped += [each for each in (peer.own, peer.previous, *peer.flows.wanted()) if each is not None]
         for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
             del self._by_index[index]
@@ -141,18 +148,22 @@ class RoamSessions(RoamPaths):
             return self.transmit(peer.public, handshake.who(self.public), now)
         if peer.greeting is not None:
             self._by_index.pop(peer.greeting.index, None)
-        index = self._index()
-        wall_ns = int((now + self._wall_offset) * 1e9)
-        peer.greeting = Greeting(self.identity, peer.keys, index, self._random(32), wall_ns)
-        self._by_index[index] = (peer, None)
+        peer.greeting = self._greeting(peer.keys, int((now + self._wall_offset) * 1e9))
+        self._by_index[peer.greeting.index] = (peer, None)
         # By turns, so that neither a flood of strangers' greetings nor an identifier that leads nowhere keeps keys old.
         private = peer.identifier if peer.tries % 2 and peer.usable(now) is not None else None
         directly = self.carry_greeting(peer, peer.greeting.message, now)
         return directly or self.transmit(private or peer.public, peer.greeting.message, now)
 
+    def _greeting(self, keys: HomeKeys, wall_ns: int) -> Greeting:
+        while True:
+            made = Greeting(self.identity, keys, None, self._random(32), wall_ns)
+            if made.index and made.index not in self._by_index:
+                return made
+
     def hello(self, message: bytes, now: float, *, known: bool = False) -> list[Command]:
         """Answer a peer's Hello; RemoteProtocolError. `known`: it came to an identifier that only peers know."""
-        self._spend(now, known=known)
+        self._greetings.hello(message, now, private=known)
         hello = handshake.read_hello(message, self.identity, self._random(32))
         peer = self.peer_at(hello.keys.address)
         if peer is None:
@@ -166,7 +177,8 @@ class RoamSessions(RoamPaths):
         ours_first = self.identity.keys.exchange < hello.keys.exchange and peer.tries <= CROSSED_TRIES
         if peer.greeting is not None and ours_first:
             raise RemoteProtocolError("our own Hello goes before it", reason="crossed")
-        peer.newest_hello, peer.keys = hello.wall_ns, hello.keys
+        peer.newest_hello = hello.wall_ns
+        self._learned(peer, hello.keys)
         accept, session = hello.accept(self._index(), now)
         self._end_greeting(peer)
         if peer.next is not None:
@@ -192,7 +204,7 @@ class RoamSessions(RoamPaths):
 
     def asked_who(self, message: bytes, now: float) -> list[Command]:
         """Tell our keys to whoever has our home address."""
-        self._spend(now)
+        self._greetings.question(now)
         return self.transmit(handshake.read_who(message), handshake.keys_of(self.identity.keys), now)
 
     def told_keys(self, message: bytes, now: float) -> list[Command]:
@@ -201,7 +213,8 @@ class RoamSessions(RoamPaths):
         peer = self.by_home.get(_packed(keys.address))
         if peer is None or peer.keys is not None or peer.greet_at is None:
             raise RemoteProtocolError("keys that nobody asked for", reason="no-peer")
-        peer.keys, peer.tries = keys, 0
+        self._learned(peer, keys)
+        peer.tries = 0
         return self.greet(peer, now)
 
     def _end_greeting(self, peer: Peer) -> None:
@@ -270,13 +283,6 @@ class RoamSessions(RoamPaths):
             index = TunnelId(int.from_bytes(self._random(_INDEX_BYTES)))
             if index and index not in self._by_index:
                 return index
-
-    def _spend(self, now: float, *, known: bool = False) -> None:
-        tokens, filled = self._budgets[known]
-        tokens = min(tokens + (now - filled) * HELLOS_PER_SECOND, HELLOS_PER_SECOND)
-        self._budgets[known] = (tokens - 1 if tokens >= 1 else tokens, now)
-        if tokens < 1:
-            raise RemoteProtocolError("more greetings than we answer", reason="rate")
 
     # Time.
 

@@ -1,0 +1,94 @@
+"""Which greetings are looked into at all: X25519 is reckoned for few of those that anybody can send.
+
+A Hello is *marked* for its receiver: the index that its sender may choose is 24 bits of a MAC over Noise's message, by
+a key that only the two hosts can make (handshake.mark). So a host tells greetings of its configured peers from all
+others by one hash for each such peer, and each peer has a share of its own:
+
+    marked by a configured peer    `PEER_RATE` a second of each; one that came before is refused unread
+    to a private identifier        `PER_SECOND` together: only peers know these
+    anybody's                      `PER_SECOND` together, questions for keys the same
+
+A flood of strangers' greetings keeps strangers out, and no peer. One in 2^24 of them has a given peer's mark by chance.
+Somebody who holds copies of a peer's own Hellos (a node on their way) can use up that peer's share by more than `KEPT`
+different ones; he could as well drop them.
+"""
+
+from collections import deque
+from typing import Final
+
+from sojourn.errors import RemoteProtocolError
+from sojourn.i3.handshake import HELLO_BYTES, INDEX_BYTES, mark, mark_key
+from sojourn.i3.home import HomeIdentity, HomeKeys
+from sojourn.model import TunnelId
+
+# Ours.
+PER_SECOND: Final = 50.0
+PEER_RATE: Final = 5.0
+KEPT: Final = 32
+"""Marks of a peer that are remembered."""
+
+
+class Share:
+    """A token bucket: as much at once as in a second."""
+
+    __slots__ = ("_at", "_rate", "_tokens")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = self._tokens = rate
+        self._at = float("-inf")
+
+    def take(self, now: float) -> bool:
+        """Say whether there is some left, and take it."""
+        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class _Known:
+    __slots__ = ("came", "key", "share")
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.share = Share(PEER_RATE)
+        self.came: deque[TunnelId] = deque(maxlen=KEPT)
+
+
+class Greetings:
+    """The shares of all who greet this host."""
+
+    def __init__(self, identity: HomeIdentity) -> None:
+        self._identity = identity
+        self._known: dict[HomeKeys, _Known] = {}
+        self._anybody, self._private, self._questions = (Share(PER_SECOND) for _ in range(3))
+
+    def know(self, keys: HomeKeys) -> None:
+        """Give a peer a share of its own. Keys that agree on nothing get none."""
+        if keys not in self._known and (key := mark_key(self._identity, keys, keys.exchange, self._identity.keys)):
+            self._known[keys] = _Known(key)
+
+    def forget(self, keys: HomeKeys) -> None:
+        """Let a peer be a stranger again."""
+        self._known.pop(keys, None)
+
+    def hello(self, message: bytes, now: float, *, private: bool) -> None:
+        """Take a Hello in, or raise RemoteProtocolError. `private`: it came to an identifier that only peers know."""
+        if len(message) != HELLO_BYTES:
+            raise RemoteProtocolError("a Hello of another size", reason="length")
+        index = TunnelId(int.from_bytes(message[1 : 1 + INDEX_BYTES]))
+        for known in self._known.values():
+            if mark(known.key, message[1 + INDEX_BYTES :]) == index:
+                if index in known.came:
+                    raise RemoteProtocolError("a Hello that came before", reason="replayed")
+                if known.share.take(now):
+                    known.came.append(index)
+                    return
+        if not (self._private if private else self._anybody).take(now):
+            raise RemoteProtocolError("more greetings than we answer", reason="rate")
+
+    def question(self, now: float) -> None:
+        """Take in a question for our keys, or raise RemoteProtocolError."""
+        if not self._questions.take(now):
+            raise RemoteProtocolError("more questions than we answer", reason="rate")
