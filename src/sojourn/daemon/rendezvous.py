@@ -173,6 +173,7 @@ class RendezvousDaemon:
                 {"address": name, "state": "up" if why is None else "down", "reason": why}
                 for name, why in sorted(servers.items())
             ],
+            "refused": dict(sorted(shared.store.refused.items())),
             "places_cached": shared.node.table.places,
             "nodes": sorted(shared.node.nodes),
         }

@@ -15,6 +15,7 @@ from valkey.asyncio.connection import AbstractConnection, Connection, parse_url
 from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 
 from sojourn.errors import ConfigError
+from sojourn.store import valkey_answers as answers
 from sojourn.store.triggers import StoreUnavailable
 
 PATIENCE: Final = 0.5
@@ -22,6 +23,11 @@ CONNECT_PATIENCE: Final = 1.0
 
 Answer = Any
 """Bytes, numbers and lists of these, as the server sends them."""
+_NO_SERVER: Final = (
+    ValkeyError, OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    AttributeError,
+)  # fmt: skip
+"""What the client library raises at bytes of its own kind, and (from ValueError on) at any others: it checks few."""
 
 
 def options_of(url: str) -> dict[str, Any]:
@@ -37,8 +43,8 @@ def options_of(url: str) -> dict[str, Any]:
 class Link:
     """One connection. Not to be used again once it is lost."""
 
-    def __init__(self, options: dict[str, Any], changed: Callable[[list[bytes] | None], None]) -> None:
-        """Prepare it. `changed`: these keys have; None: all of them may have."""
+    def __init__(self, options: dict[str, Any], changed: Callable[[Any], None]) -> None:
+        """Prepare it. `changed`: takes the server's word of what has changed, as it came (valkey_answers.changed)."""
         kind = options["connection_class"]
         rest = {name: value for name, value in options.items() if name != "connection_class"}
         self._connection: AbstractConnection = kind(
@@ -58,10 +64,10 @@ class Link:
             async with asyncio.timeout(CONNECT_PATIENCE):
                 await self._connection.connect()  # type: ignore[no-untyped-call]
                 parser: Any = self._connection._parser
-                parser.set_invalidation_push_handler(self._told)
+                parser.set_invalidation_push_handler(self._changed)
                 await self._connection.send_command("CLIENT", "TRACKING", "ON", "NOLOOP")
                 await self._connection.read_response()
-        except (ValkeyError, OSError, TimeoutError, ValueError, TypeError) as error:
+        except (*_NO_SERVER, TimeoutError) as error:
             await self._give_up(str(error) or "no answer")
             raise StoreUnavailable(str(error) or "no answer") from error
         self._reader = asyncio.get_running_loop().create_task(self._read())
@@ -86,23 +92,19 @@ class Link:
             raise StoreUnavailable(str(error)) from error
 
     async def script(self, text: str, keys: tuple[bytes, ...], *arguments: object) -> Answer:
-        """Run a script, sending its text only where the server hasn't got it."""
+        """Run a script, sending its text only where the server hasn't got it. RemoteProtocolError as well."""
         digest = self._loaded.get(text)
         try:
             if digest is None:
-                digest = self._loaded[text] = await self.call("SCRIPT LOAD", text)
+                digest = self._loaded[text] = answers.digest(await self.call("SCRIPT LOAD", text))
             return await self.call("EVALSHA", digest, len(keys), *keys, *arguments)
         except NoScriptError:
-            del self._loaded[text]
+            self._loaded.pop(text, None)
             return await self.call("EVAL", text, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         """End the connection."""
         await self._give_up("closed")
-
-    def _told(self, message: list[Any]) -> None:
-        keys = message[1] if len(message) > 1 else None
-        self._changed(None if keys is None else [bytes(key) for key in keys])
 
     async def _read(self) -> None:
         why = "the server has closed the connection"
@@ -112,14 +114,17 @@ class Link:
                     answer: Any = await self._connection.read_response(disconnect_on_error=False)
                 except ResponseError as error:
                     answer = error
-                waiting = self._asked.popleft() if self._asked else None
-                if waiting is None or waiting.done():
+                if not self._asked:
+                    why = "an answer that nobody asked for: those behind it would be others'"
+                    return
+                waiting = self._asked.popleft()
+                if waiting.done():
                     continue
                 if isinstance(answer, ResponseError):
                     waiting.set_exception(answer)
                 else:
                     waiting.set_result(answer)
-        except (ValkeyError, OSError, EOFError, ValueError, TypeError) as error:  # the last two: no server of this kind
+        except _NO_SERVER as error:
             why = str(error) or why
         finally:
             self._fail(why)
@@ -128,8 +133,7 @@ class Link:
         self._fail(why)
         if self._reader is not None and self._reader is not asyncio.current_task():
             self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await asyncio.wait([self._reader])  # whoever waits here may be cancelled, too
         with contextlib.suppress(ValkeyError, OSError):
             await self._connection.disconnect(nowait=True)
 

@@ -4,13 +4,15 @@
     the slots  read at the start, when a server says MOVED, when one is lost, and every `SLOTS_EVERY` seconds
 
 What depends on a server that is lost fails at once with StoreUnavailable; the rest goes on (in a cluster that is told
-`cluster-require-full-coverage no`).
+`cluster-require-full-coverage no`). An answer that makes no sense (valkey_answers.py) is counted in `refused`, and is
+none: StoreUnavailable.
 """
 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -18,11 +20,11 @@ from valkey.crc import key_slot
 from valkey.exceptions import ResponseError
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.i3.identifier import place_of
 from sojourn.i3.orders import PutTrigger, Record, StoreFacts, TakeTrigger
-from sojourn.i3.packet import ENDPOINT_BYTES, Status
+from sojourn.i3.packet import ENDPOINT_BYTES
 from sojourn.i3.table import TRIGGER_LIFE
 from sojourn.store import trigger_scripts as scripts
+from sojourn.store import valkey_answers as answers
 from sojourn.store.triggers import Kept, StoreUnavailable
 from sojourn.store.valkey_link import Answer, Link, options_of
 
@@ -71,6 +73,8 @@ class ValkeyTriggers:
         self._slots: list[str | None] = [None] * SLOTS
         self._slots_due = 0.0
         self._keeper: asyncio.Task[None] | None = None
+        self.refused: Counter[str] = Counter()
+        """Answers that made no sense, and parts of answers."""
 
     async def start(self) -> None:
         """Connect once and begin to keep connected. A store that is silent is no error."""
@@ -88,65 +92,82 @@ class ValkeyTriggers:
 
     async def look_up(self, place: bytes) -> tuple[Record, ...]:
         """Return what stands in a place."""
-        return _records(await self._run(scripts.LOOK_UP, self._place_key(place)))
+        answer = await self._run(scripts.LOOK_UP, self._place_key(place))
+        with self._sense():
+            return answers.records(place, answer, self._count)
 
     async def put(self, order: PutTrigger) -> Kept:
         """Keep or refresh a trigger: first it is counted, then it is put in its place."""
         record = order.record
         member, life = scripts.member_of(record.identifier, record.target), int(TRIGGER_LIFE * 1000)
         whose = b"%b:o:{%b}" % (self._prefix, order.neighbourhood.encode())
-        may = await self._run(scripts.RESERVE, whose, member, order.room, life)
-        return _kept(
-            await self._run(
-                scripts.PUT,
-                self._place_key(place_of(record.identifier)),
-                scripts.field_of(record.identifier, record.target),
-                scripts.grave_of(record.identifier, record.target, record.owner),
-                scripts.number_of(record.number),
-                int(record.life * 1000),
-                scripts.tail_of(record),
-                may,
-                order.most,
-            )
+        answer = await self._run(scripts.RESERVE, whose, member, order.room, life)
+        with self._sense():
+            may = answers.reserved(answer)
+        answer = await self._run(
+            scripts.PUT,
+            self._place_key(order.place),
+            scripts.field_of(record.identifier, record.target),
+            scripts.grave_of(record.identifier, record.target, record.owner),
+            scripts.number_of(record.number),
+            int(record.life * 1000),
+            scripts.tail_of(record),
+            may,
+            order.most,
         )
+        with self._sense():
+            return answers.kept(order.place, answer, self._count)
 
     async def take(self, order: TakeTrigger) -> Kept:
         """Take a trigger out."""
         grave = scripts.grave_of(order.identifier, order.target, order.owner)
-        return _kept(
-            await self._run(
-                scripts.TAKE,
-                self._place_key(place_of(order.identifier)),
-                scripts.field_of(order.identifier, order.target),
-                grave,
-                scripts.number_of(order.number),
-                grave[-ENDPOINT_BYTES:],
-            )
+        answer = await self._run(
+            scripts.TAKE,
+            self._place_key(order.place),
+            scripts.field_of(order.identifier, order.target),
+            grave,
+            scripts.number_of(order.number),
+            grave[-ENDPOINT_BYTES:],
         )
+        with self._sense():
+            return answers.kept(order.place, answer, self._count)
 
     async def facts(self) -> StoreFacts:
         """Return what all nodes have in common; the first one's secret is everybody's."""
         names = (b"{%b}:secret" % self._prefix, b"{%b}:nodes" % self._prefix)
-        secret, now_ms, nodes = await self._run(scripts.FACTS, names, self._secret, *self._addresses)
-        self._secret = secret
+        answer = await self._run(scripts.FACTS, names, self._secret, *self._addresses)
         try:
             links = [server.link for server in self._servers.values() if server.link is not None]
             sizes = [await link.call("DBSIZE") for link in links]
         except ResponseError as error:  # its user may not
             raise StoreUnavailable(str(error)) from error
-        return StoreFacts(secret, now_ms / 1000, sum(sizes), tuple(node.decode() for node in nodes))
+        with self._sense():
+            facts = answers.facts(answer, sizes)
+        self._secret = facts.secret
+        return facts
 
     async def close(self) -> None:
         """Let go of all servers."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait([self._keeper])
         for server in self._servers.values():
             if server.link is not None:
                 await server.link.close()
 
     # -- one command
+
+    def _count(self, reason: str) -> None:
+        self.refused[reason] += 1
+
+    @contextlib.contextmanager
+    def _sense(self) -> Iterator[None]:
+        """Count an answer that makes no sense, and let the store be silent for whoever has asked."""
+        try:
+            yield
+        except RemoteProtocolError as error:
+            self._count(error.reason)
+            raise StoreUnavailable(str(error)) from error
 
     def _place_key(self, place: bytes) -> bytes:
         return b"%b%b%b}" % (self._prefix, _PLACE_AT, place.hex().encode())
@@ -156,7 +177,8 @@ class ValkeyTriggers:
         for turn in range(2):
             link = self._link_for(named[0])
             try:
-                return await link.script(script, named, *arguments)
+                with self._sense():
+                    return await link.script(script, named, *arguments)
             except ResponseError as error:
                 word = str(error).partition(" ")[0]
                 if word != "MOVED" or turn:
@@ -212,16 +234,19 @@ class ValkeyTriggers:
         self._slots_due = 0.0
         self._told(server.name, None)
 
-    @staticmethod
-    async def _ready(link: Link) -> None:
+    async def _ready(self, link: Link) -> None:
         """Refuse a server that has just come back and does not know yet what is its own."""
         try:
             state = await link.call("CLUSTER INFO")
         except ResponseError:  # no cluster
             return
-        if b"cluster_state:ok" not in state:
+        try:
+            with self._sense():
+                if not answers.ready(state):
+                    raise StoreUnavailable("it is there, but its cluster is not ready")
+        except StoreUnavailable:
             await link.close()
-            raise StoreUnavailable("it is there, but its cluster is not ready")
+            raise
 
     async def _read_slots(self) -> None:
         """Learn which master has which slot, from the first that says so. One that is no cluster has all."""
@@ -230,16 +255,17 @@ class ValkeyTriggers:
             if server.link is None:
                 continue
             try:
-                told = await server.link.call("CLUSTER SLOTS")
+                answer = await server.link.call("CLUSTER SLOTS")
+                with self._sense():
+                    told = answers.slots(answer)
             except ResponseError:
                 self._slots = [server.name] * SLOTS
                 return
             except StoreUnavailable:
                 continue
             slots: list[str | None] = [None] * SLOTS
-            for first, last, master, *_ in told:
-                host = master[0].decode() if master[0] else server.options["host"]
-                known = Server({**self._seeds[0], "host": host, "port": int(master[1])})
+            for first, last, host, port in told:
+                known = Server({**self._seeds[0], "host": host or server.options["host"], "port": port})
                 name = self._servers.setdefault(known.name, known).name
                 slots[first : last + 1] = [name] * (last + 1 - first)
             if any(slots):
@@ -253,23 +279,13 @@ class ValkeyTriggers:
         for name in [name for name, one in self._servers.items() if one.link is None and name not in masters | seeds]:
             del self._servers[name]
 
-    def _keys_changed(self, keys: list[bytes] | None) -> None:
-        if keys is None:
+    def _keys_changed(self, message: object) -> None:
+        try:
+            places = answers.changed(message)
+        except RemoteProtocolError as error:
+            self._count(error.reason)
+            places = None
+        if places is None:
             self._changed(None)
-        for key in keys or []:
-            _, found, place = key.partition(_PLACE_AT)
-            if found:
-                with contextlib.suppress(ValueError):
-                    self._changed(bytes.fromhex(place[:-1].decode("ascii", "replace")))
-
-
-def _records(answer: Sequence[Any]) -> tuple[Record, ...]:
-    found = []
-    for at in range(0, len(answer) - 2, 3):
-        with contextlib.suppress(RemoteProtocolError):  # somebody else's, under a name of ours
-            found.append(scripts.record_of(*answer[at : at + 3]))
-    return tuple(found)
-
-
-def _kept(answer: Sequence[Any]) -> Kept:
-    return Kept(Status(answer[0]), _records(answer[1]))
+        for place in places or []:
+            self._changed(place)
