@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page
@@ -20,6 +21,8 @@ class Task:
     """One task of the main thread. Times in ms: by the clock, and of the processor."""
 
     def __init__(self, event: Event, inside: Iterable[Event]) -> None:
+        self.thread = (int(event["pid"]), int(event["tid"]))
+        """Process and thread, as the kernel numbers them."""
         took: float = event["dur"]
         self.clock = took / 1000
         self.processor = float(event.get("tdur", took)) / 1000
@@ -48,3 +51,9 @@ def watched(browser: Browser, page: Page, milliseconds: float) -> list[Task]:
     browser.start_tracing(page=page, categories=CATEGORIES)
     page.wait_for_timeout(milliseconds)
     return tasks_of(browser.stop_tracing())
+
+
+def waited(thread: tuple[int, int]) -> float:
+    """Return for how many ms in all the kernel has let a thread wait for a processor (proc(5), schedstat)."""
+    process, number = thread
+    return int(Path(f"/proc/{process}/task/{number}/schedstat").read_text().split()[1]) / 1e6

@@ -14,13 +14,14 @@ def carried(came: int, went: int, network: str = "wifi", name: str = "curl", por
     return Carried(flow(port), name, network, came, went)
 
 
-def test_what_grew_between_two_looks_is_added_to_where_the_flow_is() -> None:
+def test_what_grew_between_two_looks_is_added_to_where_the_flow_was() -> None:
     usage = AppUsage()
     usage.fresh()
     usage.look([carried(100, 10)], NOVEMBER)
     usage.look([carried(150, 20)], NOVEMBER)
+    usage.look([carried(160, 20, "cell")], NOVEMBER)
     usage.look([carried(350, 30, "cell")], DECEMBER)
-    assert usage.rows() == [Used(DECEMBER, "curl", "cell", 200, 10), Used(NOVEMBER, "curl", "wifi", 150, 20)]
+    assert usage.rows() == [Used(DECEMBER, "curl", "cell", 190, 10), Used(NOVEMBER, "curl", "wifi", 160, 20)]
     assert usage.rows(months=1) == usage.rows()[:1]
 
 

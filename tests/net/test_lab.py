@@ -4,6 +4,7 @@ mh 192.168.100.25 --- nat0 160.80.100.1 --- core --- ch 86.0.0.1
    10.10.10.25    --- nat1 65.0.0.1     --/   \\---- an 45.0.0.1
 """
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -147,6 +148,9 @@ def test_a_third_network_and_ipv6(make_lab: MakeLab, prefix: str) -> None:
     lab = make_lab(Topology(prefix=prefix, access=access, ipv6=True))
     assert answered(lab, target=lab.topology.correspondent.address6) == 4
     assert "ethernet" in lab.run("mh", "ip", "-6", "route", "show", "default")
+    ends = [one for one in json.loads(lab.run("mh", "ip", "-j", "link", "show")) if one["ifname"] in lab.links]
+    assert [one["ifname"] for one in ends if one["ifindex"] == one["link_index"]] == []
+    assert len(ends) == len(access)
 
 
 def bare(name: str, prefix: str) -> Result:

@@ -1,9 +1,10 @@
 """How much each application carried over each network in each month, counted from the counters of flows.
 
 What is added is how much a flow's counters grew since the last look, and at its end what was left: a look now and then
-is enough, and no flow is too short. Bytes of a flow that moved between two looks count for the network that it is on
-at the second one. After a restart of control, what flows of a data path that went on running had carried in between
-is not counted: the first look only tells from where to count on.
+is enough, and no flow is too short. What was carried between two looks counts for the network that the flow was on at
+the first one: who looks at once after a move counts right. (What a flow carried before anybody ever looked at it counts
+for the network that it is on then.) After a restart of control, what flows of a data path that went on running had
+carried in between is not counted: the first look only tells from where to count on.
 """
 
 from collections.abc import Iterable
@@ -91,7 +92,7 @@ class AppUsage:
         if one.bytes_in < last.bytes_in or one.bytes_out < last.bytes_out:  # another flow between the same ends
             self._add(one, month, one.bytes_in, one.bytes_out)
         else:
-            self._add(one, month, one.bytes_in - last.bytes_in, one.bytes_out - last.bytes_out)
+            self._add(last, month, one.bytes_in - last.bytes_in, one.bytes_out - last.bytes_out)
 
     def _add(self, one: Carried, month: str, bytes_in: int, bytes_out: int) -> None:
         if bytes_in <= 0 and bytes_out <= 0:

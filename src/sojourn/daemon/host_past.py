@@ -7,6 +7,7 @@ log_before   before, limit                   object: entries
 """
 
 import asyncio
+import contextlib
 import datetime
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from sojourn.model import TunnelId
 from sojourn.policy.names import application_name
 from sojourn.store import config_dir
 from sojourn.store.history import SAMPLE_SECONDS, History, Sample
-from sojourn.upmt.events import AnyEvent, FlowEnded, State
+from sojourn.upmt.events import AnyEvent, FlowEnded, FlowsMoved, State
 from sojourn.upmt.mobile_host import HostNetwork
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ WRITE_EVERY: Final = 6
 LOOK_EVERY: Final = 30.0
 """Seconds between two looks at the counters of all flows, and no less than..."""
 SPARING: Final = 200.0
+"""...so many times what one look takes."""
+MOVES_EVERY: Final = 1.0
+"""Seconds between two looks of which a move is the reason, and no less than..."""
+SPARING_MOVES: Final = 20.0
 """...so many times what one look takes."""
 MAX_LOG: Final = 1000
 HOUR: Final = 3600
@@ -53,7 +58,8 @@ class HostPast:
         self._counters: dict[str, tuple[float, int | None, int, int]] = {}
         """By network: when, its tunnel, and that tunnel's counters at the last sample."""
         self._usage_file = folder / "host.apps"
-        self._looked_at = float("-inf")
+        self._looked_at = self._saved_at = float("-inf")
+        self._moved = asyncio.Event()
         self._usage = AppUsage(_stored(self._usage_file))
 
     def start(self, tasks: Tasks) -> None:
@@ -81,6 +87,9 @@ class HostPast:
                 for row in rows
             )
             self._usage.look(carried, _month())
+        elif isinstance(event, FlowsMoved):
+            self._looked_at = float("-inf")
+            self._moved.set()
         elif isinstance(event, FlowEnded) and (event.bytes_in or event.bytes_out):
             known = self._daemon.control.decide.flows.get(event.flow)
             name = application_name(known.origin) if known is not None else None
@@ -156,8 +165,9 @@ class HostPast:
             await asyncio.to_thread(self._history.add, pending)
 
     async def _look(self) -> None:
-        """Have the counters of all flows told now and then; `see` counts whatever is told."""
+        """Have the counters of all flows told now and then, and after each move; `see` counts whatever is told."""
         while True:
+            self._moved.clear()
             began, spent = time.perf_counter(), 0.0
             if self._daemon.control.host.lease is not None:
                 try:
@@ -165,8 +175,12 @@ class HostPast:
                 except TimeoutError:
                     _log.debug("the data path is being replaced")
                 spent = time.perf_counter() - began
-            await asyncio.to_thread(self._save)
-            await asyncio.sleep(max(LOOK_EVERY, SPARING * spent))
+            if now() - self._saved_at >= LOOK_EVERY:
+                self._saved_at = now()
+                await asyncio.to_thread(self._save)
+            await asyncio.sleep(max(MOVES_EVERY, SPARING_MOVES * spent))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), max(LOOK_EVERY, SPARING * spent))
 
     def _save(self) -> None:
         if not self._usage.changed:

@@ -142,7 +142,8 @@ class AccessLink:
     def build(self, core: str, core_interface: str, *, ipv6: bool) -> None:
         """Lay the cables and give the NAT box its rules. The outer cable's ends exist already."""
         network = self.network
-        namespaces.ip(self.nat, [f"link add in type veth peer name {network.name} netns {self.host}"])
+        far = f"link add in index {namespaces.number()}"
+        namespaces.ip(self.nat, [f"{far} type veth peer name {network.name} netns {self.host}"])
         inner, outer, middle, end = ["link set in up"], ["link set out up"], [f"link set {core_interface} up"], []
         if network.ipv4:
             router = _router_of(network.public)

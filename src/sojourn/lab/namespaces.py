@@ -6,6 +6,7 @@ removal is complete after a crash of whoever started them, and touches nothing e
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ ETC_NETNS = Path("/etc/netns")
 CLONE_NEWNET = 0x40000000
 SETTLE_POLL = 0.005
 _LOCAL_ROUTES = ("-6", "route", "show", "table", "local")
+_numbers = itertools.count(1000)
 _NOT_YET = ("DOWN", "LOWERLAYERDOWN", "DORMANT")
 """States that a link with a carrier leaves as soon as the kernel has looked at it (linkwatch)."""
 GRACE = 1.0
@@ -122,9 +124,21 @@ def add(namespace: str) -> None:
     ip(namespace, ["link set lo up"])
 
 
+def number() -> int:
+    """Return a number for one end of a veth pair that the other end has not by chance: namespaces count from 1 each.
+
+    Of ends with the same number the kernel tells a lost carrier up to a second late, as of what is no one else's
+    (linux, net/core/link_watch.c, linkwatch_urgent_event).
+    """
+    return next(_numbers)
+
+
 def join(one: str, device: str, other: str, peer: str) -> None:
     """Join two namespaces by a veth pair that is up at both ends: `device` in `one`, `peer` in `other`."""
-    execute(["ip", "link", "add", device, "netns", one, "type", "veth", "peer", "name", peer, "netns", other])
+    execute([
+        "ip", "link", "add", device, "index", str(number()), "netns", one, "type", "veth", "peer", "name", peer,
+        "netns", other,
+    ])  # fmt: skip
     ip(one, [f"link set dev {device} up"])
     ip(other, [f"link set dev {peer} up"])
 

@@ -170,7 +170,7 @@ class Lab:
     def _core_links(self) -> None:
         for role, site in ((ANCHOR, self.topology.anchor), (CORRESPONDENT, self.topology.correspondent)):
             here, core = self.namespace(role), self.namespace(CORE)
-            namespaces.ip(core, [f"link add {role} type veth peer name eth0 netns {here}"])
+            namespaces.ip(core, [f"link add {role} index {namespaces.number()} type veth peer name eth0 netns {here}"])
             namespaces.ip(core, [f"addr add {site.router}/24 dev {role}", f"link set {role} up"])
             namespaces.ip(here, [
                 f"addr add {site.address}/24 dev eth0", "link set eth0 up", f"route add default via {site.router}",
@@ -186,7 +186,8 @@ class Lab:
         if network.relayed:
             self._relay(index, network)
         else:
-            namespaces.ip(core, [f"link add nat{index} type veth peer name out netns {nat}"])
+            near = f"link add nat{index} index {namespaces.number()}"
+            namespaces.ip(core, [f"{near} type veth peer name out netns {nat}"])
         link = self.links[network.name]
         link.build(core, f"nat{index}", ipv6=self.topology.ipv6)
 

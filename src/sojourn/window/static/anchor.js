@@ -55,8 +55,8 @@ function Host({ host }) {
     ${(host.paths ?? []).length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${`Tunnels of ${host.name}`}><table class="numbers">
       <thead><tr><th scope="col">Tunnel</th><th scope="col">From</th><th scope="col" class="number">RTT</th><th scope="col" class="number">Loss</th><th scope="col" class="number">In</th><th scope="col" class="number">Out</th><th scope="col" class="number">Carried</th></tr></thead>
       <tbody>${host.paths.map((path) => html`<tr><th scope="row">${path.id}${path.default ? " · default" : ""}</th><td>${path.outer ?? NONE}</td>
-        <td class="number">${ms(path.rtt_ms)}</td><td class="number">${share(path.loss)}</td><td class="number">${rate(path.in_bps)}</td><td class="number">${rate(path.out_bps)}</td>
-        <td class="number">${bytes((path.bytes_in ?? 0) + (path.bytes_out ?? 0))}</td></tr>`)}</tbody></table></div>`}
+        <td class="number" data-name="RTT">${ms(path.rtt_ms)}</td><td class="number" data-name="Loss">${share(path.loss)}</td><td class="number" data-name="In">${rate(path.in_bps)}</td>
+        <td class="number" data-name="Out">${rate(path.out_bps)}</td><td class="number" data-name="Carried">${bytes((path.bytes_in ?? 0) + (path.bytes_out ?? 0))}</td></tr>`)}</tbody></table></div>`}
   </li>`;
 }
 
@@ -78,7 +78,7 @@ function Token({ close }) {
     const image = made.qr_svg.startsWith("data:") ? made.qr_svg : `data:image/svg+xml;utf8,${encodeURIComponent(made.qr_svg)}`;
     return html`<p>Whoever has this token can join as <b>${made.name}</b>, once. It is shown here only now.</p>
       <img class="qr" src=${image} alt="The join token as a QR code" width="220" height="220" />
-      <p class="token" tabindex="0"><code>sudo sojourn join ${made.token}</code></p>
+      <p class="token"><code>sudo sojourn join ${made.token}</code></p>
       <div class="buttons"><button type="button" onClick=${() => navigator.clipboard.writeText(made.token).then(() => announce("Copied"), () => announce("It cannot be copied here: select it by hand"))}>Copy the token</button>
         <button type="button" class="primary" onClick=${close}>Done</button></div>`;
   }
@@ -142,7 +142,7 @@ function Flows() {
     ${busiest.length === 0 ? html`<p class="quiet">Nothing is carried now.</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label="Flows, a table"><table class="numbers">
       <thead><tr><th scope="col">Host</th><th scope="col">Flow</th><th scope="col">Tunnel</th><th scope="col" class="number">From host</th><th scope="col" class="number">To host</th><th scope="col" class="number">Carried</th></tr></thead>
       <tbody>${busiest.map((flow) => html`<tr key=${flow.id}><th scope="row">${flow.host ?? NONE}</th><td><span class="proto">${flow.protocol}</span> ${flow.remote} ${flow.application ? html`<small>${appName(flow.application)}</small>` : null}</td>
-        <td>${flow.network ?? NONE}</td><td class="number">${rate(flow.in_bps)}</td><td class="number">${rate(flow.out_bps)}</td><td class="number">${bytes(flow.bytes_in + flow.bytes_out)}</td></tr>`)}</tbody></table></div>`}
+        <td data-name="Tunnel">${flow.network ?? NONE}</td><td class="number" data-name="From host">${rate(flow.in_bps)}</td><td class="number" data-name="To host">${rate(flow.out_bps)}</td><td class="number" data-name="Carried">${bytes(flow.bytes_in + flow.bytes_out)}</td></tr>`)}</tbody></table></div>`}
   </section>`;
 }
 
