@@ -272,3 +272,14 @@ def test_commands_that_a_page_shows_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     for goal in re.findall(r"`make ([a-z]+)`|^(?: {4})?(?:sudo )?make ([a-z]+)", code, re.MULTILINE):
         assert re.search(rf"^{goal[0] or goal[1]}:", makefile, re.MULTILINE), goal
+
+
+def test_each_attack_that_is_written_down_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "attacks.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| attack", "| ---"))]
+    assert len(rows) > 30
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, name in named:
+            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), f"{file}: {name}"

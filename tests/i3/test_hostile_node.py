@@ -1,13 +1,20 @@
 """A hostile node, or somebody in its place: what it can make a host believe and do."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from sojourn.i3.challenge import Address
 from sojourn.i3.client import Arrived, TriggerRefused, TriggerStands
+from sojourn.i3.handshake import SEALED
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.packet import DATA, INSERT, Answer, Challenge, Data, Echo, Location, Message, Request, Status, parse
 from sojourn.model import Endpoint
+from tests.i3.direct_world import DirectWorld
+from tests.i3.roam_world import RoamWorld
 from tests.i3.test_packet import MESSAGES
 from tests.i3.world import NODE, World, own
 
@@ -109,3 +116,80 @@ def test_a_node_that_claims_to_be_of_a_group_gets_what_its_hosts_would_tell_it_a
     thief = ("203.0.113.66", 1801)
     told = [parse(data) for data, _ in world.node.handle(request, thief, world.now)]
     assert [type(message) for message in told] == [Challenge], "a nonce is good at the address that it was made for"
+
+
+def between(world: RoamWorld, change: Callable[[bytes], list[bytes]]) -> None:
+    """Let the node make of each sealed packet that it forwards what `change` says."""
+    node = world.nodes[NODE]
+
+    def handle(datagram: bytes, source: Address, now: float) -> list[tuple[bytes, Address]]:
+        sends: list[tuple[bytes, Address]] = []
+        for reply, to in RendezvousNode.handle(node, datagram, source, now):
+            message = parse(reply) if reply[0] == DATA else None
+            if isinstance(message, Data) and message.payload[0] & SEALED:
+                sends += [(bytes(replace(message, payload=each)), to) for each in change(message.payload)]
+            else:
+                sends.append((reply, to))
+        return sends
+
+    node.handle = handle  # type: ignore[method-assign]
+
+
+def flipped(payload: bytes) -> bytes:
+    return payload[:-9] + bytes((payload[-9] ^ 1,)) + payload[-8:]
+
+
+def test_a_node_that_copies_and_rewrites_what_passes_it_gains_a_count_and_peers_get_all_of_it_once() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    between(world, lambda payload: [flipped(payload), payload, payload, payload[:-1], payload[:9], payload + b"x"])
+    for number in range(10):
+        a.send(b, f"{number}")
+        b.send(a, f"{number}")
+        world.run(0.1)
+    assert a.got() == b.got() == [str(number) for number in range(10)]
+    for host in (a, b):
+        assert host.proxy.refused["forged"] >= 10
+        assert host.proxy.refused["replayed"] >= 10
+
+
+def test_a_node_that_drops_what_passes_it_delays_and_delivers_nothing_else() -> None:
+    world = RoamWorld()
+    a, b = world.pair()
+    a.send(b, "met")
+    world.run(0.5)
+    assert b.got() == ["met"]
+    between(world, lambda _payload: [])
+    a.send(b, "dropped")
+    world.run(3.0)
+    assert b.got() == []
+    between(world, lambda payload: [payload])
+    a.send(b, "after")
+    world.run(6.0)
+    assert b.got()[-1] == "after"
+
+
+def test_a_node_that_alters_an_offer_of_the_direct_path_keeps_it_from_being_made_and_leads_no_check_anywhere() -> None:
+    """It lets data pass, which is longer here, so that all that can be seen of the offers is what becomes of them."""
+    world = DirectWorld()
+    a, b = world.wishing("a", "b"), world.wishing("b", "a")
+    world.place(a, "wifi", "198.51.100.1")
+    world.place(b, "wifi", "198.51.100.2")
+    world.run(0.5)
+    altered: list[bytes] = []
+
+    def change(payload: bytes) -> list[bytes]:
+        if len(payload) > 400:
+            return [payload]
+        altered.append(payload)
+        return [flipped(payload)]
+
+    between(world, change)
+    for number in range(20):
+        a.send(b, f"{number:400}")
+        b.send(a, f"{number:400}")
+        world.run(0.2)
+    assert [int(text) for text in a.got()] == [int(text) for text in b.got()] == list(range(20))
+    assert len(altered) > 4
+    assert all(NODE in (source, to) for _, source, to in world.wire)
+    assert min(host.proxy.refused["forged"] for host in (a, b)) >= 2
