@@ -181,6 +181,15 @@ def test_the_monitor_prints_one_picture_in_a_pipe_for_either_daemon(daemons: Dae
     assert shown["hosts"][0]["flows"] == len(shown["flows"]) >= 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let what we start be interrupted: a shell makes what runs in its background deaf to that, and so its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_live_picture_fits_80_columns_follows_a_resize_and_leaves_the_terminal_as_it_was(daemons: Daemons) -> None:
     control, terminal = pty.openpty()
     resize(control, 24, 80)
@@ -200,8 +209,9 @@ def test_the_live_picture_fits_80_columns_follows_a_resize_and_leaves_the_termin
     os.kill(leaf(process.pid), signal.SIGWINCH)
     eventually("a picture of 60 columns", lambda: longest_line(until(control, "NETWORK", process)) <= 60)
     os.kill(leaf(process.pid), signal.SIGINT)
-    rest = b""
+    rest, end = b"", time.monotonic() + PATIENCE
     while process.poll() is None or select.select([control], [], [], 0)[0]:
+        assert time.monotonic() < end, rest
         try:
             rest += os.read(control, 65536)
         except OSError:  # nobody is at the other end any more
