@@ -49,6 +49,12 @@ ONE_WAY_ASK: Final = 0.15
 PROBE_MEMORY: Final = 10.0
 """A late answer still counts for so long."""
 OUTSTANDING_MAX: Final = 512
+PROBES_AT_ONCE: Final = 64
+PROBES_PER_SECOND: Final = 30.0
+PROBES_PER_SECOND_DEAF: Final = 2.0
+PROBES_DEAF_AFTER: Final = 2.0
+"""What a tunnel sends at most of its own accord, whatever asks: a bucket, filled more slowly while nothing is answered.
+Far above what a search for a path MTU, a stream with gaps and a verdict need together."""
 
 # Ours: tests and keep-alive at the host.
 KEEP_ALIVE: Final = 25.0

@@ -222,13 +222,13 @@ class Tunnel(TunnelState):
         commands, self._pending = self._pending, []
         self.armed = _NEVER
         if self.outer is not None and not self._closed and self._can_seal():
-            if now >= self.live.due:
+            if now >= self.live.due and self._may_ask(now):
                 commands += self._tick_life(now)
             if now >= self.path.due:
                 commands += self._challenges(self.path.tick(now, self._proof_rtt()))
             if self.live.active(now):
                 self._search.resume(now)
-            if now >= self._search.due and self._search_may_run():
+            if now >= self._search.due and self._search_may_run() and self._may_ask(now):
                 commands += self._tick_search(now)
         if self.keys is not None:
             self.keys.tick(now)
@@ -260,9 +260,13 @@ class Tunnel(TunnelState):
     def _probe(self, now: float, pad_to: int, mtu: bool = False) -> list[TunnelCommand]:
         if self.outer is None or not self.spend(pad_to or 64):
             return []
+        self.allowance.spend(now)
         sequence = self.probes.new(now, self.packets_out + (not mtu), pad_to if mtu else 0)
         frame = Probe(self._opened(), sequence, _us(now))
         return [SendFrame(frame, self.outer, pad_to, fragment=not mtu)]
+
+    def _may_ask(self, now: float) -> bool:
+        return self.allowance.ready_at(now) <= now
 
     def _answer(self, probe: Probe, source: Endpoint, now: float) -> list[TunnelCommand]:
         # A probe that was overtaken by a move is answered where the host is now.
@@ -284,9 +288,8 @@ class Tunnel(TunnelState):
     def _on_answer(self, answer: Answer, now: float) -> list[TunnelCommand]:
         sent = self.probes.answered(answer.sequence, now, self.rtt.late_after())
         if sent is None:
-            if isinstance(self.live, HostLiveness):
-                self.live.frame_in(now)
-            return []
+            return self._on_forgotten(answer, now)
+        self.allowance.answered(now)
         spent = max(now - sent.at - (answer.answered_us - answer.received_us) / 1e6, 0.0)
         if not sent.tainted:
             self.rtt.sample(spent, now)
@@ -298,6 +301,21 @@ class Tunnel(TunnelState):
         )
         if sent.size:
             self._search.passed(sent.size, now)
+        return self._alive(answer, spent, now)
+
+    def _on_forgotten(self, answer: Answer, now: float) -> list[TunnelCommand]:
+        """Take in the answer to a probe that is too old to measure by: the path works, however late.
+
+        Without that an anchor with more to answer than it can would be asked for ever: each answer would be too old.
+        """
+        if not isinstance(self.live, HostLiveness):
+            return []
+        if self.live.life is Life.UP or not self.probes.was_sent(answer.sequence):
+            self.live.frame_in(now)
+            return []
+        return self._alive(answer, max(now - answer.sent_us / 1e6, 0.0), now)
+
+    def _alive(self, answer: Answer, spent: float, now: float) -> list[TunnelCommand]:
         before = self.live.answered(now)
         self._failed = False
         if self.role is Role.ANCHOR or before is Life.UP:

@@ -175,6 +175,10 @@ class Probes:
                     self._learn(1.0)
         return sent
 
+    def was_sent(self, sequence: int) -> bool:
+        """Say whether a probe had this sequence, also one that is forgotten by now."""
+        return 0 < sequence <= self._next
+
     def waiting(self, since: float) -> int:
         """Return how many ordinary probes that were sent at `since` or later are unanswered."""
         count = 0

@@ -15,6 +15,7 @@ from sojourn.upmt.commands import Role
 from sojourn.upmt.constants import KEEP_ALIVE, OLD_KEYS_AT_LEAST, OUTER_UDP_IPV4, OUTER_UDP_IPV6, PROOF_RTTS
 from sojourn.upmt.events import AnyEvent, SecretNeeded, TunnelMeasured, TunnelRecovered
 from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life
+from sojourn.upmt.tunnel_allowance import Allowance
 from sojourn.upmt.tunnel_keys import Ends, TunnelKeys
 from sojourn.upmt.tunnel_measure import Jitter, LossWindow, Probes, Rtt
 from sojourn.upmt.tunnel_mtu import MtuSearch
@@ -92,7 +93,7 @@ class TunnelState:
         self.rtt = Rtt()
         self.jitter = Jitter()
         self.losses = LossWindow()
-        self.probes = Probes()
+        self.probes, self.allowance = Probes(), Allowance()
         self.live: HostLiveness | AnchorLiveness = (
             HostLiveness(self.rtt, self.probes, keep_alive)
             if role is Role.HOST
@@ -181,7 +182,8 @@ class TunnelState:
     def _rearm(self, now: float) -> None:
         at = _NEVER
         if self.outer is not None and not self._closed and self._can_seal():
-            at = min(self.live.due, self.path.due, self._search.due if self._search_may_run() else _NEVER)
+            asks = min(self.live.due, self._search.due if self._search_may_run() else _NEVER)
+            at = min(max(asks, self.allowance.ready_at(now)), self.path.due)
         if self.keys is not None:
             at = min(at, self.keys.drop_at)
         self._wake_at(now if self._pending else at)
