@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench._bounded import bounded
 from sojourn.lab import namespaces
 from sojourn.lab.processes import Child
 
@@ -48,9 +49,14 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground(wire: bool = False) -> Iterator[Ground]:
-    """Build, yield, remove."""
+def ground(wire: bool = False, limit: float = 0.0) -> Iterator[Ground]:
+    """Build, yield, remove; by any end of this process, and after `limit` seconds at the latest (0: no limit)."""
     built = Ground()
+    with bounded(limit, built.folder, [MH, AN, CH]):
+        yield from _standing(built, wire)
+
+
+def _standing(built: Ground, wire: bool) -> Iterator[Ground]:
     try:
         for name in (MH, AN, CH):
             namespaces.add(name)

@@ -11,10 +11,8 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bench._bounded import bounded
 from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, answers, busy_seconds, ground, machine, median, until
 from sojourn.lab import namespaces
 
@@ -117,7 +115,7 @@ def main() -> None:
     if given.python:
         os.environ["SOJOURN_ENGINE"] = "python"
     load = os.getloadavg()[0]
-    with bounded(given.limit, Path("/nonexistent"), [MH, AN, CH]), ground() as built:
+    with ground(limit=given.limit) as built:
         found = rounds(built, given.runs, given.seconds)
     print(json.dumps({"bench": "direct", **machine(), "load_before": load, **found}, indent=1))
 

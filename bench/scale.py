@@ -164,12 +164,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="10,1000,10000")
     parser.add_argument("--packets", type=int, default=20000)
+    parser.add_argument("--limit", type=float, default=1200.0, help="end after so many seconds")
     given = parser.parse_args()
     sizes = [int(size) for size in given.sizes.split(",")]
     raise_descriptors()
     result: dict[str, Any] = {"bench": "scale", **machine(), "sizes": []}
     began = time.monotonic()
-    with ground() as built:
+    with ground(limit=given.limit) as built:
         namespaces.ip(MH, [f"addr add 192.0.2.{10 + number}/24 dev mh0" for number in range(SOURCES)])
         anchor = Anchor(built, max(sizes))
         built.start(CH, "echo", sys.executable, "-c", ECHO).wait_for("ready", 5)
