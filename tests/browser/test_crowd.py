@@ -82,6 +82,37 @@ def test_hundreds_of_flows_are_as_many_threads_as_there_are_applications(
     page.context.close()
 
 
+def test_a_lane_tells_all_of_its_network_and_a_thread_is_as_thick_as_its_rate(
+    browser: Browser, served: tuple[Crowd, Served]
+) -> None:
+    page = opened(browser, served[1])
+    page.locator(".thread").nth(APPLICATIONS - 1).wait_for()
+
+    def head(network: str) -> str:
+        return " ".join(page.locator(f'.lane[data-network="{network}"] .lane-head').inner_text().split())
+
+    for network, told in {
+        "eth0": ("eth0 works default", "RTT 8.9 ms", "Loss 0 %", "In 4.0 Mbit/s", "Out 300 kbit/s"),
+        "wlan0": ("Corner Café loses packets signal 70 % wlan0 open", "RTT 21"),
+        "wwan0": ("Travel SIM works signal 40 % wwan0 metered roaming lte", "4.6 GB of 5.0 GB"),
+        "wlan1": ("Hotel wants a login",),
+        "usb0": ("usb0 paused",),
+    }.items():
+        assert [words for words in told if words not in head(network)] == [], head(network)
+    page.wait_for_timeout(1000)
+    above, below = page.evaluate("""() => {
+        const canvas = document.querySelector('.thread[data-app="app-0"] canvas'), middle = canvas.height / 2;
+        const pixels = canvas.getContext("2d").getImageData(2, 0, 1, canvas.height).data;
+        const rows = [...Array(canvas.height).keys()].filter((row) => pixels[4 * row + 3] > 0);
+        return [rows.filter((row) => row < middle - 1).length, rows.filter((row) => row > middle).length];
+    }""")
+    assert 0 < above < below  # 54 kbit/s are sent, some Mbit/s received
+    left = page.locator(".question .left").get_by_text("Let them wait in")
+    assert 0 < int(left.inner_text().split()[-2]) <= 50
+    assert page.locator(".question .choices .default").inner_text() == "Let them wait"
+    page.context.close()
+
+
 @pytest.mark.parametrize(("light", "width"), [("light", 1280), ("dark", 380)])
 def test_axe_finds_no_violation_in_the_live_picture(
     browser: Browser, served: tuple[Crowd, Served], light: Light, width: int
@@ -122,6 +153,8 @@ def test_the_anchors_page_fits_every_width_and_axe_finds_nothing(
         for width in WIDTHS:
             page = opened(browser, served, color_scheme=light, viewport={"width": width, "height": 900})
             page.get_by_text("unknown tunnel").wait_for()
+            assert "To hosts 90 Mbit/s 8100 packets/s" in " ".join(page.locator(".board").inner_text().split())
+            assert page.get_by_text("tcp/2222").is_visible()
             assert page.evaluate(BEYOND) <= 0, str(width)
             if width == (380 if light == "dark" else 2560):
                 assert violations(page) == []

@@ -5,6 +5,7 @@ mh ==wifi==\
 mh ==cell==/
 """
 
+import re
 from typing import Literal
 
 import pytest
@@ -14,7 +15,6 @@ from sojourn.lab.daemons import Daemons
 from tests.browser import apps
 from tests.browser.talk import until
 from tests.browser.test_crowd import BEYOND, violations
-from tests.browser.window import Window
 
 pytestmark = pytest.mark.net
 
@@ -126,8 +126,9 @@ def test_a_file_that_was_changed_meanwhile_is_not_written_over(page: Page, daemo
 
 @pytest.mark.parametrize(("light", "width"), [("light", 1280), ("dark", 380), ("light", 2560)])
 def test_rules_and_past_fit_every_width_and_axe_finds_nothing(
-    page: Page, window: Window, light: Literal["light", "dark"], width: int
+    page: Page, daemons: Daemons, light: Literal["light", "dark"], width: int
 ) -> None:
+    until(lambda: any(row["application"] == "phone" for row in daemons.call("usage")["rows"]), 40)
     page.emulate_media(color_scheme=light)
     page.set_viewport_size({"width": width, "height": 900})
     rules(page)
@@ -137,5 +138,9 @@ def test_rules_and_past_fit_every_width_and_axe_finds_nothing(
     page.evaluate("location.hash = '#/past'")
     page.locator(".chart").nth(3).wait_for()
     page.get_by_role("heading", name="Data used").wait_for()
+    shown = page.get_by_role("list", name="Networks").get_by_role("listitem").all_inner_texts()
+    assert {"wifi", "cellular"} <= set(shown)
+    used = page.get_by_role("region", name="Data used, a table").get_by_role("row").filter(has_text="phone")
+    assert re.search(r"\d [kM]?B", used.inner_text())
     assert page.evaluate(BEYOND) <= 0
     assert width == 2560 or violations(page) == []

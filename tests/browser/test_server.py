@@ -13,6 +13,8 @@ from sojourn.api.client import Client
 from sojourn.lab import namespaces, topology
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab
+from sojourn.store.config_dir import ConfigDir
+from sojourn.store.scrub import secrets_of, written
 from tests.browser.talk import place, talking, until
 from tests.browser.window import Window
 
@@ -210,7 +212,19 @@ def test_the_anchor_has_a_window_too(lab: Lab, daemons: Daemons, flow: str) -> N
         window.stop()
 
 
-def test_no_secret_is_in_what_the_window_says_on_its_terminal(window: Window) -> None:
-    said = window.child.output().replace(window.address, "")
-    assert window.token not in said
-    assert "Traceback" not in said
+def test_no_secret_reaches_the_page_or_a_log(window: Window, daemons: Daemons, flow: str) -> None:
+    assert flow
+    secrets = secrets_of(ConfigDir(str(daemons.host_folder))) | secrets_of(ConfigDir(str(daemons.anchor_folder)))
+    assert len(secrets) >= 6
+    with contextlib.closing(Events(window)) as events:
+        told = [json.dumps(next(iter(events)))]
+    for path in ("about", "policies", "history?points=20", "usage", "log?limit=200"):
+        status, answer, headers = window.ask(f"/api/{path}")
+        assert status == 200, path
+        told.append(json.dumps(answer) + json.dumps(headers))
+    said = {log.name: log.read_text(errors="replace") for log in daemons.lab.folder.glob("*.log")}
+    assert len(said) >= 3, "both daemons' and the window's"
+    everything = "\n".join([*told, *(text.replace(window.address, "") for text in said.values())])
+    assert [form for secret in secrets for form in written(secret) if form in everything] == []
+    assert window.token not in everything
+    assert "Traceback" not in window.child.output()
