@@ -98,7 +98,7 @@ def test_a_fast_flow_goes_on_by_the_node_when_the_path_dies(lab: DirectLab) -> N
         server.wait()
     assert before > 500
     assert sum(rates[:3]) > 500_000, rates
-    assert all(rates[-3:]), rates
+    assert sum(rates[-3:]) > 200_000, rates  # written by the sender in large pieces, so not in each half second
     lab.wait_for("on")
 
 
