@@ -2,7 +2,7 @@
 
 A Hello is *marked* for its receiver: the index that its sender may choose is 24 bits of a MAC over Noise's message, by
 a key that only the two hosts can make (handshake.mark). So a host tells greetings of its configured peers from all
-others by one hash for each such peer, and each peer has a share of its own:
+others by one hash for each such peer (some 1.5 us), and each peer has a share of its own:
 
     marked by a configured peer    `PEER_RATE` a second of each; one that came before is refused unread
     to a private identifier        `PER_SECOND` together: only peers know these
@@ -13,13 +13,13 @@ Somebody who holds copies of a peer's own Hellos (a node on their way) can use u
 different ones; he could as well drop them.
 """
 
+import hashlib
 from collections import deque
 from typing import Final
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.i3.handshake import HELLO_BYTES, INDEX_BYTES, mark, mark_key
+from sojourn.i3.handshake import HELLO_BYTES, INDEX_BYTES, mark_key
 from sojourn.i3.home import HomeIdentity, HomeKeys
-from sojourn.model import TunnelId
 
 # Ours.
 PER_SECOND: Final = 50.0
@@ -48,12 +48,13 @@ class Share:
 
 
 class _Known:
-    __slots__ = ("came", "key", "share")
+    __slots__ = ("came", "keyed", "share")
 
     def __init__(self, key: bytes) -> None:
-        self.key = key
+        self.keyed = hashlib.blake2s(key=key, digest_size=INDEX_BYTES)
+        """handshake.mark, as far as it is the same for all Hellos: this is done for each peer and each of a flood."""
         self.share = Share(PEER_RATE)
-        self.came: deque[TunnelId] = deque(maxlen=KEPT)
+        self.came: deque[bytes] = deque(maxlen=KEPT)
 
 
 class Greetings:
@@ -77,9 +78,11 @@ class Greetings:
         """Take a Hello in, or raise RemoteProtocolError. `private`: it came to an identifier that only peers know."""
         if len(message) != HELLO_BYTES:
             raise RemoteProtocolError("a Hello of another size", reason="length")
-        index = TunnelId(int.from_bytes(message[1 : 1 + INDEX_BYTES]))
+        index, noise = message[1 : 1 + INDEX_BYTES], message[1 + INDEX_BYTES :]
         for known in self._known.values():
-            if mark(known.key, message[1 + INDEX_BYTES :]) == index:
+            mac = known.keyed.copy()
+            mac.update(noise)
+            if mac.digest() == index:
                 if index in known.came:
                     raise RemoteProtocolError("a Hello that came before", reason="replayed")
                 if known.share.take(now):
