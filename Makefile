@@ -55,9 +55,9 @@ NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 # Most tests meet the C core; these meet the Python engine, too.
 NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py
 
-net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit one by one
+net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit two at a time
 	$(NET) -n 4 --dist loadfile -m "not timed"
-	$(NET) -m timed
+	$(NET) -n 2 --dist load -m timed
 	SOJOURN_ENGINE=python $(NET_AGAIN)
 
 browser: $(VENV)/.apt-test $(VENV)/.installed ## The window in Chromium, before the real daemons
