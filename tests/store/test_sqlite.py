@@ -38,6 +38,16 @@ def test_what_was_put_survives_kill_9(path: str) -> None:
     }
 
 
+def test_a_sync_writes_to_the_log_each_time_or_it_would_wait_for_nothing(path: str) -> None:
+    store = SqliteStore(path)
+    for _ in range(3):
+        store.put(Subscriber("a", "a"), lasting=False)
+        before = os.stat(path + "-wal").st_size
+        store.sync()
+        assert os.stat(path + "-wal").st_size > before
+    store.close()
+
+
 def test_two_processes_may_write_in_turn(path: str) -> None:
     daemon, command = SqliteStore(path), SqliteStore(path)
     daemon.put(Subscriber("a", "a"))

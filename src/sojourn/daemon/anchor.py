@@ -21,6 +21,7 @@ from sojourn.control.roaming_log import RoamingLog
 from sojourn.control.subscribers import algorithms
 from sojourn.daemon import socks_anchor
 from sojourn.daemon.anchor_api import register
+from sojourn.daemon.anchor_keeping import Keeping
 from sojourn.daemon.anchor_metrics import register as register_metrics
 from sojourn.daemon.anchor_system import AnchorSystem
 from sojourn.daemon.anchor_watch import AnchorWatch
@@ -104,6 +105,7 @@ class AnchorDaemon:
         self._ready = False
         self._watch = AnchorWatch(self, self._tasks)
         self._sip = SipListener(self._arrived, lambda _origin: None)
+        self._kept = Keeping(self.store, self._send, lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.socks: SocksProxy | None = None
 
     # -- life
@@ -195,6 +197,7 @@ class AnchorDaemon:
 
     async def _close(self) -> None:
         self.driver.close()
+        self._kept.flush()
         await self._tasks.close()
         self._sip.close()
         stays = self._stays()
@@ -257,9 +260,10 @@ class AnchorDaemon:
     # -- what happens
 
     def _arrived(self, origin: int, source: Endpoint, transport: str, data: bytes) -> None:
+        self._kept.begin()
         try:
             self.driver.feed(SipArrived(origin, source, transport, data))
-        except ConfigError:  # told in `_keep`
+        except ConfigError:  # told in `Keeping.keep`
             self.driver.feed(NotKept())
 
     async def _report(self) -> None:
@@ -280,13 +284,12 @@ class AnchorDaemon:
 
     def _execute(self, command: AnchorCommand) -> None:
         match command:
-            case Send(origin, destination, data):
-                assert isinstance(origin, int)
-                self._sip.send(origin, destination, data)
+            case Send():
+                self._kept.send(command)
             case Trust(origin, source):
                 self._sip.trust(origin, source)
             case Keep():
-                self._keep(command)
+                self._kept.keep(command)
                 if command.lasting:  # else no lease has changed
                     self._forward_again()
             case Associated():
@@ -307,14 +310,9 @@ class AnchorDaemon:
         except OSError as error:  # nft: no reason to turn hosts away
             _log.error("port forwards stay as they were", error=str(error))
 
-    def _keep(self, command: Keep) -> None:
-        """Store a record. What only this process needs to know goes on without: a full disk cuts nobody off."""
-        try:
-            self.store.put(command.subscriber, lasting=command.lasting)
-        except ConfigError as error:
-            _log.error("not stored", host=command.subscriber.name, error=str(error))
-            if command.promised:
-                raise
+    def _send(self, command: Send) -> None:
+        assert isinstance(command.origin, int)
+        self._sip.send(command.origin, command.destination, command.data)
 
     def submit(self, command: AnyCommand) -> None:
         """Order the data path."""

@@ -32,6 +32,10 @@ class Store(Protocol):
         """Keep or replace subscribers, all of them or none. Not `lasting`: a power cut may undo it, a crash may not."""
         ...
 
+    def sync(self) -> None:
+        """Let everything that was put survive a power cut, too."""
+        ...
+
     def remove(self, user: str) -> None:
         """Forget a user with its port forwards. An unknown one is no error."""
         ...
@@ -68,6 +72,9 @@ class MemoryStore:
     def put(self, *subscribers: Subscriber, lasting: bool = True) -> None:
         """Keep or replace subscribers."""
         self._subscribers.update({subscriber.user: subscriber for subscriber in subscribers})
+
+    def sync(self) -> None:
+        """Do nothing."""
 
     def remove(self, user: str) -> None:
         """Forget a user with its port forwards."""

@@ -20,6 +20,7 @@ from sojourn.upmt.records import PortForward, Subscriber
 SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for the other process's write, which takes milliseconds."""
+_SYNCED: Final = "synced"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS subscriber (user TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
@@ -63,6 +64,13 @@ class SqliteStore:
         rows = [(subscriber.user, msgspec.msgpack.encode(subscriber)) for subscriber in subscribers]
         with self._trouble(), self._synchronous(lasting), self._transaction():
             self._database.executemany("INSERT OR REPLACE INTO subscriber VALUES (?, ?)", rows)
+
+    def sync(self) -> None:
+        """Wait for the disk, once for all that was put without: the log is one file, and lasts up to a commit's end.
+
+        The value is another each time: SQLite writes nothing, and so waits for nothing, where nothing changes.
+        """
+        self.put_meta(_SYNCED, os.urandom(8))
 
     def remove(self, user: str) -> None:
         """Forget a user with its port forwards."""
