@@ -1,6 +1,7 @@
 """Loading the programs, lending them, and the reasons why there are none."""
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,30 @@ def test_an_object_that_was_not_built_is_the_reason(monkeypatch: pytest.MonkeyPa
     assert not lent
     with pytest.raises(NotSupported):
         kernel_objects.obtain(Descriptors(), Role.HOST)
+
+
+@needs_root
+def test_a_program_that_the_verifier_refuses_is_the_reason_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refused = tmp_path / "plain.bpf.o"
+    refused.write_bytes(reading_what_was_never_written(kernel_objects.OBJECT.read_bytes()))
+    monkeypatch.setattr(kernel_objects, "OBJECT", refused)
+    setup, lent = lend(PLAIN, (), {})
+    assert setup.without_kernel.startswith("plain.bpf.o: ")
+    assert "\n" not in setup.without_kernel
+    assert len(setup.without_kernel) < 200
+    assert not lent
+
+
+def reading_what_was_never_written(elf: bytes) -> bytes:
+    """Return a BPF object (ELF64) whose programs at tc begin with r0 = r9."""
+    at, size, count, names = struct.unpack_from("<Q", elf, 40)[0], *struct.unpack_from("<HHH", elf, 58)
+    sections = [struct.unpack_from("<IIQQQQ", elf, at + number * size) for number in range(count)]
+    changed = bytearray(elf)
+    (place,) = (each[4] for each in sections if elf[sections[names][4] + each[0] :].startswith(b"tc\0"))
+    changed[place : place + 8] = b"\xbf\x90" + bytes(6)
+    return bytes(changed)
 
 
 @needs_root

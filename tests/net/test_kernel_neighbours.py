@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 
@@ -73,13 +74,36 @@ def test_it_crosses_devices_without_offloads(six: bool, up: bool) -> None:
             made.close()
 
 
-def test_the_kernel_carries_on_while_a_data_path_is_killed_and_replaced(lab: Lab) -> None:
+REFUSED = """
+import socket, sys
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.settimeout(5)
+made.connect((sys.argv[1], 5999))
+for _ in range(3):
+    try:
+        made.send(b"anyone?")
+        made.recv(100)
+    except ConnectionRefusedError:
+        print("refused")
+"""
+
+
+def carried(status: object) -> int:
+    """Return the packets that the kernel has carried at an end, of the direction that has fewer."""
+    assert isinstance(status, dict)
+    assert status["data_path"]["kernel"] is True
+    return int(min(status["totals"][f"kernel-carried-{way}"] for way in ("in", "out")))
+
+
+def test_behind_nats_the_kernel_carries_on_while_data_paths_and_the_anchor_are_killed_and_replaced(lab: Lab) -> None:
     daemons = configure(lab)
     daemons.start()
     lab.run("mh", "ping", "-q", "-c", "2", CH)
+    # The error is about the anchor's translation of a packet, and comes back to the socket.
+    assert lab.run("mh", sys.executable, "-c", REFUSED, CH).split() == ["refused"] * 3
     time.sleep(1.5)  # both have a spare now
     said: list[str] = []
-    argv = namespaces.entering(lab.namespace("mh"), ["ping", "-D", "-i", "0.01", "-c", "500", "-W", "1", CH])
+    argv = namespaces.entering(lab.namespace("mh"), ["ping", "-D", "-i", "0.01", "-c", "700", "-W", "1", CH])
 
     def ping() -> None:
         said.append(subprocess.run(argv, capture_output=True, text=True, check=False).stdout)
@@ -89,12 +113,19 @@ def test_the_kernel_carries_on_while_a_data_path_is_killed_and_replaced(lab: Lab
     for role in ("mh", "an", "mh"):
         time.sleep(1.0)
         daemons.kill_data_path(role)
+    time.sleep(1.0)
+    daemons.kill_anchor()
+    time.sleep(0.5)
+    daemons.start_anchor()
     thread.join(30)
     times = [float(found) for found in re.findall(r"^\[([0-9.]+)\] 64 bytes", said[0], re.MULTILINE)]
-    assert len(times) >= 498
-    assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 0.15
+    assert len(times) >= 698
+    assert (
+        max(later - earlier for earlier, later in itertools.pairwise(times)) < 0.5
+    )  # on a busy machine ping itself waits
     flows = daemons.call("flows")
     assert any(flow["protocol"] == "icmp" for flow in flows)
+    assert min(carried(daemons.status()), carried(Client(str(daemons.anchor_socket)).call("status"))) >= 50
 
 
 @pytest.mark.parametrize("both", [True, False], ids=["both-ends", "the-host-alone"])
@@ -109,10 +140,7 @@ def test_over_ipv6_the_kernel_carries_them_where_both_ends_go_without_checksum(
         daemons.configure("an", zero_checksum6="true")
         daemons.start()
         assert " 5 received" in lab.run("mh", "ping", "-q", "-c", "5", "-i", "0.05", "-W", "2", CH)
-        status = Client(str(daemons.anchor_socket)).call("status")
-        assert isinstance(status, dict)
-        assert status["data_path"]["kernel"] is True
-        assert min(status["totals"]["kernel-carried-in"], status["totals"]["kernel-carried-out"]) >= 3
+        assert carried(Client(str(daemons.anchor_socket)).call("status")) >= 3
         return
     daemons.start_anchor()
     daemons.start_host()
