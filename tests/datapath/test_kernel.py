@@ -170,7 +170,9 @@ def successor(pair: Twin, now: float) -> tuple[Twin, KernelTables]:
     def way(_: object) -> Way:
         return Way(1, HERE[4])
 
-    pair.kernel = KernelPath(pair.forwarder, tables, NoLinks(), way, 1, now)
+    links = NoLinks()
+    pair.kernel = KernelPath(pair.forwarder, tables, links, way, 1, now)
+    assert links.arriving == [1], "or nobody would hold what the one before has attached"
     return pair, tables
 
 

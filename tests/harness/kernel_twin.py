@@ -62,9 +62,11 @@ class NoLinks(Links):
 
     def __init__(self) -> None:
         super().__init__({}, Descriptors(), "")
+        self.arriving: list[int] = []
 
     def arrive(self, interface: int) -> None:
-        """Take what arrives on an interface: nothing."""
+        """Note that what arrives on an interface was to be taken."""
+        self.arriving.append(interface)
 
 
 class Recorder(MemoryDataPath):

@@ -89,7 +89,7 @@ for _ in range(3):
 
 
 def carried(status: object) -> int:
-    """Return the packets that the kernel has carried at an end, of the direction that has fewer."""
+    """Return the packets that an anchor's kernel has carried, of the direction that has fewer."""
     assert isinstance(status, dict)
     assert status["data_path"]["kernel"] is True
     return int(min(status["totals"][f"kernel-carried-{way}"] for way in ("in", "out")))
@@ -125,7 +125,8 @@ def test_behind_nats_the_kernel_carries_on_while_data_paths_and_the_anchor_are_k
     )  # on a busy machine ping itself waits
     flows = daemons.call("flows")
     assert any(flow["protocol"] == "icmp" for flow in flows)
-    assert min(carried(daemons.status()), carried(Client(str(daemons.anchor_socket)).call("status"))) >= 50
+    assert carried(Client(str(daemons.anchor_socket)).call("status")) >= 300, "successors, too"
+    assert daemons.status()["data_path"]["kernel"] is True
 
 
 @pytest.mark.parametrize("both", [True, False], ids=["both-ends", "the-host-alone"])

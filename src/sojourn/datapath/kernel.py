@@ -9,6 +9,7 @@ a slice every `ROWS_EVERY` while there is traffic; `ATTEND_EVERY`: the programs 
 them for 60 s; `ADOPTED_FOR` after a start: what a predecessor has left and nobody claims is dropped.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -97,6 +98,8 @@ class KernelPath:
         for slot, entry in tunnels.items():
             self._hold(TunnelId(entry.id), _Held(slot, entry, self.tables.tunnel_count(slot)))
             self.tunnels += 1
+            with contextlib.suppress(OSError):  # the interface has gone: the tunnel will leave by another
+                self._links.arrive(entry.interface)  # or what our predecessor has attached would be closed
         self.rows.adopt(places)
         self._active.update(self._held)
         self._adopted_until = now + ADOPTED_FOR
