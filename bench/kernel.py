@@ -170,6 +170,14 @@ def ratios(peers: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def tcp_counts(lab: Lab, role: str) -> dict[str, int]:
+    """Return a namespace's TCP counters by the kernel's names."""
+    lines = lab.run(role, "cat", "/proc/net/netstat", "/proc/net/snmp").splitlines()
+    pairs = zip(lines[::2], lines[1::2], strict=True)
+    return {name: int(value) for names, values in pairs if names.startswith(("Tcp:", "TcpExt:"))
+            for name, value in list(zip(names.split(), values.split(), strict=True))[1:]}  # fmt: skip
+
+
 def handovers(count: int, up: bool) -> dict[str, Any]:
     """Hand a TCP flow at full speed over, again and again; compare the gaps then with the run's other gaps."""
     os.environ["SOJOURN_ENGINE"] = "kernel"
@@ -189,6 +197,8 @@ def handovers(count: int, up: bool) -> dict[str, Any]:
         server.wait_for("ready", 5)
         client = lab.start(MOBILE_HOST, "flood", ["taskset", "-c", "0", sys.executable, "-c", sends, target, way,
                                                   seconds])  # fmt: skip
+        sender, receiver_role = (MOBILE_HOST, CORRESPONDENT) if up else (CORRESPONDENT, MOBILE_HOST)
+        before = tcp_counts(lab, receiver_role) | {"RetransSegs": tcp_counts(lab, sender)["RetransSegs"]}
         moved = []
         for number in range(count):
             time.sleep(0.5)
@@ -197,6 +207,7 @@ def handovers(count: int, up: bool) -> dict[str, Any]:
         receiver = server if up else client
         receiver.wait_for("told", 30)
         said = json.loads(receiver.output().strip().splitlines()[-2])
+        after = tcp_counts(lab, receiver_role) | {"RetransSegs": tcp_counts(lab, sender)["RetransSegs"]}
         daemons.stop()
     finally:
         lab.down()
@@ -207,6 +218,12 @@ def handovers(count: int, up: bool) -> dict[str, Any]:
         "gbit_s": round(said["bytes"] * 8 / said["seconds"] / 1e9, 2),
         "longest_gap_at_a_handover_ms": round(max(own, default=0.0) * 1000, 2),
         "longest_other_gap_ms": round(max(others, default=0.0) * 1000, 2),
+        "gaps_ms": {
+            "at_handovers": [round(gap * 1000, 1) for gap in own[:8]],
+            "others": [round(gap * 1000, 1) for gap in others[:8]],
+        },
+        "out_of_order": after["TCPOFOQueue"] - before["TCPOFOQueue"],
+        "sent_again": after["RetransSegs"] - before["RetransSegs"],
     }
 
 
