@@ -94,6 +94,20 @@ def test_the_arrow_keys_change_a_rules_place(page: Page, daemons: Daemons) -> No
     until(second)
 
 
+def test_a_rule_that_is_dragged_by_its_handle_takes_the_place(page: Page) -> None:
+    rules(page)
+    second = page.locator(".rule[data-at='1'] .rule-words b").inner_text()
+    page.locator(".rule[data-at='1'] .handle").hover()
+    page.mouse.down()
+    page.locator(".rule[data-at='0'] .place").hover()
+    page.mouse.up()
+    page.locator("#say-assertive").get_by_text("is now rule 1").wait_for()
+    assert page.locator(".rule[data-at='0'] .rule-words b").inner_text() == second
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_text("As the file has it").wait_for()
+    assert page.locator(".rule[data-at='1'] .rule-words b").inner_text() == second
+
+
 def test_a_mistake_is_told_and_nothing_is_written(page: Page, daemons: Daemons) -> None:
     before = (daemons.host_folder / "host.toml").read_bytes()
     rules(page)
