@@ -178,8 +178,11 @@ def tcp_counts(lab: Lab, role: str) -> dict[str, int]:
             for name, value in list(zip(names.split(), values.split(), strict=True))[1:]}  # fmt: skip
 
 
-def handovers(count: int, up: bool) -> dict[str, Any]:
-    """Hand a TCP flow at full speed over, again and again; compare the gaps then with the run's other gaps."""
+def handovers(count: int, up: bool, *, moving: bool = True) -> dict[str, Any]:
+    """Hand a TCP flow at full speed over, again and again; compare the gaps then with the run's other gaps.
+
+    Not `moving`: nothing is done at those times. What is out of order or sent again then is no handover's.
+    """
     os.environ["SOJOURN_ENGINE"] = "kernel"
     lab = Lab(Topology(prefix=f"kpb{os.getpid() % 10000}"))
     lab.up()
@@ -202,7 +205,8 @@ def handovers(count: int, up: bool) -> dict[str, Any]:
         moved = []
         for number in range(count):
             time.sleep(0.5)
-            daemons.hand_over("wifi" if number % 2 else "cellular")
+            if moving:
+                daemons.hand_over("wifi" if number % 2 else "cellular")
             moved.append(time.monotonic())
         receiver = server if up else client
         receiver.wait_for("told", 30)
@@ -238,7 +242,8 @@ def main() -> None:
     for mode in filter(None, given.modes.split(",")):
         result["modes"][mode] = rounds(given, mode)
     if given.handovers:
-        result["handover"] = {way: handovers(given.handovers, way == "up") for way in ("up", "down")}
+        for name, moving in (("handover", True), ("no_handover", False)):
+            result[name] = {way: handovers(given.handovers, way == "up", moving=moving) for way in ("up", "down")}
     print(json.dumps(result, indent=1))
 
 
