@@ -164,6 +164,7 @@ def main() -> None:
     if given.role:
         work(given.role, given.seconds, given.reverse)
         return
+    os.environ["SOJOURN_SPLICE"] = "off"  # bench/splice.py is the other one's; a spliced session keeps no bytes
     peers: dict[str, Callable[[Ground], None]] = {"sojourn": sojourn, "dante": dante}
     result: dict[str, Any] = {"bench": "socks", **machine(), "peers": {}}
     if shutil.which("danted") is None:

@@ -95,7 +95,7 @@ function Usage() {
       ? html`<p class="teach">Nothing was carried in this month.</p>`
       : html`<div class="scroll" tabindex="0" role="region" aria-label="Data used, a table"><table class="numbers">
         <thead><tr><th scope="col">Application</th><th scope="col" class="bar-column"><span class="unseen">Share</span></th>
-          ${networks.map((name) => html`<th scope="col" class="number">${networkName(name)}</th>`)}<th scope="col" class="number">Together</th></tr></thead>
+          ${networks.map((name) => html`<th scope="col" class="number">${name === null ? "No network's" : networkName(name)}</th>`)}<th scope="col" class="number">Together</th></tr></thead>
         <tbody>${sorted.map(([name, app]) => html`<tr><th scope="row">${appName(name)}</th>
           <td class="bar-column"><span class="stack">${networks.map((network) => html`<i style=${{ width: `${(100 * (app.of[network] ?? 0)) / most}%`, background: colours.get(network) }} />`)}</span></td>
           ${networks.map((network) => html`<td class="number">${app.of[network] ? bytes(app.of[network]) : ""}</td>`)}
