@@ -3,6 +3,7 @@
 import pytest
 
 from sojourn.control.decide import FORGIVE, GRACE, Decide, PathState, Preferences, ranked
+from sojourn.control.decide_paths import SETTLE_NEW
 from sojourn.upmt.host_events import (
     Handover,
     HandoverWanted,
@@ -139,6 +140,16 @@ def test_old_failures_are_forgiven() -> None:
     decide.handle(silent("wire"), later)
     decide.handle(PathRecovered("wire"), later + 1.0)
     assert decide.deadline() == pytest.approx(later + 6.0)
+
+
+def test_what_the_user_takes_away_and_gives_back_is_used_again_as_if_it_were_new() -> None:
+    decide = Decide(Preferences())
+    works(decide, WIRE, WIFI)
+    for now in (100.0, 110.0, 120.0):
+        assert decide.handle(PathGone("wire", "paused by the user", wanted=True), now) != []
+        decide.handle(PathOpened(WIRE), now + 5.0)
+        decide.handle(PathTested("wire", 0.01), now + 5.1)
+        assert decide.tick(now + 5.1 + SETTLE_NEW) == [everything("wire", "wire is preferred to home", "home")]
 
 
 def test_a_network_that_comes_and_goes_does_not_take_the_flows_along() -> None:

@@ -77,8 +77,8 @@ class Decide(Board):
                 self._become(name, PathState.FAILED, why, now)
             case PathCaptive(name):
                 self._become(name, PathState.CAPTIVE, "its portal is closed", now)
-            case PathGone(name, why):
-                self._gone(name, why, now)
+            case PathGone():
+                self._gone(event, now)
             case PathMeasured(name):
                 if name in self.paths:
                     self.measures.take(event, now)
@@ -138,15 +138,17 @@ class Decide(Board):
         if path is not None:
             path.become(state, why, now)
 
-    def _gone(self, name: str, why: str, now: float) -> None:
+    def _gone(self, fact: PathGone, now: float) -> None:
+        name = fact.network
         path = self.paths.pop(name, None)
         self.measures.gone(name)
         self._measured_at.pop(name, None)
         if path is not None:
-            path.become(PathState.FAILED, why, now)
+            if not fact.wanted:  # what the user takes away, and gives back, has not failed
+                path.become(PathState.FAILED, fact.why, now)
             self._history[name] = path
         for lane in self.lanes.values():
-            lane.network_gone(name, why)
+            lane.network_gone(name, fact.why)
         if name == self.orders.everything:
             self.orders.everything = None
 

@@ -171,7 +171,7 @@ class HostNetworks:
         else:
             network = self.present.get(name)
             if network is not None:
-                self._left(NetworkDown(name, f"{use} by the user"))
+                self._left(NetworkDown(name, f"{use} by the user", wanted=True))
             self._put_aside.put(name, use, network)
         return before
 

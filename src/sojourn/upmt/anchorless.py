@@ -43,8 +43,8 @@ class AnchorlessHost(MobileHost):
                     return []
                 held.state = "testing"
                 return [PathOpened(network)]
-            case NetworkDown(name, reason):
-                return [PathGone(name, reason)] if self.networks.pop(name, None) is not None else []
+            case NetworkDown(name, reason, wanted):
+                return [PathGone(name, reason, wanted)] if self.networks.pop(name, None) is not None else []
             case RendezvousWorks(name, rtt, again):
                 fact = PathRecovered(name) if again else PathTested(name, rtt, "a rendezvous node")
                 return self._become(name, "works", fact)

@@ -34,6 +34,8 @@ class NetworkDown(NetworkFact, frozen=True):
 
     name: str
     reason: str
+    wanted: bool = False
+    """The user took it away: nothing is wrong with it."""
 
 
 class Description(Struct, frozen=True):

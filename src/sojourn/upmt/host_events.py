@@ -73,6 +73,8 @@ class PathGone(Struct, frozen=True, tag=True):
 
     network: str
     why: str
+    wanted: bool = False
+    """The user took it away: it has not failed."""
 
 
 class FlowGone(Struct, frozen=True, tag=True):

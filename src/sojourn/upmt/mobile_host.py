@@ -84,8 +84,8 @@ class MobileHost(HostFlows):
         match event:
             case NetworkUp(network) | NetworkChanged(network):
                 commands = self._network_up(network, now)
-            case NetworkDown(name, reason):
-                commands = self._network_down(name, reason, now)
+            case NetworkDown():
+                commands = self._network_down(event, now)
             case Handover():
                 commands = self._hand_over(event, now)
             case ChannelOpened(channel):
@@ -137,11 +137,12 @@ class MobileHost(HostFlows):
         held.network = network
         return commands + self._open_tunnel(held, now)
 
-    def _network_down(self, name: str, reason: str, now: float) -> list[HostCommand]:
+    def _network_down(self, fact: NetworkDown, now: float) -> list[HostCommand]:
+        name = fact.name
         held = self.networks.pop(name, None)
         if held is None:
             return []
-        commands: list[HostCommand] = [PathGone(name, reason)]
+        commands: list[HostCommand] = [PathGone(name, fact.reason, fact.wanted)]
         if self.channels.network == name:
             commands += self.channels.leave()
         if held.tunnel is not None:

@@ -96,6 +96,8 @@ class Window:
 
         def end() -> None:
             server.should_exit = True
+            # A page that is open has a stream that is cut off after END_PATIENCE, which uvicorn takes for a failure.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
