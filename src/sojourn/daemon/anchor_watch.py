@@ -152,7 +152,7 @@ class AnchorWatch:
     # -- flows
 
     async def _look_at_flows(self, total: int) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         if total > MOST_LOOKED_AT:
             self._list([])
             self._flows_of.clear()
@@ -169,7 +169,7 @@ class AnchorWatch:
             self._rates = {
                 key: kept for key, kept in self._rates.items() if not isinstance(key, Flow) or key in present
             }
-        self._count_at = now() + max(COUNT_EVERY, SPARING * (time.perf_counter() - began))
+        self._count_at = now() + max(COUNT_EVERY, SPARING * (time.thread_time() - began))
 
     def _list(self, rated: list[tuple[RowState, tuple[int, ...]]]) -> None:
         listed: dict[Flow, str] = {}

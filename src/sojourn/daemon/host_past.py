@@ -168,13 +168,13 @@ class HostPast:
         """Have the counters of all flows told now and then, and after each move; `see` counts whatever is told."""
         while True:
             self._moved.clear()
-            began, spent = time.perf_counter(), 0.0
+            began, spent = time.thread_time(), 0.0
             if self._daemon.control.host.lease is not None:
                 try:
                     await self._daemon.inquiry.snapshot()
                 except TimeoutError:
                     _log.debug("the data path is being replaced")
-                spent = time.perf_counter() - began
+                spent = time.thread_time() - began
             if now() - self._saved_at >= LOOK_EVERY:
                 self._saved_at = now()
                 await asyncio.to_thread(self._save)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COUNT_EVERY: Final = 0.25
 """Seconds between two looks at the counters of flows..."""
 SPARING: Final = 20.0
-"""...and no less than so many times what one look takes."""
+"""...and no less than so many times what one look takes of the processor: waiting for the data path costs nothing."""
 MEASURE_EVERY: Final = 1.0
 RATE_OVER: Final = 0.8
 """Seconds over which a network's rate is told, at least."""
@@ -68,6 +68,7 @@ class HostWatch:
     def see(self, event: AnyEvent) -> None:
         """Take in an event of the data path, after control has."""
         if not self.watch.watched:
+            self._whole = True  # whoever comes next looks at all
             return
         match event:
             case FlowSeen(association, flow, tunnel):
@@ -145,7 +146,7 @@ class HostWatch:
         return bps_in, bps_out
 
     async def _flows(self) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
             rows: tuple[RowState, ...] = ()
         else:
@@ -157,7 +158,7 @@ class HostWatch:
         present = {row.flow for row in rows}
         for flow in [flow for flow in self._known if flow not in present]:
             self._forget(flow)
-        self._count_at = at + max(COUNT_EVERY, SPARING * (time.perf_counter() - began))
+        self._count_at = at + max(COUNT_EVERY, SPARING * (time.thread_time() - began))
         await asyncio.sleep(0)
 
     # -- single flows
