@@ -21,6 +21,7 @@ from sojourn.linux import bpf_pin, tcp_state
 from sojourn.msocks.frames import Status
 from sojourn.msocks.socks5 import Address, Command, Request
 from tests.net.socks_lab import PROXY_PORT, SocksLab, exactly
+from tests.net.socks_remains import key
 from tests.net.standing import PATIENCE, eventually, own_prefix, standing
 from tests.net.test_socks_clients import account, answered, dial, set_up
 
@@ -42,10 +43,6 @@ def place() -> Iterator[SocksLab]:
         assert socks.proxy is not None
         socks.proxy.stop(PATIENCE)
         assert not list(bpf_pin.place().glob(f"sojourn-*-{key(socks)}/*")), "a clean stop leaves nothing pinned"
-
-
-def key(place: SocksLab) -> str:
-    return hashlib.sha256(str(place.anchor_folder).encode()).hexdigest()[:12]
 
 
 @pytest.fixture

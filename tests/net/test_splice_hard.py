@@ -7,7 +7,6 @@ Core, anchor, correspondent and the first network have IPv6, too. After each tes
 kernel no socket and no tuple of a session that is over (but for those in TIME-WAIT, which it counts).
 """
 
-import os
 import random
 import socket
 import struct
@@ -21,13 +20,13 @@ import pytest
 from sojourn.lab import namespaces
 from sojourn.lab.topology import CELLULAR, WIFI, Topology
 from sojourn.linux import bpf_pin, tcp_state
-from sojourn.linux.bpf_map import BpfMap
 from sojourn.msocks.frames import Status
 from sojourn.msocks.socks5 import Address, Code, Command, Request
 from tests.net.socks_lab import PROXY_PORT, SocksLab, exactly
+from tests.net.socks_remains import key, memory, sockets, tuples
 from tests.net.standing import PATIENCE, eventually, own_prefix, standing
 from tests.net.test_socks_clients import account, answered, descriptors, set_up
-from tests.net.test_splice import carry, key, packets
+from tests.net.test_splice import carry, packets
 
 pytestmark = pytest.mark.net
 PORT = 9300
@@ -56,24 +55,6 @@ def addresses(place: SocksLab, six: bool) -> tuple[str, str]:
     sites = place.lab.topology.anchor, place.lab.topology.correspondent
     proxy, correspondent = (site.address6 if six else site.address for site in sites)
     return proxy, correspondent
-
-
-def tuples(place: SocksLab) -> int:
-    """Return how many connections the kernel's program knows."""
-    (folder,) = bpf_pin.place().glob(f"sojourn-*-{key(place)}/*")
-    found = 0
-    for name, size in (("tuples4", 12), ("tuples6", 36)):
-        fd = bpf_pin.get(folder / name)
-        assert fd is not None
-        found += len(list(BpfMap(fd, size, 4).keys()))
-        os.close(fd)
-    return found
-
-
-def sockets(place: SocksLab) -> int:
-    """Return how many TCP connections there are at the anchor, the kernel's own TIME-WAIT not counted."""
-    listed = namespaces.run(place.lab.namespace("an"), "ss", "-Htan", "state", "connected")
-    return sum("TIME-WAIT" not in line for line in listed.splitlines())
 
 
 @pytest.fixture
@@ -222,12 +203,6 @@ def speak(calls: list[Call], word: bytes) -> None:
         call.far.sendall(word[::-1])
     for call in calls:
         assert (exactly(call.far, len(word)), exactly(call.client, len(word))) == (word, word[::-1])
-
-
-def memory(place: SocksLab) -> int:
-    assert place.proxy is not None
-    with open(f"/proc/{place.proxy.pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 def test_where_the_proxy_has_no_port_left_the_client_is_told_and_nothing_leaks(
