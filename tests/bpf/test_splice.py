@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sojourn.linux import bpf_pin
@@ -335,6 +335,11 @@ segments = st.tuples(
 )  # fmt: skip
 
 
+@example(  # a timestamp before an option that is cut off
+    six=False, state=State.SPLICED, flags=PairFlag.RETURNS, scales=(14, 7, 7, 14),
+    half_flags=HalfFlag.TIMESTAMPS | HalfFlag.SACK,
+    steps=[(CORRESPONDENT, 0, 0, ACK, 0xFFFF, b"\x08\x0a" + bytes(8) + b"\5\1", 0, 60)],
+)  # fmt: skip
 @settings(max_examples=500, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
 @given(

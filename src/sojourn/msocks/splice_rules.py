@@ -221,7 +221,7 @@ class Splice:
 
     def _options(self, whose: int, options: bytes) -> bytes | None:
         """Translate the timestamps (once) and SACK edges; all other options become NOPs."""
-        half, out, at, stamped = self.pair.halves[whose], bytearray(options), 0, False
+        half, out, at, stamps = self.pair.halves[whose], bytearray(options), 0, 0
         while at < len(options) and options[at] != _END:
             if options[at] == _NOP:
                 at += 1
@@ -230,10 +230,8 @@ class Splice:
             if size < 2 or at + size > len(options):
                 return None
             kind = options[at]
-            if kind == _TIMESTAMPS and size == 10 and half.flags & HalfFlag.TIMESTAMPS and not stamped:
-                stamped = True
-                value, echo = struct.unpack_from("!II", options, at + 2)
-                struct.pack_into("!II", out, at + 2, self._value(half, value), self._echo(whose, echo))
+            if kind == _TIMESTAMPS and size == 10 and half.flags & HalfFlag.TIMESTAMPS and not stamps:
+                stamps = at + 2
             elif kind == _SACK and size >= 10 and half.flags & HalfFlag.SACK:
                 for edge in range(at + 2, at + size - 3, 4):
                     number = int.from_bytes(options[edge : edge + 4])
@@ -241,6 +239,9 @@ class Splice:
             else:
                 out[at : at + size] = bytes([_NOP]) * size
             at += size
+        if stamps:  # last: nothing is noted of options that make no sense
+            value, echo = struct.unpack_from("!II", options, stamps)
+            struct.pack_into("!II", out, stamps, self._value(half, value), self._echo(whose, echo))
         return bytes(out)
 
     def _value(self, half: Half, value: int) -> int:
