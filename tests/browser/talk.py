@@ -49,11 +49,16 @@ def talking(lab: Lab, daemons: Daemons) -> Iterator[str]:
     serving = lab.start(topology.CORRESPONDENT, "serve", [sys.executable, "-c", SERVE])
     serving.wait_for("ready", 10)
     address = lab.topology.correspondent.address
+
+    def flows() -> set[str]:
+        return {str(row["id"]) for row in daemons.call("flows") if row["remote"] == f"{address}:7001"}
+
+    before = flows()  # of modules before this one: ended, and still listed
     client = lab.start(topology.MOBILE_HOST, "talk", [sys.executable, "-c", TALK.format(address)])
     client.wait_for("ready", 10)
-    found = until(lambda: [row for row in daemons.call("flows") if row["remote"] == f"{address}:7001"])
+    (flow,) = until(lambda: flows() - before)
     try:
-        yield str(found[0]["id"])
+        yield flow
     finally:
         client.stop()
         serving.stop()

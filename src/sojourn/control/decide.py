@@ -144,7 +144,9 @@ class Decide(Board):
         self.measures.gone(name)
         self._measured_at.pop(name, None)
         if path is not None:
-            if not fact.wanted:  # what the user takes away, and gives back, has not failed
+            if fact.wanted:  # it has not failed; and when the user gives it back, it is to be used
+                path.failures = 0
+            else:
                 path.become(PathState.FAILED, fact.why, now)
             self._history[name] = path
         for lane in self.lanes.values():
