@@ -123,7 +123,7 @@ def test_policies_are_tried_written_and_taken_back(window: Window, daemons: Daem
     table = {"name": "seven", "port": 7001, "networks": [there]}
     body = {"hash": before["hash"], "edits": [{"op": "add", "at": len(before["policies"]), "table": table}]}
     tried = window.ask("/api/policies/test", body)[1]
-    assert [(move["flow"]["id"], move["from"], move["to"]) for move in tried["moves"]] == [(flow, here, there)]
+    assert (flow, here, there) in {(move["flow"]["id"], move["from"], move["to"]) for move in tried["moves"]}
     assert file.read_text() == before["text"], "trying writes nothing"
     mode = file.stat().st_mode
     saved = window.ask("/api/policies/save", body)[1]
