@@ -28,7 +28,7 @@ def test_of_several_mounts_the_one_that_shows_most_is_taken() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: cgroup2 may not be mounted by others")
 def test_the_root_is_the_same_where_sys_is_hidden() -> None:
-    """As `ip netns exec` hides it: a mount namespace with another /sys."""
+    """As `ip netns exec` hides it: a mount namespace with another /sys, and no other mount of cgroup2."""
     root = cgroups.open_root()
     seen = sorted(entry for entry in os.listdir(cgroups.path_of(root)) if entry.startswith("cgroup."))
     os.close(root)
@@ -37,7 +37,7 @@ def test_the_root_is_the_same_where_sys_is_hidden() -> None:
         "assert cgroups.mounted_at(open('/proc/self/mountinfo').read()) is None;"
         "print(*sorted(one for one in os.listdir(cgroups.path_of(root)) if one.startswith('cgroup.')))"
     )
-    hide = 'umount -l /sys && mount -t sysfs sysfs /sys && exec "$@"'
+    hide = 'umount -l -a -t cgroup2; umount -l /sys && mount -t sysfs sysfs /sys && exec "$@"'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", hide, "sh", sys.executable, "-c", code],
         capture_output=True, text=True, timeout=30, check=False,
