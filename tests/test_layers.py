@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "sojourn"
 
 LAYERS = (
     {"model", "errors"},
-    {"machine", "packet", "paft"},
+    {"machine", "packet", "paft", "bucket"},
     {"sip", "i3", "msocks", "policy"},
     {"upmt"},
     {"control"},

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sojourn.bucket import Bucket
 from sojourn.datapath._core import Core, siphash
 from sojourn.datapath._core import Row as Twin
 from sojourn.datapath.core_births import TO_PYTHON, chain_of, network, packed_rule, place_in_core
 from sojourn.datapath.guard import ALWAYS_REFUSED, Guard
 from sojourn.datapath.labels import RuleBook
 from sojourn.datapath.rows import NEW_FLOWS_BURST, NEW_FLOWS_PER_SECOND
-from sojourn.datapath.strangers import Bucket
 from sojourn.model import TCP, UDP, AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.packet.ip import key_of, packed, udp_packet
 from sojourn.paft import MAX_ROWS_PER_ASSOCIATION, Row
@@ -109,7 +109,7 @@ def test_an_association_begins_as_many_flows_as_pythons_bucket_would_let_it(step
     core, now = Core(), 1000.0
     core.configure(True)
     core.set_holder(ME, packed(HOST4), b"")
-    bucket = Bucket(NEW_FLOWS_PER_SECOND, NEW_FLOWS_BURST, now)
+    bucket = Bucket(NEW_FLOWS_PER_SECOND, NEW_FLOWS_BURST)
     for pause, wanted in ((0.0, int(NEW_FLOWS_BURST) - 200), *steps):
         now += pause
         may = sum(core.may_begin(ME, now) for _ in range(wanted))

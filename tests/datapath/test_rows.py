@@ -1,8 +1,8 @@
 """Where new flows go: by rule, by program, by who began them; and how many a host may begin."""
 
+from sojourn.bucket import Bucket
 from sojourn.datapath.labels import PATIENCE
 from sojourn.datapath.rows import NEW_FLOWS_BURST
-from sojourn.datapath.strangers import Bucket
 from sojourn.model import TCP, UDP, AssociationId, Endpoint, Flow, Origin, TunnelId
 from sojourn.packet.ip import flow_of, key_of, udp_packet
 from sojourn.paft import Mode, Row
@@ -233,7 +233,7 @@ def test_a_host_that_begins_too_many_flows_has_the_newest_refused_and_others_beg
     Voice(pair).say()
     pair.run(1)
     association = anchor.associations[HOST]
-    association.fresh = Bucket(10.0, 2.0, pair.now)
+    association.fresh = Bucket(10.0, 2.0)
     voices = [Voice(pair, 5000 + number) for number in range(5)]
     for voice in voices:
         voice.say()

@@ -6,7 +6,6 @@ from sojourn.i3.direct_checks import (
     CONSENT,
     PEER_REFLEXIVE_PREFERENCE,
     PREFERENCE,
-    Allowance,
     Pair,
     State,
     may_be_anywhere,
@@ -98,10 +97,3 @@ def test_four_checks_without_an_answer_and_some_patience_end_a_pair() -> None:
     assert pair.is_dead(100.76)
     pair.answer(100.68, 100.75)
     assert not pair.is_dead(100.76)
-
-
-def test_an_allowance_fills_again() -> None:
-    allowance = Allowance(2.0, 3.0, 0.0)
-    assert [allowance.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert allowance.take(0.5)
-    assert not allowance.take(0.5)

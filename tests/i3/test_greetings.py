@@ -7,7 +7,7 @@ import pytest
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import handshake
-from sojourn.i3.greetings import KEPT, PEER_RATE, PER_SECOND, Greetings, Share
+from sojourn.i3.greetings import KEPT, PEER_RATE, PER_SECOND, Greetings
 from sojourn.i3.handshake import HELLO_BYTES, Greeting, mark, mark_key, who
 from sojourn.i3.home import HomeIdentity, HomeKeys
 from sojourn.i3.packet import Data
@@ -42,13 +42,6 @@ def refused(greetings: Greetings, message: bytes, now: float, *, private: bool =
     except RemoteProtocolError as error:
         return error.reason
     return ""
-
-
-def test_a_share_is_full_after_a_second_and_holds_no_more() -> None:
-    share = Share(5.0)
-    assert [share.take(100.0) for _ in range(6)] == [True] * 5 + [False]
-    assert [share.take(1000.0) for _ in range(6)] == [True] * 5 + [False]
-    assert share.take(1000.2)
 
 
 def test_a_peers_hello_is_taken_when_strangers_have_used_up_theirs() -> None:

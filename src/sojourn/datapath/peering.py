@@ -8,6 +8,7 @@ this host or the peer has moved: its other end then acknowledges what it has, an
 from collections import OrderedDict
 from collections.abc import Callable
 
+from sojourn.bucket import Bucket
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import note_tcp_flags
 from sojourn.datapath.peer_core import PeerCore
@@ -15,7 +16,6 @@ from sojourn.datapath.peer_report import state_of
 from sojourn.datapath.registry import Io
 from sojourn.datapath.rows import NEW_FLOWS_PER_SECOND, Association
 from sojourn.datapath.sending import Sending
-from sojourn.datapath.strangers import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import roam_commands as roam
 from sojourn.i3.client import Transmit
@@ -312,7 +312,7 @@ class Peering(Sending):
         """Say whether a peer may begin one more flow now: what it begins is classified, told and remembered."""
         bucket = self._begun.get(home)
         if bucket is None:
-            bucket = self._begun[home] = Bucket(NEW_FLOWS_PER_SECOND, PEER_FLOWS_BURST, now)
+            bucket = self._begun[home] = Bucket(NEW_FLOWS_PER_SECOND, PEER_FLOWS_BURST)
             if len(self._begun) > MOST_BUCKETS:
                 self._begun.popitem(last=False)
         self._begun.move_to_end(home)

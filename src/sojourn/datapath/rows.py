@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from sojourn.bucket import Bucket
 from sojourn.datapath.labels import Classify, Looks, RuleBook, is_whole, nobody
-from sojourn.datapath.strangers import Bucket
 from sojourn.datapath.waiting import Waiting
 from sojourn.model import AssociationId, Origin, TunnelId
 from sojourn.packet.ip import flow_of, packed
@@ -43,7 +43,7 @@ class Association:
         """The newest generation that the peer has sealed with."""
         self.book = RuleBook()
         """Host: the rules that give new flows their labels and places."""
-        self.fresh: Bucket | None = None
+        self.fresh = Bucket(NEW_FLOWS_PER_SECOND, NEW_FLOWS_BURST)
         """Anchor: how many flows the host may begin."""
         self.update(added)
 
@@ -216,8 +216,6 @@ class Rows(ABC):
 
     def may_begin(self, association: Association, now: float) -> bool:
         """Anchor: say whether a host may begin one more flow now, and count it."""
-        if association.fresh is None:
-            association.fresh = Bucket(NEW_FLOWS_PER_SECOND, NEW_FLOWS_BURST, now)
         return association.fresh.take(now)
 
     def send_waiting(self, association: Association, now: float) -> None:

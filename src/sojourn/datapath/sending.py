@@ -7,10 +7,10 @@ network that dies loses nothing, and nobody has to notice first.
 from collections.abc import Callable
 from typing import Final
 
+from sojourn.bucket import Bucket
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.orders import Orders
 from sojourn.datapath.registry import Io
-from sojourn.datapath.strangers import Bucket
 from sojourn.model import TCP
 from sojourn.packet import sequence
 from sojourn.packet.ip import IpView, clamp_mss, ecn_of, may_be_answered, parse, too_big
@@ -32,7 +32,7 @@ class Sending(Orders):
 
     def __init__(self, io: Io, emit: Callable[[AnyEvent], None], epochs: EpochStore) -> None:
         super().__init__(io, emit, epochs)
-        self._refusals: Bucket | None = None
+        self._refusals = Bucket(REFUSALS_PER_SECOND, REFUSALS_BURST)
 
     def send_packet(self, key: FlowKey, row: Row, packet: bytes, now: float, view: IpView | None = None) -> None:
         """Send a packet where its row says, or keep it until that can be done."""
@@ -116,8 +116,6 @@ class Sending(Orders):
     def refuse(self, packet: bytes, now: float) -> None:
         """Tell an application at once that its packet may not go (policy: block)."""
         self.refused["blocked"] += 1
-        if self._refusals is None:
-            self._refusals = Bucket(REFUSALS_PER_SECOND, REFUSALS_BURST, now)
         answer = refusal(packet)
         if answer is not None and self._refusals.take(now):
             self.io.write_inner(answer)

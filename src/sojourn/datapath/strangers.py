@@ -7,6 +7,7 @@ plain tunnels, and nothing else. Bounded; the source that was silent for longest
 from collections import OrderedDict
 from typing import Final
 
+from sojourn.bucket import Bucket
 from sojourn.model import Endpoint
 
 # Ours. A set-up takes two datagrams, and four more when both get lost.
@@ -20,31 +21,12 @@ SIX_PREFIX_GROUPS: Final = 4
 """One IPv6 customer has a /64 at least: that is one source."""
 
 
-class Bucket:
-    """Fills at `rate` a second up to `burst`."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._at = burst, now
-
-    def take(self, now: float) -> bool:
-        """Say whether one more is allowed now, and count it."""
-        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Strangers:
     """Lets a few datagrams of each source through."""
 
     def __init__(self) -> None:
         self._sources: OrderedDict[str, Bucket] = OrderedDict()
-        self._all: Bucket | None = None
+        self._all = Bucket(IN_ALL, BURST_IN_ALL)
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -54,15 +36,11 @@ class Strangers:
         key = _place(source.address)
         bucket = self._sources.get(key)
         if bucket is None:
-            bucket = self._sources[key] = Bucket(PER_SOURCE, SOURCE_BURST, now)
+            bucket = self._sources[key] = Bucket(PER_SOURCE, SOURCE_BURST)
             if len(self._sources) > MOST_SOURCES:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(key)
-        if not bucket.take(now):
-            return False
-        if self._all is None:
-            self._all = Bucket(IN_ALL, BURST_IN_ALL, now)
-        return self._all.take(now)
+        return bucket.take(now) and self._all.take(now)
 
 
 def _place(address: str) -> str:

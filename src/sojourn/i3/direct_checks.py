@@ -84,25 +84,6 @@ def may_check(endpoint: Endpoint, seen: Endpoint, theirs: tuple[Candidate, ...])
     return alike or is_private(seen.address) or not is_private(endpoint.address)
 
 
-class Allowance:
-    """Fills at `rate` a second up to `burst`."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._at = burst, now
-
-    def take(self, now: float) -> bool:
-        """Say whether one more is allowed now, and count it."""
-        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class State(Enum):
     """What is known of a pair."""
 

@@ -11,13 +11,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from sojourn.bucket import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3.direct_checks import (
     PACE,
     PEER_REFLEXIVE_PREFERENCE,
     PREFERENCE,
     TRIES,
-    Allowance,
     Pair,
     State,
     may_be_anywhere,
@@ -76,8 +76,8 @@ class Pairs:
         self._rounds = 0
         self._kept: deque[tuple[float, bytes]] = deque()
         self._kept_bytes = 0
-        self._checks = Allowance(*CHECKS, now)
-        self._answers = Allowance(*ANSWERS, now)
+        self._checks = Bucket(*CHECKS)
+        self._answers = Bucket(*ANSWERS)
 
     # Use.
 

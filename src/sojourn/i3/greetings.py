@@ -17,6 +17,7 @@ import hashlib
 from collections import deque
 from typing import Final
 
+from sojourn.bucket import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3.handshake import HELLO_BYTES, INDEX_BYTES, mark_key
 from sojourn.i3.home import HomeIdentity, HomeKeys
@@ -24,27 +25,9 @@ from sojourn.i3.home import HomeIdentity, HomeKeys
 # Ours.
 PER_SECOND: Final = 50.0
 PEER_RATE: Final = 5.0
+"""A second, and at once."""
 KEPT: Final = 32
 """Marks of a peer that are remembered."""
-
-
-class Share:
-    """A token bucket: as much at once as in a second."""
-
-    __slots__ = ("_at", "_rate", "_tokens")
-
-    def __init__(self, rate: float) -> None:
-        self._rate = self._tokens = rate
-        self._at = float("-inf")
-
-    def take(self, now: float) -> bool:
-        """Say whether there is some left, and take it."""
-        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class _Known:
@@ -53,7 +36,7 @@ class _Known:
     def __init__(self, key: bytes) -> None:
         self.keyed = hashlib.blake2s(key=key, digest_size=INDEX_BYTES)
         """handshake.mark, as far as it is the same for all Hellos: this is done for each peer and each of a flood."""
-        self.share = Share(PEER_RATE)
+        self.share = Bucket(PEER_RATE, PEER_RATE)
         self.came: deque[bytes] = deque(maxlen=KEPT)
 
 
@@ -63,7 +46,7 @@ class Greetings:
     def __init__(self, identity: HomeIdentity) -> None:
         self._identity = identity
         self._known: dict[HomeKeys, _Known] = {}
-        self._anybody, self._private, self._questions = (Share(PER_SECOND) for _ in range(3))
+        self._anybody, self._private, self._questions = (Bucket(PER_SECOND, PER_SECOND) for _ in range(3))
 
     def know(self, keys: HomeKeys) -> None:
         """Give a peer a share of its own. Keys that agree on nothing get none."""

@@ -26,6 +26,7 @@ from typing import Final, cast
 
 from msgspec import Struct
 
+from sojourn.bucket import Bucket
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux.sip_transport import MAX_WAITING_BYTES, endpoint, tune
 from sojourn.model import Endpoint
@@ -134,11 +135,10 @@ class _Connection(asyncio.Protocol):
 class _Source:
     """What is known of one address that sends datagrams."""
 
-    __slots__ = ("at", "credit", "tokens", "trusted")
+    __slots__ = ("bucket", "credit", "trusted")
 
-    def __init__(self, now: float, burst: float) -> None:
-        self.at = now
-        self.tokens = burst
+    def __init__(self, limits: Limits) -> None:
+        self.bucket = Bucket(limits.datagrams_per_second, limits.datagram_burst)
         self.credit = 0
         self.trusted = False
 
@@ -153,7 +153,7 @@ class _UdpPort(asyncio.DatagramProtocol):
         self._sources: OrderedDict[str, _Source] = OrderedDict()
 
     def trust(self, source: str) -> None:
-        self._source(source, asyncio.get_running_loop().time()).trusted = True
+        self._source(source).trusted = True
 
     def send(self, destination: Endpoint, data: bytes) -> None:
         known = self._sources.get(destination.address)
@@ -170,14 +170,10 @@ class _UdpPort(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
         source = endpoint(address)
         limits = self.owner.limits
-        now = asyncio.get_running_loop().time()
-        known = self._source(source.address, now)
-        known.tokens = min(known.tokens + (now - known.at) * limits.datagrams_per_second, limits.datagram_burst)
-        known.at = now
-        if known.tokens < 1:
+        known = self._source(source.address)
+        if not known.bucket.take(asyncio.get_running_loop().time()):
             self.owner.refused["rate"] += 1
             return
-        known.tokens -= 1
         known.credit = min(known.credit + limits.amplification * len(data), 1 << 20)
         if data.strip(b"\r\n\0"):  # else a keep-alive
             self.owner.on_message(self.origin, source, "UDP", data)
@@ -185,10 +181,10 @@ class _UdpPort(asyncio.DatagramProtocol):
     def error_received(self, error: Exception) -> None:
         self.owner.refused["icmp"] += 1
 
-    def _source(self, address: str, now: float) -> _Source:
+    def _source(self, address: str) -> _Source:
         known = self._sources.get(address)
         if known is None:
-            known = self._sources[address] = _Source(now, self.owner.limits.datagram_burst)
+            known = self._sources[address] = _Source(self.owner.limits)
             if len(self._sources) > self.owner.limits.sources:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(address)

@@ -4,36 +4,36 @@ Each part asks for good reasons of its own (silence, measurement, path MTU), and
 them have one. What many tunnels then ask together can be more than an anchor answers, and nothing would end that.
 """
 
+from sojourn.bucket import Bucket
 from sojourn.upmt.constants import PROBES_AT_ONCE, PROBES_DEAF_AFTER, PROBES_PER_SECOND, PROBES_PER_SECOND_DEAF
 
 
-class Allowance:
+class Allowance(Bucket):
     """Of one tunnel, at one end."""
 
+    __slots__ = ("_answered_at",)
+
     def __init__(self) -> None:
-        self._left = float(PROBES_AT_ONCE)
-        self._at = float("-inf")
+        super().__init__(PROBES_PER_SECOND_DEAF, PROBES_AT_ONCE)
         self._answered_at = float("-inf")
 
     def ready_at(self, now: float) -> float:
         """Return when the next probes may go: `now` or later."""
-        self._fill(now)
-        return now if self._left >= 1.0 else now + (1.0 - self._left) / self._rate(now)
+        self.fill(now)
+        return now if self.left >= 1.0 else now + (1.0 - self.left) / self.rate
 
     def spend(self, now: float) -> None:
         """Note a probe. Those of one round go together: the last of them may go into debt."""
-        self._fill(now)
-        self._left -= 1.0
+        self.fill(now)
+        self.left -= 1.0
 
     def answered(self, now: float) -> None:
         """Note an answer."""
-        self._fill(now)
+        self.fill(now)
         self._answered_at = now
 
-    def _rate(self, now: float) -> float:
-        return PROBES_PER_SECOND if now - self._answered_at < PROBES_DEAF_AFTER else PROBES_PER_SECOND_DEAF
-
-    def _fill(self, now: float) -> None:
-        if now > self._at:
-            self._left = min(self._left + (now - self._at) * self._rate(now), PROBES_AT_ONCE)
-            self._at = now
+    def fill(self, now: float) -> None:
+        """Reckon what is left now, at the rate that holds now."""
+        answers = now - self._answered_at < PROBES_DEAF_AFTER
+        self.rate = PROBES_PER_SECOND if answers else PROBES_PER_SECOND_DEAF
+        super().fill(now)

@@ -105,7 +105,7 @@ static bool is_local(const struct holder *holder, const struct flow_key *key)
                                       : holder->has_four && !memcmp(key->bytes + 1, holder->four, 4);
 }
 
-/* Say whether a host may begin one more flow now, and count it: datapath/strangers.py, Bucket, in one atomic number. */
+/* Say whether a host may begin one more flow now, and count it: bucket.py, in one atomic number. */
 bool may_begin(struct holder *holder, int64_t now)
 {
     int64_t full_at = atomic_load(&holder->full_at), from;
