@@ -14,13 +14,14 @@ from sojourn.datapath.core_peers import IDLE, MANY, CorePeers
 from sojourn.datapath.core_rows import CorePeerRow, CoreTable
 from sojourn.i3.client import Transmit
 from sojourn.i3.roam_commands import Command, Deliver
+from sojourn.i3.roam_sessions import Settings
 from sojourn.model import Endpoint
 from sojourn.packet import vnet
 from sojourn.packet.ip import flow_key, packed, udp_packet
 from sojourn.paft import Paft, Row
 from sojourn.upmt.peer_commands import HOME, PEERS
 from tests.i3.direct_world import DirectWorld, agent_of, talk
-from tests.i3.world import identity
+from tests.i3.world import NODE, identity
 
 
 class Bench:
@@ -231,3 +232,18 @@ def test_what_the_core_did_is_counted_for_the_peer_and_keeps_it_alive(bench: Ben
     bench.peers.did(Activity(peer.session.index, now, now, now, now, now, 10, 10 * 124, 20, 20 * 1024))
     assert (peer.packets_in - before[0], peer.bytes_out - before[1]) == (10, 20000)
     assert peer.heard == now
+
+
+def test_the_keys_of_a_peer_that_is_forgotten_go_with_it(bench: Bench) -> None:
+    bench.row(bench.b.home)
+    bench.busy()
+    assert bench.peers.sessions
+    now = bench.world.now
+    bench.a.proxy.configure(Settings((NODE,), ()))
+    bench.peers.follow(bench.a.proxy, now)
+    assert bench.peers.sessions == {}
+    assert bench.lent == []
+    bench.core.watch_socket(bench.fd, -1, True, True)
+    bench.arrive(bench.sealed_by_b(bench.packet("late", inbound=True)))
+    assert len(bench.core.take(FROM_STRANGERS, 8)) == 1, "the core has no key for it"
+    bench.core.done()

@@ -1,9 +1,12 @@
 """Flows with peers in a data path: rows like all others, and what was sent last is sent again after a move."""
 
+from types import SimpleNamespace
+from typing import Any
+
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.datapath.peering import PEER_FLOWS_BURST
 from sojourn.i3.node import RendezvousNode
-from sojourn.model import Endpoint
+from sojourn.model import Endpoint, TunnelId
 from sojourn.packet.ip import ip_header, packed, udp_packet
 from sojourn.policy.rules import Rule, Subject
 from sojourn.upmt.commands import AddAssociation, Placed, RemoveAssociation, Report, Role, SetRules, Setup
@@ -189,15 +192,21 @@ def test_a_flow_may_have_a_trigger_of_its_own_which_ends_with_it() -> None:
     assert not peer.flows.own
 
 
-def test_a_host_that_has_no_peers_any_more_serves_none() -> None:
+def test_a_host_that_has_no_peers_any_more_serves_none_and_forgets_their_keys() -> None:
     net = talking()
     path = net.paths["a"]
+    gone: list[TunnelId] = []
+    core: Any = SimpleNamespace(gone=gone.append, moved=lambda *_: None, follow=lambda *_: None)
+    path.forwarder.peer_core = core
     packet = udp_packet(Endpoint(net.homes["a"], 7), Endpoint(net.homes["b"], 9), b"hello")
     path.forwarder.from_inner(packet, net.now)
     net.run(0.3)
     net.paths["b"].delivered.clear()
+    assert path.forwarder.roam is not None
+    sessions = path.forwarder.roam.sessions_now()
     path.submit([RemoveAssociation(HOME)])
     net.run(0.1)
+    assert sessions == gone != []
     assert path.forwarder.roam is None
     assert not path.forwarder.paft.rows
     path.forwarder.from_inner(packet, net.now)

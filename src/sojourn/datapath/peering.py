@@ -96,28 +96,30 @@ class Peering(Sending):
         if self.roam is not None and same:
             self.roam.configure(settings)
         else:
+            self._leave_home()
             identity = HomeIdentity(command.signing, command.exchange)
-            before, self.roam = self.roam, RoamProxy(identity, settings, self.io.random, command.wall_offset)
+            self.roam = RoamProxy(identity, settings, self.io.random, command.wall_offset)
             if self.peer_core is not None:
-                for index in before.sessions_now() if before is not None else ():
-                    self.peer_core.gone(index)
                 self.roam.on_session, self.roam.on_session_gone = self.peer_core.took, self.peer_core.gone
-            for network in list(self._rendezvous):
-                self.io.close_rendezvous(network)
-            self._rendezvous.clear()
         self._home = command
 
-    def _remove(self, number: AssociationId) -> None:
-        """Forget an association; the host's own as a peer with all that hangs on it. Its triggers end by themselves."""
-        super()._remove(number)
-        if number != HOME:
-            return
+    def _leave_home(self) -> None:
+        """Forget all sessions with their keys, and close the networks' sockets. Triggers end by themselves."""
+        if self.peer_core is not None and self.roam is not None:
+            for index in self.roam.sessions_now():
+                self.peer_core.gone(index)
         for network in list(self._rendezvous):
             self.io.close_rendezvous(network)
         self._rendezvous.clear()
-        self._newest.clear()
-        self._ended.clear()
         self.roam = self._home = None
+
+    def _remove(self, number: AssociationId) -> None:
+        """Forget an association; the host's own as a peer with all that hangs on it."""
+        super()._remove(number)
+        if number == HOME:
+            self._leave_home()
+            self._newest.clear()
+            self._ended.clear()
 
     def _open_rendezvous(self, command: OpenRendezvous, now: float) -> None:
         if self.roam is None:

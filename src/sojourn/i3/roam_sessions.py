@@ -131,8 +131,10 @@ class RoamSessions(RoamPaths):
         if peer.keys is not None:
             self._greetings.forget(peer.keys)
         self._dropped += [each for each in (peer.own, peer.previous, *peer.flows.wanted()) if each is not None]
-        for index in [index for index, (whose, _) in self._by_index.items() if whose is peer]:
+        for index, session in [(index, session) for index, (whose, session) in self._by_index.items() if whose is peer]:
             del self._by_index[index]
+            if session is not None:
+                self.on_session_gone(index)
             self.on_session_gone(index)
 
     # Greeting.
