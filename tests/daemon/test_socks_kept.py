@@ -21,6 +21,7 @@ import pytest
 from sojourn.control.socks_account import password_of
 from sojourn.linux import keeper
 from sojourn.msocks import socks5
+from sojourn.msocks.session import UNPROVED_HOLD
 from sojourn.msocks.socks5 import Address, Command, Request
 from sojourn.socket import line, session
 from sojourn.socket.mobile import Unreachable
@@ -130,25 +131,25 @@ class Ground:
     def __init__(self, clients: Clients, port: int, proxy: Mortal, dice: random.Random) -> None:
         self.clients, self.proxy, self.dice = clients, proxy, dice
         self._port = port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._listening.setblocking(False)
-        self._to = Address("127.0.0.1", self._listening.getsockname()[1])
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listening.setblocking(False)
+        self.to = Address("127.0.0.1", self.listening.getsockname()[1])
         self._callers: dict[int, socket.socket] = {}
         self._number = 0
         self.answered = 0
 
     @classmethod
-    async def made(cls, folder: Path, dice: random.Random) -> "Ground":
+    async def made(cls, folder: Path, dice: random.Random, hold: float = UNPROVED_HOLD) -> "Ground":
         port = free_port()
         clients = Clients(port)
         static, client = clients.static.private_bytes_raw(), clients.ours.public_key().public_bytes_raw()
-        proxy = await Mortal.made(Plan(port, static.hex(), client.hex(), SECRET.hex(), str(folder / "keeper")))
+        proxy = await Mortal.made(Plan(port, static.hex(), client.hex(), SECRET.hex(), str(folder / "keeper"), hold))
         return cls(clients, port, proxy, dice)
 
     async def open(self, *, plain: bool = False) -> tuple[socket.socket, socket.socket]:
         """Connect; return both ends. What nobody was told of, because of a kill, calls here without a number."""
         loop = asyncio.get_running_loop()
-        outside = await self._plain() if plain else (await self.clients.open(self._to))[0]
+        outside = await self._plain() if plain else (await self.clients.open(self.to))[0]
         self._number += 1
         number = self._number
         await loop.sock_sendall(outside, number.to_bytes(4, "big"))
@@ -161,7 +162,7 @@ class Ground:
         loop, asked = asyncio.get_running_loop(), set()
         try:
             while True:
-                far, _ = await loop.sock_accept(self._listening)
+                far, _ = await loop.sock_accept(self.listening)
                 far.setblocking(False)
                 task = asyncio.ensure_future(self._identify(far))
                 asked.add(task)
@@ -189,7 +190,7 @@ class Ground:
         sock.setblocking(False)
         await loop.sock_connect(sock, ("127.0.0.1", self._port))
         password = b"\1\3ann" + bytes([len(word)]) + word
-        request = socks5.request(Request(Command.CONNECT, self._to))
+        request = socks5.request(Request(Command.CONNECT, self.to))
         for data, answer in ((socks5.greeting(socks5.PASSWORD), 2), (password, 2), (request, 10)):
             await loop.sock_sendall(sock, data)
             assert len(await loop.sock_recv(sock, answer)) == answer
@@ -221,7 +222,7 @@ class Ground:
 
     async def close(self, kept: Path) -> None:
         self.clients.mobile.close()
-        self._listening.close()
+        self.listening.close()
         for sock in self._callers.values():
             sock.close()
         self.proxy.kill()
@@ -235,6 +236,34 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a client try again sooner than is kind to a network."""
     monkeypatch.setattr(line, "RETRY", (0.01,))
     monkeypatch.setattr(session, "PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_session_that_its_client_was_never_told_of_does_not_stay(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop, ground = asyncio.get_running_loop(), await Ground.made(tmp_path, random.Random(1), hold=0.3)
+        try:
+            ground.proxy.begin("begin@leg.sendall(answer)")
+            assert await ground.proxy.hear() == "ready"
+            await ground.clients.up()
+            opening = asyncio.ensure_future(ground.clients.open(ground.to))
+            orphan, _ = await loop.sock_accept(ground.listening)
+            assert await ground.proxy.hear() == "dead"
+            ground.proxy.begin(":0")
+            assert await ground.proxy.hear() == "ready"
+            outside, _ = await opening  # it has asked again
+            far, _ = await loop.sock_accept(ground.listening)
+            with orphan, outside, far:
+                orphan.setblocking(False)
+                async with asyncio.timeout(10.0):
+                    with pytest.raises(ConnectionResetError):
+                        await loop.sock_recv(orphan, 1)
+                await loop.sock_sendall(far, b"goes on")
+                assert await loop.sock_recv(outside, 20) == b"goes on"
+        finally:
+            await ground.close(tmp_path / "keeper")
+
+    asyncio.run(main())
 
 
 @contextlib.asynccontextmanager

@@ -2,11 +2,13 @@
 
 `python -m tests.harness.mortal_proxy`. Standard input: one JSON object (`Plan`), then one word for each life:
 `FUNCTION:COUNT` kills it by SIGKILL at the COUNTth line that is carried out after FUNCTION was entered for the first
-time (an empty name: from the start), `:0` never. Standard output: `ready PID` when it listens, `dead` when it is. What
-outlives it is the real keeper's. Each life is a fork of this process, so that none has to import anything.
+time (an empty name: from the start), `:0` never; `FUNCTION@TEXT` before the line of FUNCTION that has TEXT. Standard
+output: `ready PID` when it listens, `dead` when it is. What outlives it is the real keeper's. Each life is a fork of
+this process, so that none has to import anything.
 """
 
 import asyncio
+import linecache
 import os
 import signal
 import sys
@@ -20,6 +22,7 @@ from msgspec import Struct
 
 from sojourn.control.socks_config import SocksConfig
 from sojourn.linux import keeper
+from sojourn.msocks import session
 from tests.harness.socks_ground import proxy_of
 
 WATCHED = tuple(
@@ -40,19 +43,24 @@ class Plan(Struct):
     client: str
     secret: str
     keeper: str
+    unproved_hold: float = session.UNPROVED_HOLD
 
 
 class Death:
     """Counts lines, and comes."""
 
     def __init__(self, word: str) -> None:
-        self._function, _, count = word.partition(":")
-        self._left = int(count)
+        self._function, self._text = word.split("@") if "@" in word else (word.partition(":")[0], "")
+        self._left = 0 if self._text else int(word.partition(":")[2])
         self._begun = not self._function
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> Any:  # noqa: ANN401 - as sys.settrace has it
         if not frame.f_code.co_filename.endswith(WATCHED):
             return None
+        if self._text and frame.f_code.co_name == self._function:
+            if self._text in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self
         self._begun = self._begun or frame.f_code.co_name == self._function
         if self._begun:
             self._left -= 1
@@ -62,6 +70,7 @@ class Death:
 
 
 async def live(plan: Plan) -> None:
+    setattr(session, "UNPROVED_HOLD", plan.unproved_hold)  # noqa: B010 - a constant, but for a test's patience
     config = SocksConfig(port=plan.port, allow=("127.0.0.0/8",), passwords="anywhere", buffer_kib=128)
     static = X25519PrivateKey.from_private_bytes(bytes.fromhex(plan.static))
     proxy = proxy_of(config, static, bytes.fromhex(plan.client), bytes.fromhex(plan.secret))

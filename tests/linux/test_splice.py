@@ -93,6 +93,20 @@ def test_a_peer_that_never_took_the_proxy_s_own_words_is_lost_with_its_socket(
     assert (joint.is_lost(CLIENT), joint.is_lost(CORRESPONDENT)) == (True, False)
 
 
+def test_a_leg_whose_client_was_never_told_that_it_may_go_on_is_not_adopted(
+    two: list[socket.socket], tables: SpliceTables
+) -> None:
+    place, pair = tables.take(), Pair(State.SPLICED)
+    assert place is not None
+    pair.halves[CLIENT].flags = pair.halves[CORRESPONDENT].flags = HalfFlag.OWN
+    tables.write(place, pair)
+    joint = Spliced(tables, two[2], Kept(place, tables.serial(place), 0, 0), returns=True)
+    joint.adopt(two[0])
+    assert (joint.leg, tables.state(place)) == (None, State.LEGLESS)
+    with pytest.raises(ConnectionResetError):
+        two[1].recv(1)
+
+
 def test_a_leg_s_number_goes_on_when_its_place_is_another_session_s(tables: SpliceTables) -> None:
     turns = []
     for _ in range(3):

@@ -9,7 +9,7 @@ import pytest
 from sojourn.errors import RemoteProtocolError
 from sojourn.msocks.copy_buffer import CopyBuffer
 from sojourn.msocks.frames import SESSION_BYTES, Challenges, Reconnect, Status, parse_reconnect, take_frame
-from sojourn.msocks.session import TOMBSTONE_LIFE, Entry, Limits, Session, SessionTable
+from sojourn.msocks.session import PROVING, TOMBSTONE_LIFE, UNPROVED_HOLD, Entry, Limits, Session, SessionTable
 
 KEY, ID = b"k" * 32, b"s" * SESSION_BYTES
 
@@ -233,6 +233,21 @@ def test_a_session_without_a_leg_waits_for_its_time_and_no_longer() -> None:
     assert sessions.expired(160.0) == [ID]
     sessions.resume(ID, 1)
     assert sessions.expired(1000.0) == []
+
+
+def test_a_session_that_its_client_may_never_have_heard_of_waits_for_half_a_minute() -> None:
+    sessions, _ = table(Limits(held=2))
+    names = [bytes([number]) * 16 for number in (2, 3, 4)]
+    for id in names:
+        sessions.add(Entry(id, "ann", KEY, unproved_until=PROVING))
+    sessions.resume(names[1], 1)
+    assert [sessions.leg_lost(id, 10.0) for id in names[:2]] == [[], []]
+    assert sessions.leg_lost(ID, 11.0) == [names[0]], "it goes before those that somebody may come back to"
+    assert sessions.expired(10.0 + UNPROVED_HOLD - 1) == []
+    assert sessions.expired(10.0 + UNPROVED_HOLD) == [names[0]]
+    sessions.remove(names[0], Status.RESET, 40.0)
+    assert sessions.leg_lost(names[2], PROVING) == [names[1]], "a leg that has stood for so long was heard of"
+    assert sessions.expired(PROVING + UNPROVED_HOLD) == []
 
 
 def test_sessions_and_those_without_a_leg_are_counted() -> None:

@@ -3,6 +3,7 @@ r"""The SOCKS port of a whole anchor, over IPv6 as well; and what becomes of it 
 mh --- nat0, nat1 --- core --- an (sojourn anchor: tunnels and SOCKS) --- ch
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from msgspec.structs import replace
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.topology import CELLULAR, WIFI, Lab, Topology
+from sojourn.msocks import socks5
 from sojourn.msocks.client import Replied, Say, SetUp
-from sojourn.msocks.socks5 import Address, Code, Command, Request
+from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Request
 from tests.net.socks_lab import LOCAL_PORT, PROXY_PORT, SocksLab, exactly
 from tests.net.standing import PATIENCE, eventually, own_prefix, standing
 from tests.net.test_socket import Program
@@ -50,9 +52,11 @@ def place() -> Iterator[SocksLab]:
         eventually("the keeper has ended", lambda: not (socks.anchor_folder / "socks.holder").exists())
 
 
-def session(place: SocksLab, proxy: str, to: Address) -> tuple[socket.socket, Replied]:
+def session(
+    place: SocksLab, proxy: str, to: Address, command: Command = Command.CONNECT
+) -> tuple[socket.socket, Replied]:
     sock = namespaces.inside(place.lab.namespace("mh"), lambda: socket.create_connection((proxy, PROXY_PORT), PATIENCE))
-    machine = SetUp(account(place), os.urandom(32), Request(Command.CONNECT, to))
+    machine = SetUp(account(place), os.urandom(32), Request(command, to))
     try:
         sock.sendall(machine.begin())
         while True:
@@ -89,6 +93,56 @@ def test_both_families_on_both_sides(place: SocksLab, inner: bool, outer: bool) 
             taken.sendall(b"down")
             assert exactly(taken, 2) == b"up"
             assert exactly(sock, 4) == b"down"
+
+
+class Datagrams:
+    """A client's socket and a correspondent's, of one family each."""
+
+    def __init__(self, place: SocksLab, *, outer: bool, inner: bool) -> None:
+        def make(six: bool) -> socket.socket:
+            return socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+
+        there = place.lab.topology.correspondent
+        self.to = Address(there.address6 if inner else there.address, 5000)
+        self.here = namespaces.inside(place.lab.namespace("mh"), lambda: make(outer))
+        self.there = namespaces.inside(place.lab.namespace("ch"), lambda: make(inner))
+        self.there.bind((self.to.host, self.to.port))
+        for sock in (self.here, self.there):
+            sock.settimeout(0.3)
+
+    def pass_through(self, inside: Address, number: int) -> str | None:
+        """Send one to and fro through an association; return who the correspondent thinks it was, None: it was lost."""
+        ping, pong = b"ping %d" % number, b"pong %d" % number
+        try:
+            self.here.sendto(socks5.datagram(Datagram(self.to, ping)), (inside.host, inside.port))
+            while (got := self.there.recvfrom(100))[0] != ping:
+                pass
+            self.there.sendto(pong, got[1])
+            while (back := socks5.parse_datagram(self.here.recv(100))).payload != pong:
+                pass
+        except TimeoutError:
+            return None
+        assert back.address == self.to
+        return str(got[1][0])
+
+    def close(self) -> None:
+        self.here.close()
+        self.there.close()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("outer", [False, True])
+def test_datagrams_of_both_families_on_both_sides(place: SocksLab, inner: bool, outer: bool) -> None:
+    proxy = place.lab.topology.anchor
+    talk = Datagrams(place, outer=outer, inner=inner)
+    sock, replied = session(
+        place, proxy.address6 if outer else proxy.address, socks5.NOWHERE, Command.UDP_ASSOCIATE
+    )  # fmt: skip
+    with sock, contextlib.closing(talk):
+        inside = replied.reply.address
+        assert (replied.reply.code, inside.host) == (Code.SUCCEEDED, proxy.address6 if outer else proxy.address)
+        eventually("a datagram passes", lambda: talk.pass_through(inside, 1))
+        assert talk.pass_through(inside, 2) == (proxy.address6 if inner else proxy.address)
 
 
 @pytest.fixture
@@ -141,6 +195,26 @@ def test_the_entrance_moves_what_goes_over_ipv6_alone(entrance: SocksLab) -> Non
         caller.sendall(b"called")
         assert exactly(listens, 6) == b"called"
     eventually("nothing is left", lambda: not place.status()["sessions"] and not place.proxy_status()["sessions"])
+
+
+def test_datagrams_go_on_over_another_network_by_ipv6_alone(entrance: SocksLab) -> None:
+    place, proxy = entrance, entrance.lab.topology.anchor
+    talks = {
+        proxy.address6 if inner else proxy.address: Datagrams(place, outer=False, inner=inner)
+        for inner in (True, False)
+    }
+    with contextlib.ExitStack() as stack:
+        for source, talk in talks.items():
+            stack.enter_context(contextlib.closing(talk))
+            asked, reply = place.ask(Request(Command.UDP_ASSOCIATE, socks5.NOWHERE))
+            stack.enter_context(asked)
+            eventually("datagrams pass", lambda: talk.pass_through(reply.address, 1) == source)  # noqa: B023
+            place.lab.links["wifi"].set_carrier(False)
+            try:
+                eventually("and over the other one", lambda: talk.pass_through(reply.address, 2) == source)  # noqa: B023
+            finally:
+                place.lab.links["wifi"].arrive()
+            eventually("the network is back", lambda: len(place.up()) == 2)
 
 
 def test_the_drop_in_moves_what_goes_over_ipv6_alone(entrance: SocksLab) -> None:

@@ -122,6 +122,11 @@ class ProxySession:
         self._over(Over.RESET)
 
     @property
+    def heard(self) -> bool:
+        """Whether a byte of the client's stream has come."""
+        return self.file.session.received > 0
+
+    @property
     def crowded(self) -> bool:
         """Whether so many legs wait to be read that there may be no further one."""
         return len(self.relay.old) >= MAX_OLD_LEGS

@@ -35,6 +35,7 @@ from sojourn.msocks.splice_pair import (
     NoticeKind,
     PairFlag,
     State,
+    StreamFlag,
 )
 
 if TYPE_CHECKING:
@@ -89,6 +90,14 @@ class SplicedSession:
             if error.reason in ("gone", "closing"):
                 raise OSError("the leg is gone already") from error
             raise
+
+    @property
+    def heard(self) -> bool:
+        """Whether a byte of the client's stream has come."""
+        if self.joint is None:
+            return False
+        up, _ = self.owner.tables.streams(self.joint.place)
+        return up.sent - bool(up.flags & StreamFlag.FINISHED) > self.joint.kept.up_origin
 
     def relay(self, received: int, file: StreamFile) -> tuple[int, Standing]:
         """Become a session that can be relayed; return where the client's stream stands. See linux/unsplice.py."""
@@ -282,6 +291,8 @@ class Splices:
             raise RemoteProtocolError(f"a splice that cannot go on: {error}", reason="not restored") from error
         session = SplicedSession(self, found.entry, socks[0], joint)
         self.running[kept.place] = session
+        if joint.leg is None and len(socks) == 2:
+            session.write_note()
         return session
 
     def restored(self) -> None:

@@ -15,7 +15,7 @@ from sojourn.linux.relay import Over
 from sojourn.linux.splice import NotSpliced
 from sojourn.linux.stream_file import StreamFile
 from sojourn.msocks.frames import SESSION_BYTES, Challenges, Reconnect, Resumed, Status
-from sojourn.msocks.session import Entry, Limits, SessionTable
+from sojourn.msocks.session import PROVING, Entry, Limits, SessionTable
 
 if TYPE_CHECKING:
     from sojourn.daemon.socks_proxy import Stranger
@@ -39,8 +39,13 @@ class Sessions:
     def make(
         self, stranger: "Stranger", near: socket.socket, key: bytes, id: bytes | None = None
     ) -> ProxySession | SplicedSession:
-        """Make a session between a client and `near`; `begin` starts it. Raises OSError."""
+        """Make a session between a client and `near`; `begin` starts it. Raises OSError.
+
+        `id`: its name, where the client knows it already.
+        """
         entry = Entry(id or os.urandom(SESSION_BYTES), stranger.dialogue.user, key)
+        if id is None:
+            entry.unproved_until = now() + PROVING
         near.setblocking(False)
         session: ProxySession | SplicedSession | None = None
         if self.splices is not None:
@@ -125,7 +130,8 @@ class Sessions:
         if self.splices is not None:
             self.splices.sweep()
         for session in self.table.expired(time):
-            self._count["held too long"] += 1
+            unproved = self.table.entries[session].unproved_until
+            self._count["never heard of" if unproved else "held too long"] += 1
             self.running[session].close()
 
     def restore(self, line: socket.socket) -> None:
@@ -156,6 +162,8 @@ class Sessions:
             return
         found = restore(note.text, fds)
         entry = found.kept.entry
+        if found.file.session.received:
+            entry.unproved_until = 0.0
         waits = found.leg is None and not found.done
         if waits and not entry.key:
             self.notes.drop(note.name)
@@ -174,6 +182,8 @@ class Sessions:
         session = self.splices.restore(note.text, fds)
         assert session.joint is not None
         entry = session.entry
+        if session.heard:
+            entry.unproved_until = 0.0
         entry.legless_since = (entry.legless_since or now()) if session.joint.leg is None else None
         self.running[entry.id] = session
         self.table.add(entry)
@@ -188,6 +198,8 @@ class Sessions:
 
     def lost(self, session: ProxySession | SplicedSession) -> None:
         """Note that a session waits for a leg."""
+        if session.heard:
+            session.entry.unproved_until = 0.0
         for surplus in self.table.leg_lost(session.entry.id, now()):
             self._count["too many wait"] += 1
             self.running[surplus].close()

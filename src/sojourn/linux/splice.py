@@ -169,8 +169,8 @@ class Spliced:
     def _splice(
         self, leg: socket.socket, answer: bytes, rest: bytes, ways: tuple[int, int], before: Callable[["Spliced"], None]
     ) -> None:
-        more, client = _counted(leg)
-        first, _ = _counted(self.near)
+        more, client = tcp_repair.counted(leg)
+        first, _ = tcp_repair.counted(self.near)
         rest += more
         if rest and self.near.send(rest) != len(rest):
             raise BlockingIOError("the correspondent takes nothing")
@@ -292,9 +292,17 @@ class Spliced:
             leg.shutdown(socket.SHUT_WR)
 
     def adopt(self, leg: socket.socket | None) -> None:
-        """Go on with what a predecessor has left, its note and the maps being there."""
-        self.leg = leg
+        """Go on with what a predecessor has left, its note and the maps being there.
+
+        Without the leg where its client was not told that it may go on.
+        """
         self._leg_ends = ends(leg) if leg is not None else None
+        # In this order: the program sees an acknowledgement of our answer before the socket does.
+        if leg is not None and not tcp_state.unacknowledged(leg) and self.tables.owes(self.place, CLIENT):
+            tcp_state.reset(leg)  # the predecessor died before it had said that the client may go on
+            self.cut()
+            leg = None
+        self.leg = leg
         for whose in (CLIENT, CORRESPONDENT):
             if not self.tables.owes(self.place, whose):
                 self.park(whose)
@@ -381,17 +389,6 @@ class Spliced:
 def _position(stream: Stream, origin: int) -> int:
     """Return how many bytes of a stream are acknowledged; its FIN is none."""
     return stream.acked - origin - bool(stream.flags & StreamFlag.FIN_ACKED)
-
-
-def _counted(sock: socket.socket) -> tuple[bytes, Numbers]:
-    """Read all that waits in a connection, and where it stands then."""
-    data = b""
-    while True:
-        while waiting := tcp_state.unread(sock):
-            data += sock.recv(waiting)
-        numbers = tcp_repair.numbers(sock)
-        if not tcp_state.unread(sock):
-            return data, numbers
 
 
 def _say(leg: socket.socket, data: bytes) -> None:

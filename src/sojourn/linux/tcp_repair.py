@@ -142,6 +142,17 @@ def revive(sock: socket.socket, at: Numbers, agreed: Terms, said: int | None = N
     sock.setsockopt(_TCP, TCP_REPAIR, _OFF_SILENTLY)
 
 
+def counted(sock: socket.socket) -> tuple[bytes, Numbers]:
+    """Read all that waits in a connection, and where it stands then."""
+    data = b""
+    while True:
+        while waiting := tcp_state.unread(sock):
+            data += sock.recv(waiting)
+        at = numbers(sock)
+        if not tcp_state.unread(sock):
+            return data, at
+
+
 def forget(sock: socket.socket) -> None:
     """Close a socket without a word to its peer."""
     try:

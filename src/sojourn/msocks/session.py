@@ -10,6 +10,7 @@ What the kernel has acknowledged on a leg is this end's to answer for. So when a
 in its receive queue still count: the leg is read up to there, and only then the next one.
 """
 
+import itertools
 from collections import OrderedDict, deque
 from typing import Final
 
@@ -21,6 +22,11 @@ from sojourn.msocks.frames import Challenges, Reconnect, Status
 MAX_GENERATION: Final = (1 << 32) - 1
 TOMBSTONES: Final = 4096
 TOMBSTONE_LIFE: Final = 120.0
+PROVING: Final = 90.0
+"""Seconds after which a first leg that still stands shows that the client has heard of its session: who waits for an
+answer gives up after 30 s, and a leg without an acknowledgement is lost after 60."""
+UNPROVED_HOLD: Final = 30.0
+"""Seconds for which a session waits whose client may never have heard of it, for then it does not come back."""
 
 
 class Session:
@@ -89,6 +95,8 @@ class Entry(Struct):
     """Empty: a plain SOCKS client's, which cannot come back."""
     generation: int = 0
     legless_since: float | None = None
+    unproved_until: float = 0.0
+    """Until then the client may not have heard the answer that names the session; 0: it has (a byte of it has come)."""
 
 
 class Verdict(Struct, frozen=True):
@@ -108,6 +116,8 @@ class SessionTable:
         self._challenges = challenges
         self._by_user: dict[str, int] = {}
         self._legless: OrderedDict[bytes, None] = OrderedDict()
+        self._unproved: OrderedDict[bytes, None] = OrderedDict()
+        """Legless, too, but not for long."""
         self._gone: OrderedDict[bytes, tuple[bytes, Status, float]] = OrderedDict()
 
     def room_for(self, user: str) -> bool:
@@ -123,7 +133,7 @@ class SessionTable:
         self.entries[entry.id] = entry
         self._by_user[entry.user] = self._by_user.get(entry.user, 0) + 1
         if entry.legless_since is not None:
-            self._legless[entry.id] = None
+            self._wait(entry, entry.legless_since)
 
     def judge(self, asked: Reconnect, proof: bytes, now: float) -> Verdict:
         """Decide on a RECONNECT. Nothing is changed yet: `resume` does that."""
@@ -141,22 +151,22 @@ class SessionTable:
         """Note that a session goes on on a new leg."""
         self.entries[session].generation = generation
         self.entries[session].legless_since = None
-        self._legless.pop(session, None)
+        self.entries[session].unproved_until = 0.0
+        self._waits_no_more(session)
 
     def leg_lost(self, session: bytes, now: float) -> list[bytes]:
         """Note that a session waits for a leg; return those that have to go for it."""
         entry = self.entries.get(session)
         if entry is None or entry.legless_since is not None:
             return []
-        entry.legless_since = now
-        self._legless[session] = None
-        surplus = len(self._legless) - self.limits.held
-        return [id for id, _ in zip(self._legless, range(surplus), strict=False)]
+        self._wait(entry, now)
+        surplus = len(self._legless) + len(self._unproved) - self.limits.held
+        return list(itertools.islice(itertools.chain(self._unproved, self._legless), max(surplus, 0)))
 
     def remove(self, session: bytes, status: Status, now: float) -> None:
         """Forget a session, but for a while not how it ended."""
         entry = self.entries.pop(session, None)
-        self._legless.pop(session, None)
+        self._waits_no_more(session)
         if entry is None:
             return
         left = self._by_user[entry.user] - 1
@@ -174,9 +184,21 @@ class SessionTable:
         while self._gone and next(iter(self._gone.values()))[2] <= now:
             self._gone.popitem(last=False)
         over = []
-        for session in self._legless:  # the longest without a leg comes first
-            since = self.entries[session].legless_since
-            if since is None or since + self.limits.hold_s > now:
-                break
-            over.append(session)
+        hold = self.limits.hold_s
+        for waiting, hold_s in ((self._unproved, min(hold, UNPROVED_HOLD)), (self._legless, hold)):
+            for session in waiting:  # the longest without a leg comes first
+                since = self.entries[session].legless_since
+                if since is None or since + hold_s > now:
+                    break
+                over.append(session)
         return over
+
+    def _wait(self, entry: Entry, since: float) -> None:
+        entry.legless_since = since
+        if since >= entry.unproved_until:
+            entry.unproved_until = 0.0
+        (self._unproved if entry.unproved_until else self._legless)[entry.id] = None
+
+    def _waits_no_more(self, session: bytes) -> None:
+        self._legless.pop(session, None)
+        self._unproved.pop(session, None)
