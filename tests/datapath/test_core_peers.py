@@ -10,7 +10,7 @@ import pytest
 from sojourn.datapath._core import Core
 from sojourn.datapath.core_activity import Activity
 from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, OPENED, READ
-from sojourn.datapath.core_peers import IDLE, MANY, CorePeers
+from sojourn.datapath.core_peers import IDLE, MANY, MOST_HOMES, CorePeers
 from sojourn.datapath.core_rows import CorePeerRow, CoreTable
 from sojourn.i3.client import Transmit
 from sojourn.i3.roam_commands import Command, Deliver
@@ -247,3 +247,17 @@ def test_the_keys_of_a_peer_that_is_forgotten_go_with_it(bench: Bench) -> None:
     bench.arrive(bench.sealed_by_b(bench.packet("late", inbound=True)))
     assert len(bench.core.take(FROM_STRANGERS, 8)) == 1, "the core has no key for it"
     bench.core.done()
+
+
+def test_strangers_without_end_leave_a_bounded_memory_and_no_number_is_given_twice(bench: Bench) -> None:
+    bench.row(bench.b.home)
+    bench.busy()
+    bench.world.now += 0.1
+    keys = [b"\x11" + bytes(16) + number.to_bytes(16) + bytes(4) for number in range(1, MOST_HOMES + 100)]
+    numbers = {bench.peers.association(key) for key in keys}
+    numbers.add(bench.peers.association(flow_key(bench.packet("", source=bench.b.home))))
+    assert len(numbers) == len(keys) + 1
+    assert len(bench.peers._homes) == MOST_HOMES
+    assert bench.peers.association(keys[-1]) in numbers
+    assert bench.peers.association(keys[0]) not in numbers, "forgotten: whoever comes back is somebody else"
+    assert len(bench.read(bench.packet("still the core's"))) == 1

@@ -10,8 +10,9 @@ Few packets stay with Python, which keeps what a dying path may lose (direct.py)
 the core: what dies with a path there is TCP's to send again.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sojourn.datapath.core_activity import Activity, Notice
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
@@ -39,8 +40,28 @@ FEW: Final = 100
 IDLE: Final = 2.0
 SUSPECT: Final = 2
 """More checks in a row without an answer: Python keeps what it sends from then on."""
+MOST_HOMES: Final = 4096
+"""Home addresses that are kept in mind: anybody may come with a new one where host.toml says `anyone`."""
 _REMOTE: Final = slice(17, 33)
 """Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
+
+
+class _Home:
+    """What is kept of a home address, also while its packets are few."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Its association in the core."""
+        self.since, self.count = float("-inf"), 0
+        """Since when, and how many packets Python has moved over a direct path."""
+
+
+class _Place(NamedTuple):
+    """Where the core sends a peer's packets."""
+
+    session: TunnelId
+    network: str
+    remote: Endpoint
 
 
 class _Served:
@@ -48,8 +69,7 @@ class _Served:
 
     def __init__(self, peer: Peer, now: float) -> None:
         self.peer = peer
-        self.place: tuple[TunnelId, str, object] | None = None
-        """Session, network and address that the core has."""
+        self.place: _Place | None = None
         self.packets = 0
         self.since = now
 
@@ -65,22 +85,34 @@ class CorePeers:
         """By descriptor: those whose socket the core reads."""
         self.names: dict[int, str] = {}
         """Of descriptors that the core has read: it may still hold something that came there."""
-        self._numbers: dict[bytes, int] = {}
+        self._homes: OrderedDict[bytes, _Home] = OrderedDict()
+        """At most `MOST_HOMES`; the one that nobody has asked for for longest is first."""
+        self._numbered: int = HOME
         self._served: dict[bytes, _Served] = {}
-        self._seen: dict[bytes, tuple[float, int]] = {}
-        """By home address: since when, and how many packets Python has moved over a direct path."""
         self.sessions: dict[TunnelId, Session] = {}
 
     # Rows (core_rows.PeerTwins).
 
     def association(self, key: FlowKey) -> int:
         """Return the number that stands for a flow's peer."""
-        return HOME + self._numbers.setdefault(key[_REMOTE], len(self._numbers) + 1)
+        return self._home(key[_REMOTE]).number
 
     def place(self, key: FlowKey) -> TunnelId | None:
         """Return the core's tunnel to a flow's peer; None: packets go up."""
         served = self._served.get(key[_REMOTE])
-        return served.place[0] if served is not None and served.place is not None else None
+        return served.place.session if served is not None and served.place is not None else None
+
+    def _home(self, home: bytes) -> _Home:
+        """Return what is kept of a home address. A number is never given twice: rows of it may be left."""
+        found = self._homes.get(home)
+        if found is None:
+            self._numbered += 1
+            found = self._homes[home] = _Home(self._numbered)
+            if len(self._homes) > MOST_HOMES:
+                del self._homes[next(each for each in self._homes if each not in self._served)]
+        else:
+            self._homes.move_to_end(home)
+        return found
 
     # Sessions.
 
@@ -94,7 +126,7 @@ class CorePeers:
     def gone(self, index: TunnelId) -> None:
         """Forget a session."""
         for served in self._served.values():
-            if served.place is not None and served.place[0] == index:
+            if served.place is not None and served.place.session == index:
                 self._leave(served)
         if index in self.sessions:
             del self.sessions[index]
@@ -106,59 +138,74 @@ class CorePeers:
         """Count a packet of a peer that Python has moved; many are better moved by the core."""
         if peer.agent is None or peer.agent.selected is None or home in self._served:
             return
-        since, count = self._seen.get(home, (now, 0))
-        if now - since > WITHIN:
-            since, count = now, 0
-        self._seen[home] = since, count + 1
-        if count + 1 >= MANY:
-            del self._seen[home]
+        seen = self._home(home)
+        if now - seen.since > WITHIN:
+            seen.since, seen.count = now, 0
+        seen.count += 1
+        if seen.count >= MANY:
+            seen.since = float("-inf")
             self._served[home] = _Served(peer, now)
 
     def follow(self, proxy: RoamProxy, now: float) -> None:
         """Bring the core to where each peer's direct path is now."""
+        if not self._served:  # as mostly, and each packet asks
+            return
         for home, served in list(self._served.items()):
-            agent, session = served.peer.agent, served.peer.usable(now)
-            pair = agent.selected if agent is not None else None
-            if now - served.since > IDLE:
-                idle, served.packets, served.since = served.packets < FEW, 0, now
-                pair = None if idle else pair
-            known = proxy.by_home.get(home) is served.peer
-            good = pair is not None and not pair.outstanding[SUSPECT:]
-            if pair is None or session is None or session.index not in self.sessions or not (known and good):
+            place = self._wanted(served, now) if proxy.by_home.get(home) is served.peer else None
+            if place is None or not self._enter(home, served, place):
                 self._leave(served)
                 del self._served[home]
-                continue
-            place = session.index, network_of(pair.path), pair.remote
-            if place != served.place:
-                before, served.place = served.place, place
-                if not self._enter(home, place[0], place[1], pair.remote.address, pair.remote.port):
-                    served.place = before
-                    self._leave(served)
-                    del self._served[home]
-                elif before is not None and before[0] != place[0]:
-                    self._core.clear_path(before[0])
-        for network in set(self.networks.values()) - {each.place[1] for each in self._served.values() if each.place}:
+        used = {each.place.network for each in self._served.values() if each.place is not None}
+        for network in set(self.networks.values()) - used:
             self.back(network)
 
-    def _enter(self, home: bytes, index: TunnelId, network: str, address: str, port: int) -> bool:
-        fd = next((fd for fd, name in self.networks.items() if name == network), None)
+    def _wanted(self, served: _Served, now: float) -> _Place | None:
+        """Return where a peer's packets are to go now; None: they are Python's again."""
+        if now - served.since > IDLE:
+            few, served.packets, served.since = served.packets < FEW, 0, now
+            if few:
+                return None
+        agent, session = served.peer.agent, served.peer.usable(now)
+        pair = agent.selected if agent is not None else None
+        if pair is None or pair.outstanding[SUSPECT:] or session is None or session.index not in self.sessions:
+            return None
+        return _Place(session.index, network_of(pair.path), pair.remote)
+
+    def _enter(self, home: bytes, served: _Served, place: _Place) -> bool:
+        """Have the core send there, if it does not yet; False: the network has no socket."""
+        before = served.place
+        if place == before:
+            return True
+        fd = self._borrowed(place.network)
         if fd is None:
-            sock = self._sockets().lend(network, self.back)
-            if sock is None:
-                return False
-            fd = sock.fd
-            self._core.watch_socket(fd, -1, self._gso, True)
-            self.networks[fd] = self.names[fd] = network
-        number = HOME + self._numbers.setdefault(home, len(self._numbers) + 1)
-        self._core.set_path(index, number, fd, packed(address), port, 0, b"", MIN_INNER_MTU, True)
-        self._point(home, index)
+            return False
+        remote = place.remote
+        self._core.set_path(
+            place.session, self._home(home).number, fd, packed(remote.address), remote.port, 0, b"", MIN_INNER_MTU, True
+        )
+        self._point(home, place.session)
+        if before is not None and before.session != place.session:
+            self._core.clear_path(before.session)
+        served.place = place
         return True
+
+    def _borrowed(self, network: str) -> int | None:
+        """Return the descriptor of a network's socket, which the core reads from now on."""
+        for fd, name in self.networks.items():
+            if name == network:
+                return fd
+        sock = self._sockets().lend(network, self.back)
+        if sock is None:
+            return None
+        self._core.watch_socket(sock.fd, -1, self._gso, True)
+        self.networks[sock.fd] = self.names[sock.fd] = network
+        return sock.fd
 
     def _leave(self, served: _Served) -> None:
         if served.place is not None:
             self._point(packed(served.peer.home), None)
-            if served.place[0] in self.sessions:
-                self._core.clear_path(served.place[0])
+            if served.place.session in self.sessions:
+                self._core.clear_path(served.place.session)
             served.place = None
 
     def _point(self, home: bytes, index: TunnelId | None) -> None:
@@ -170,12 +217,12 @@ class CorePeers:
         """Take note that rows may have changed their place."""
         for home, served in self._served.items():
             if served.place is not None:
-                self._point(home, served.place[0])
+                self._point(home, served.place.session)
 
     def back(self, network: str) -> None:
         """Have a network's socket read by Python again."""
         for served in self._served.values():
-            if served.place is not None and served.place[1] == network:
+            if served.place is not None and served.place.network == network:
                 self._leave(served)
         for fd in [fd for fd, name in self.networks.items() if name == network]:
             del self.networks[fd]
@@ -209,7 +256,7 @@ class CorePeers:
             counts = one.packets_in, one.bytes_in, one.packets_out, one.bytes_out
             roam.done_elsewhere(index, one.last_in, one.last_out, counts)
             for served in self._served.values():
-                if served.place is not None and served.place[0] == index:
+                if served.place is not None and served.place.session == index:
                     served.packets += one.packets_in + one.packets_out
 
     def step(self, index: TunnelId) -> None:
