@@ -34,7 +34,7 @@ def test_an_answer_tells_the_round_trip_and_a_stranger_nothing() -> None:
     assert prober.answered(asked, 100.02)
     assert not prober.answered(asked, 100.03), "each answer once"
     assert prober.works
-    assert abs((prober.srtt or 0) - 0.02) < 1e-9
+    assert abs((prober.rtt.srtt or 0) - 0.02) < 1e-9
     assert prober.due == 100.02 + KEEP_ALIVE
 
 

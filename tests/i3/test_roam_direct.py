@@ -41,7 +41,7 @@ def test_where_nats_permit_packets_go_straight_and_none_is_lost_on_the_way_there
     assert by_node(world, since) == 0
     pair = agent_of(a, b).selected
     assert pair is not None
-    assert pair.srtt == pytest.approx(0.02)
+    assert pair.rtt.srtt == pytest.approx(0.02)
 
 
 def test_over_ipv6_packets_go_straight_too() -> None:

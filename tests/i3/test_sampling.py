@@ -40,8 +40,8 @@ def test_after_a_move_the_nearest_node_is_taken_and_nothing_is_lost_by_it() -> N
     assert (a.proxy.client.node, a.proxy.sampler.changes) == (TWO, 1)
     prober = a.proxy.prober("wifi")
     assert prober is not None
-    assert prober.srtt is not None
-    assert prober.srtt < 0.03, "measured to the new node"
+    assert prober.rtt.srtt is not None
+    assert prober.rtt.srtt < 0.03, "measured to the new node"
 
 
 def test_a_rise_of_the_round_trip_is_a_reason_to_look_and_a_small_or_short_one_is_none() -> None:

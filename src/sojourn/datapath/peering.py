@@ -141,7 +141,7 @@ class Peering(Sending):
         prober = self.roam.prober(network) if self.roam is not None else None
         if prober is not None and prober.works:
             silent = RendezvousSilent(network, now - prober.heard)
-            self.emit(silent if prober.silent else RendezvousWorks(network, prober.srtt or 0.0))
+            self.emit(silent if prober.silent else RendezvousWorks(network, prober.rtt.srtt or 0.0))
 
     def _close_rendezvous(self, network: str, now: float) -> None:
         if self.roam is not None and self._rendezvous.pop(network, None) is not None:
@@ -382,5 +382,5 @@ class Peering(Sending):
         prober = proxy.prober(proxy.network)
         node = proxy.client.node
         peers = tuple(state_of(each, now) for each in proxy.by_home.values())
-        rtt = prober.srtt if prober is not None else None
+        rtt = prober.rtt.srtt if prober is not None else None
         self.emit(PeersTold(proxy.network, f"{node.address} port {node.port}", rtt, peers, dict(proxy.refused)))

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Final
 
 from sojourn.i3.direct_message import Candidate, Kind
+from sojourn.i3.round_trip import RoundTrip
 from sojourn.model import Endpoint
 
 # The protocol's (RFC 8445 §5.1.2.2).
@@ -97,8 +98,8 @@ class Pair:
     """One of our networks ("path") and one address of the peer. Times are `now` of the caller."""
 
     __slots__ = (
-        "answered", "due", "first", "heard", "outstanding", "path", "priority", "remote", "rttvar", "srtt", "stale",
-        "state", "tries", "used", "wanted",
+        "answered", "due", "first", "heard", "outstanding", "path", "priority", "remote", "rtt", "stale", "state",
+        "tries", "used", "wanted",
     )  # fmt: skip
 
     def __init__(self, path: str, remote: Endpoint, priority: int, now: float) -> None:
@@ -110,8 +111,7 @@ class Pair:
         """Controlled end: the other one wants it to be used."""
         self.stale = False
         """Of a network, or candidates, that others have followed since."""
-        self.srtt: float | None = None
-        self.rttvar = 0.0
+        self.rtt = RoundTrip()
         self.heard = self.answered = self.used = self.first = float("-inf")
         """When anything, and an answer, came from there last; when something was sent; when it became VALID."""
         self.outstanding: list[float] = []
@@ -128,12 +128,7 @@ class Pair:
 
     def answer(self, sent: float, now: float) -> None:
         """Take in the answer to a check that was sent then."""
-        rtt = now - sent
-        if self.srtt is None:
-            self.srtt, self.rttvar = rtt, rtt / 2
-        else:
-            self.rttvar += (abs(rtt - self.srtt) - self.rttvar) / 4
-            self.srtt += (rtt - self.srtt) / 8
+        self.rtt.sample(now - sent)
         if self.state is not State.VALID:
             self.state, self.first = State.VALID, now
         self.heard = self.answered = now
@@ -160,5 +155,5 @@ class Pair:
 
     def is_dead(self, now: float) -> bool:
         """Say whether too many checks in a row have no answer."""
-        patience = max(SILENT_AFTER, (0.3 if self.srtt is None else self.srtt) + 4 * self.rttvar)
+        patience = max(SILENT_AFTER, self.rtt.late_after())
         return len(self.outstanding) >= MISSING and now - self.outstanding[0] >= patience

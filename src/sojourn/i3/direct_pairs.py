@@ -304,7 +304,7 @@ class Pairs:
             if pair is not self.selected:
                 self._look_for_better(now)
             return
-        self._nominate_at = now + max(0.1, 2 * (pair.srtt or 0.0)) * 2**pair.tries
+        self._nominate_at = now + max(0.1, 2 * (pair.rtt.srtt or 0.0)) * 2**pair.tries
         self._ask(pair, now, use=True)
 
     def _keep_consent(self, now: float) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from sojourn.i3.identifier import Identifier
 from sojourn.i3.packet import INSERT, Request, Right
+from sojourn.i3.round_trip import RoundTrip
 
 # Ours.
 KEEP_ALIVE: Final = 15.0
@@ -32,14 +33,13 @@ class Prober:
     """One path to one node. All times are `now` of the caller."""
 
     __slots__ = (
-        "_asked", "_due", "_number", "_outstanding", "_wait", "heard", "rttvar", "silent", "srtt", "used", "works",
+        "_asked", "_due", "_number", "_outstanding", "_wait", "heard", "rtt", "silent", "used", "works",
     )  # fmt: skip
 
     def __init__(self, number: int, now: float) -> None:
         """Begin with a test. `number`: random, 48 bits at least: answers must not be guessable."""
         self.works = self.silent = False
-        self.srtt: float | None = None
-        self.rttvar = 0.0
+        self.rtt = RoundTrip()
         self.heard = now
         self.used = float("-inf")
         """When data was first sent that nothing was heard after."""
@@ -78,12 +78,7 @@ class Prober:
         sent = self._asked.pop(number, None)
         if sent is None:
             return False
-        rtt = now - sent
-        if self.srtt is None:
-            self.srtt, self.rttvar = rtt, rtt / 2
-        else:
-            self.rttvar += (abs(rtt - self.srtt) - self.rttvar) / 4
-            self.srtt += (rtt - self.srtt) / 8
+        self.rtt.sample(now - sent)
         if not self.works:
             self._due = now + KEEP_ALIVE
         self.works = True
@@ -105,7 +100,7 @@ class Prober:
     def judge(self, now: float) -> bool:
         """Say whether the path has fallen silent just now."""
         missing = self._outstanding
-        patience = max(SILENT_AFTER, (0.3 if self.srtt is None else self.srtt) + 4 * self.rttvar)
+        patience = max(SILENT_AFTER, self.rtt.late_after())
         if not self.works or self.silent or len(missing) < MISSING or now - missing[0] < patience:
             return False
         self.silent = True
@@ -119,7 +114,7 @@ class Prober:
 
     def other_node(self) -> None:
         """Measure it anew: another node is meant from now on, which is known to answer."""
-        self.srtt, self.rttvar = None, 0.0
+        self.rtt = RoundTrip()
         self._asked.clear()
         self._outstanding.clear()
 

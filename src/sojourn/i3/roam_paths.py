@@ -263,7 +263,7 @@ class RoamPaths:
                 if challenge is not None and challenge.number & PROBE_NUMBER:
                     return self._probed(path, prober, challenge, now)
             if prober.silent:
-                told.append(PathWorks(network, prober.srtt or 0.0, True))
+                told.append(PathWorks(network, prober.rtt.srtt or 0.0, True))
             prober.hear(now)
         return told + self.from_client(self.client.received(path, datagram, source, now), now)
 
@@ -273,7 +273,7 @@ class RoamPaths:
             return []
         self.client.nonce(path, self.client.node, challenge.nonce)
         self._opened.pop(path, None)
-        return [PathWorks(network_of(path), prober.srtt or 0.0, worked)] if silent or not worked else []
+        return [PathWorks(network_of(path), prober.rtt.srtt or 0.0, worked)] if silent or not worked else []
 
     def from_client(self, commands: list[i3.Command], now: float) -> list[Command]:
         """Do what the rendezvous client says."""
