@@ -163,8 +163,8 @@ class Host:
         for _ in range(2):
             self.do(self.client.measure("net", self.world.now))
             self.world.settle()
-        nearest = self.client.nearest("net", self.world.now)
-        assert nearest is not None
+        known = self.client.measured("net", 0.0, self.world.now)
+        nearest = min(known, key=lambda node: (known[node], node))
         self.do(self.client.prefer(nearest, self.world.now))
         asked = self.world.now
         self.do(self.client.insert(self.wanted, "net", asked))

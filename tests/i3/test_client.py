@@ -156,7 +156,8 @@ def test_measuring_nodes_tells_the_nearest_and_preferring_one_takes_the_triggers
         assert isinstance(command, Transmit)
         [(echo, _)] = world.nodes[command.node].handle(command.data, ("192.0.2.1", 4000), world.now)
         b.client.received("wifi", echo, command.node, world.now + (0.01 if command.node == near else 0.05))
-    assert b.client.nearest("wifi", world.now) == near
+    measured = b.client.measured("wifi", 0.0, world.now)
+    assert min(measured, key=measured.__getitem__) == near
     b.do(b.client.prefer(near, world.now))
     world.settle()
     assert b.client.node == near
@@ -173,8 +174,8 @@ def test_a_node_that_shares_its_triggers_with_nobody_has_no_nearer_one() -> None
     a = world.host("a", wifi="198.51.100.1")
     a.do(a.client.measure("wifi", world.now))
     world.settle()
-    assert a.client.round_trip("wifi", near) is not None
-    assert a.client.nearest("wifi", world.now) == alone
+    assert a.client.round_trip("wifi", near, 0.0, world.now) is not None
+    assert list(a.client.measured("wifi", 0.0, world.now)) == [alone]
     with pytest.raises(LocalProtocolError):
         a.client.prefer(Endpoint("192.0.2.66", 1801), world.now)
 

@@ -116,7 +116,7 @@ def test_the_verdict_names_the_nearest_of_those_that_share_the_triggers() -> Non
     for path, node, probe in pulse.measure("wifi", list(takes), now):
         pulse.heard(path, node, now + takes[node])
         pulse.echoed(path, node, Echo(int.from_bytes(probe[4:12]), ours), now + takes[node])
-    assert [round(pulse.round_trip("wifi", node) or 0.0, 6) for node in takes] == list(takes.values())
+    assert [round(pulse.newest("wifi", node, 0.0) or 0.0, 6) for node in takes] == list(takes.values())
     pulse.use("wifi", ONE, now)
     verdicts: list[Silent] = []
     due = now
@@ -137,7 +137,7 @@ def test_an_echo_that_was_not_asked_for_tells_nothing() -> None:
     pulse.measure("wifi", [ONE], 1000.0)
     pulse.echoed("wifi", ONE, Echo(1, b"somebody"), 1000.1)
     pulse.echoed("wifi", TWO, Echo(1, b"somebody"), 1000.1)
-    assert pulse.round_trip("wifi", ONE) is None
+    assert pulse.newest("wifi", ONE, 0.0) is None
     assert pulse.group(ONE) == bytes(8)
     assert (pulse.deadline() or inf) == inf
 

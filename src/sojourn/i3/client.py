@@ -217,9 +217,9 @@ class RendezvousClient:
         asked = [node for node in (self.nodes if nodes is None else nodes) if node in self.nodes]
         return [Transmit(*probe) for probe in self._pulse.measure(path, asked, now)]
 
-    def round_trip(self, path: str, node: Endpoint) -> float | None:
-        """Return the seconds from a probe to its echo, smoothed; None where none has come by this path."""
-        return self._pulse.round_trip(path, node)
+    def round_trip(self, path: str, node: Endpoint, since: float, now: float) -> float | None:
+        """Return how far a node is by its newest echo; None: none has come since, or it is silent."""
+        return None if self._pulse.avoided(node, now) else self._pulse.newest(path, node, since)
 
     def measured(self, path: str, since: float, now: float) -> dict[Endpoint, float]:
         """Return how far the nodes are that share their triggers with ours, ours included, by their newest echo."""
@@ -228,13 +228,8 @@ class RendezvousClient:
             node for node in self.nodes
             if node == self.node or (group != ALONE and self._pulse.group(node) == group)
         ]  # fmt: skip
-        known = {node: self._pulse.newest(path, node, since) for node in alike if not self._pulse.avoided(node, now)}
+        known = {node: self.round_trip(path, node, since, now) for node in alike}
         return {node: took for node, took in known.items() if took is not None}
-
-    def nearest(self, path: str, now: float) -> Endpoint | None:
-        """Return the nearest of the nodes that share their triggers with ours and have answered; None if none has."""
-        known = self.measured(path, float("-inf"), now)
-        return min(known, key=lambda node: (known[node], node)) if known else None
 
     def prefer(self, node: Endpoint, now: float) -> list[Command]:
         """Keep our triggers at this node from now on. One that shares them with ours loses nothing by it.

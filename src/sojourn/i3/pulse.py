@@ -49,19 +49,8 @@ class _Beat:
     """What is known of one node by one path."""
 
     __slots__ = (
-        "asked",
-        "due",
-        "first",
-        "group",
-        "heard",
-        "last",
-        "newest",
-        "proved",
-        "round_trip",
-        "silent",
-        "tries",
-        "used",
-    )
+        "asked", "due", "first", "group", "heard", "last", "newest", "proved", "round_trip", "silent", "tries", "used",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.heard = self.proved = self.used = self.last = self.silent = -inf
@@ -118,11 +107,6 @@ class Pulse:
     def measure(self, path: str, nodes: Sequence[Endpoint], now: float) -> list[tuple[str, Endpoint, bytes]]:
         """Return probes to send now, one a node: (path, node, datagram)."""
         return [self._ask(path, node, self._beats.setdefault((path, node), _Beat()), now) for node in nodes]
-
-    def round_trip(self, path: str, node: Endpoint) -> float | None:
-        """Return the smoothed time from probe to echo, None if none has come."""
-        beat = self._beats.get((path, node))
-        return beat.round_trip if beat is not None else None
 
     def newest(self, path: str, node: Endpoint, since: float) -> float | None:
         """Return the time that the newest probe took, None if no echo has come since."""

@@ -120,7 +120,7 @@ class Sampler:
         if node != self._node:
             self._node = node
             self._learn_anew()
-        took = self._client.measured(path, float("-inf"), now).get(node)
+        took = self._client.round_trip(path, node, float("-inf"), now)
         if took is None:
             return False
         self._least = took if self._least is None else min(self._least, took)
