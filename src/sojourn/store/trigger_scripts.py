@@ -26,9 +26,11 @@ from sojourn.i3.table import Target, is_address
 from sojourn.model import Endpoint
 from sojourn.store.triggers import MOST_ADDRESSES, MOST_REMOVED, MOST_STACKS
 
+PLACE_AT: Final = b":t:{"
+"""What is between the prefix of a place's key and the place, in hexadecimal digits."""
 _EXPIRES_DIGITS: Final = 15
 _NUMBER_DIGITS: Final = 20
-_HEAD: Final = _EXPIRES_DIGITS + _NUMBER_DIGITS
+HEAD_BYTES: Final = _EXPIRES_DIGITS + _NUMBER_DIGITS
 _KEY_LIFE_MS: Final = int(NONCE_LIFE * 1000) + 1000
 _MEMBER_BYTES: Final = 12
 
@@ -201,11 +203,11 @@ def member_of(identifier: Identifier, target: Target) -> bytes:
 def record_of(field: bytes, value: bytes, left_ms: int) -> Record:
     """Read a trigger; RemoteProtocolError for what no node has written."""
     kind, identifier, rest = field[:1], Identifier(field[1 : 1 + IDENTIFIER_BYTES]), field[1 + IDENTIFIER_BYTES :]
-    head, tail = value[:_HEAD], value[_HEAD:]
+    head, tail = value[:HEAD_BYTES], value[HEAD_BYTES:]
     if (
         len(identifier) < IDENTIFIER_BYTES
         or not head.isdigit()
-        or len(head) < _HEAD
+        or len(head) < HEAD_BYTES
         or len(tail) % ENDPOINT_BYTES
         or not tail
     ):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sojourn.errors import RemoteProtocolError
-from sojourn.i3.identifier import PLACE_BYTES, place_of
+from sojourn.i3.identifier import IDENTIFIER_BYTES, PLACE_BYTES, place_of
 from sojourn.i3.orders import Record, StoreFacts
 from sojourn.i3.packet import ENDPOINT_BYTES, MAX_TARGET, Status
 from sojourn.store import trigger_scripts as scripts
@@ -28,14 +28,13 @@ Refused = Callable[[str], None]
 # Ours.
 MOST_NODES: Final = 1000
 MOST_MASTERS: Final = 1000
-MOST_RANGES: Final = 16384
+SLOTS: Final = 16384
 MOST_VIA: Final = 8
 SECRET_BYTES: Final = 32
 _LATEST_MS: Final = 1 << 47
-_FIELD_BYTES: Final = 1 + 32 * (1 + MAX_TARGET)
-_VALUE_BYTES: Final = 35 + ENDPOINT_BYTES * (1 + MOST_VIA)
+_FIELD_BYTES: Final = 1 + IDENTIFIER_BYTES * (1 + MAX_TARGET)
+_VALUE_BYTES: Final = scripts.HEAD_BYTES + ENDPOINT_BYTES * (1 + MOST_VIA)
 _PORTS: Final = range(1, 1 << 16)
-_AT: Final = b":t:{"
 
 
 def fail(reason: str) -> RemoteProtocolError:
@@ -123,11 +122,11 @@ def _address(node: object) -> str:
 
 def slots(answer: object) -> list[tuple[int, int, str, int]]:
     """Read which master has which slots: first, last, host (empty: the one that was asked) and port."""
-    told, found = _list(answer, MOST_RANGES), []
+    told, found = _list(answer, SLOTS), []
     for each in told:
         first, last, master, *_ = _list(each, 64, 3)
         host, port, *_ = _list(master, 64, 2)
-        found.append((_number(first, range(MOST_RANGES)), _number(last, range(MOST_RANGES)),
+        found.append((_number(first, range(SLOTS)), _number(last, range(SLOTS)),
                       _host(host), _number(port, _PORTS)))  # fmt: skip
     if len({(host, port) for _, _, host, port in found}) > MOST_MASTERS:
         raise fail("length")
@@ -166,7 +165,7 @@ def changed(message: object) -> list[bytes] | None:
         return None
     places = []
     for key in _list(keys, 1 << 20):
-        _, found, place = _bytes(key, 4096).partition(_AT)
+        _, found, place = _bytes(key, 4096).partition(scripts.PLACE_AT)
         with contextlib.suppress(ValueError):
             if found and len(known := bytes.fromhex(place[:-1].decode("ascii", "replace"))) == PLACE_BYTES:
                 places.append(known)

@@ -32,8 +32,6 @@ from sojourn.store.valkey_link import Answer, Link, options_of
 FIRST_WAIT, LONGEST_WAIT = 0.1, 5.0
 SLOTS_EVERY: Final = 10.0
 LOOK_EVERY: Final = 0.1
-SLOTS: Final = 16384
-_PLACE_AT: Final = b":t:{"
 
 
 class Server(Struct):
@@ -68,9 +66,9 @@ class ValkeyTriggers:
         self._changed, self._told = changed, told
         self._addresses = addresses
         self._prefix = prefix.encode()
-        self._secret = secrets.token_bytes(32)
+        self._secret = secrets.token_bytes(answers.SECRET_BYTES)
         self._servers: dict[str, Server] = {}
-        self._slots: list[str | None] = [None] * SLOTS
+        self._slots: list[str | None] = [None] * answers.SLOTS
         self._slots_due = 0.0
         self._keeper: asyncio.Task[None] | None = None
         self.refused: Counter[str] = Counter()
@@ -170,7 +168,7 @@ class ValkeyTriggers:
             raise StoreUnavailable(str(error)) from error
 
     def _place_key(self, place: bytes) -> bytes:
-        return b"%b%b%b}" % (self._prefix, _PLACE_AT, place.hex().encode())
+        return b"%b%b%b}" % (self._prefix, scripts.PLACE_AT, place.hex().encode())
 
     async def _run(self, script: str, keys: bytes | tuple[bytes, ...], *arguments: object) -> Answer:
         named = keys if isinstance(keys, tuple) else (keys,)
@@ -259,11 +257,11 @@ class ValkeyTriggers:
                 with self._sense():
                     told = answers.slots(answer)
             except ResponseError:
-                self._slots = [server.name] * SLOTS
+                self._slots = [server.name] * answers.SLOTS
                 return
             except StoreUnavailable:
                 continue
-            slots: list[str | None] = [None] * SLOTS
+            slots: list[str | None] = [None] * answers.SLOTS
             for first, last, host, port in told:
                 known = Server({**self._seeds[0], "host": host or server.options["host"], "port": port})
                 name = self._servers.setdefault(known.name, known).name
