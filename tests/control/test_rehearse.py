@@ -1,5 +1,6 @@
 """Which running flows would move under other policies."""
 
+import msgspec
 import pytest
 
 from sojourn.control.rehearse import Running, rehearse, target_of
@@ -34,6 +35,14 @@ def test_another_general_order_moves_what_no_policy_covers() -> None:
     shell = Policy("shell", Subject(applications=("ssh",)), ("ethernet",))
     (moving,) = rehearse([shell, Policy(DEFAULT, networks=("wifi", "*"))], [shell, REST], flows, FACTS, None)
     assert (moving.flow.remote.port, moving.to, moving.why) == (80, "wlan0", "the general order prefers wlan0")
+
+
+def test_what_becomes_of_a_flow_with_a_peer_is_not_what_becomes_of_another_one_on_the_same_network() -> None:
+    peer = msgspec.structs.replace(running(22, "wwan0"), peers_over="wwan0")
+    policies = [Policy(DEFAULT, networks=("wifi",))]
+    for flows in ([peer, running(80, "wwan0")], [running(80, "wwan0"), peer]):
+        (moving,) = rehearse(policies, [REST], flows, FACTS, None)
+        assert (moving.flow.remote.port, moving.to) == (80, "wlan0")
 
 
 @pytest.mark.parametrize(

@@ -50,18 +50,20 @@ def rehearse(
     label_of = compile_rules(rules_of(policies), names)
     by_label = {policy.label: policy for policy in policies}
     held = {policy.label: _essence(policy) for policy in before}
-    known: dict[tuple[str, str | None], tuple[str | None, str]] = {}
+    known: dict[tuple[str, str | None, str | None], tuple[str | None, str]] = {}
     moving: list[Moving] = []
     for one in running:
         label = label_of(one.flow, one.origin)
         policy = by_label[label]
         if label == one.label and held.get(label) == _essence(policy):
             continue
-        key = (label, one.peers_over or one.network)
-        if one.peers_over is not None:
-            known[key] = with_peer(policy, facts, one.peers_over, local_time)
-        elif key not in known:
-            known[key] = target_of(policy, facts, one.network, local_time)
+        key = (label, one.network, one.peers_over)
+        if key not in known:
+            known[key] = (
+                with_peer(policy, facts, one.peers_over, local_time)
+                if one.peers_over is not None
+                else target_of(policy, facts, one.network, local_time)
+            )
         to, why = known[key]
         if to != one.network:
             moving.append(Moving(one.flow, label, one.network, to, why))
