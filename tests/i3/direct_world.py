@@ -9,6 +9,7 @@ from itertools import count
 from sojourn.i3.direct import Agent
 from sojourn.i3.roam_sessions import PeerKnown, Settings
 from sojourn.model import Endpoint
+from sojourn.packet.path_mtu import OUTER_UDP_IPV4
 from tests.i3.roam_world import Roamer, RoamWorld
 from tests.i3.world import NODE, identity
 
@@ -50,11 +51,14 @@ class DirectWorld(RoamWorld):
         self.behind: dict[Endpoint, Nat] = {}
         self.between_dead = False
         """Nothing gets through between hosts; nodes are reached."""
+        self.mtu = 1500
+        """What the path between hosts carries (IPv4); what is larger is lost, fragments and all, without a word."""
+        self.device_mtu = 1448
 
     def wishing(self, name: str, peer: str, *, direct: bool = True) -> Roamer:
         theirs = identity(peer)
         known = PeerKnown(peer, theirs.address, theirs.keys.signing, theirs.keys.exchange, direct)
-        made = Roamer(self, name, Settings((NODE,), (known,)))
+        made = Roamer(self, name, Settings((NODE,), (known,), device_mtu=self.device_mtu))
         self.roamers.append(made)
         return made
 
@@ -73,7 +77,8 @@ class DirectWorld(RoamWorld):
         private = destination in self.behind or destination.address.startswith(("192.168.", "10."))
         if private and (nat is None or other is not nat):
             return  # another network's address means nothing here
-        if self.between_dead and NODE not in (source, destination):
+        between = NODE not in (source, destination)
+        if between and (self.between_dead or len(data) + OUTER_UDP_IPV4 > self.mtu):
             return
         outside = nat.outgoing(source, destination) if nat is not None and not private else source
         super().send(data, outside, destination)

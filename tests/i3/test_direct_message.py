@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import direct_message
-from sojourn.i3.direct_message import MAX_CANDIDATES, Answer, Candidate, Carried, Check, Kind, Offer, parse
+from sojourn.i3.direct_message import MAX_CANDIDATES, Answer, Candidate, Carried, Check, Kind, Offer, SizeProbe, parse
 from sojourn.model import Endpoint
 
 HOST = Candidate(Kind.HOST, 2130706431, Endpoint("192.168.1.2", 4000))
@@ -30,6 +30,7 @@ messages = st.one_of(
     st.builds(Check, st.binary(min_size=8, max_size=8), st.integers(0, 2**32 - 1), st.booleans()),
     st.builds(Answer, st.binary(min_size=8, max_size=8), endpoints),
     st.builds(Carried, st.binary(max_size=200)),
+    st.builds(SizeProbe, st.binary(min_size=8, max_size=8), st.integers(0, 1500)),
 )
 
 
@@ -71,7 +72,9 @@ def test_a_thousand_candidates_have_no_room_and_more_than_eight_are_refused() ->
     [
         (b"\x30", "version"),
         (b"\x31\x01" + bytes(29), "version"),
-        (b"\x34\x00", "plaintext"),
+        (b"\x35\x00", "plaintext"),
+        (b"\x34\x00", "length"),
+        (bytes(SizeProbe(bytes(8), 4)) + b"\1", "length"),
         (bytes(Offer(True, 1))[:10], "short"),
         (bytes(Offer(True, 0)), "length"),
         (bytes(Check(bytes(8), 1)) + b"\0", "length"),

@@ -33,6 +33,7 @@ table ip w {
     ip saddr @dead ip daddr 198.51.100.0/24 drop
     ip daddr @dead ip saddr 198.51.100.0/24 drop
   }
+  chain says { type filter hook output priority 0; icmp type destination-unreachable drop; }
 }
 """
 
@@ -87,6 +88,15 @@ class DirectLab(Roaming):
         """Drop what goes between hosts; without names, drop nothing any more."""
         what = f"add element ip w dead {{ {', '.join(outside)} }}" if outside else "flush set ip w dead"
         namespaces.run(self.name("core"), "nft", what)
+
+    def narrow(self, host: str, net: str, mtu: int) -> None:
+        """Have a router's link carry packets of so many bytes only; nobody is told."""
+        namespaces.ip(self.name("core"), [f"link set dev nat-{host}-{net} mtu {mtu}"])
+
+    def room(self, host: str) -> int:
+        """Return the largest packet that a host lets go to the other."""
+        found: int = self.call(host, "peers")["peers"][0]["mtu"]
+        return found
 
     def direct(self, host: str) -> dict[str, Any]:
         """Return what a host says of its direct path to the other."""

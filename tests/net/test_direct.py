@@ -62,6 +62,37 @@ def test_two_hosts_behind_nats_that_keep_ports_speak_without_the_node(lab: Direc
     assert lab.between() - before >= 40
 
 
+def test_a_path_that_becomes_narrow_without_a_word_is_measured_and_applications_are_told(lab: DirectLab) -> None:
+    wide = 1500 - 28 - 24
+    until(lambda: [lab.room(host) for host in HOME] == [wide, wide], 10, "what an Ethernet carries")
+    assert " 0% packet loss" in lab.inside("a", "ping", "-c1", "-W5", "-Mdo", f"-s{wide - 48}", lab.homes["b"]).stdout
+    theirs = end(lab, "b", "receive", lab.homes["b"])
+    time.sleep(0.7)
+    ours = end(lab, "a", "send", lab.homes["b"], "7")
+    time.sleep(0.5)
+    lab.narrow("b", "cell", 1400)  # a's packets are cut by the router; b's large ones get lost
+    answered = until_narrow(lab, 1400 - 28 - 24)
+    sent, received = said(ours), said(theirs)
+    assert received["sha256"] == sent["sha256"]
+    assert received["longest"] < 1.0, received
+    assert answered
+    assert lab.room("a") == lab.room("b") == 1348
+    told = lab.inside("b", "ping", "-c1", "-W2", "-Mdo", "-s1380", lab.homes["a"])
+    assert "mtu=1348" in told.stdout + told.stderr or "mtu: 1348" in told.stdout + told.stderr, told
+    assert "mtu 1348" in lab.inside("b", "ip", "-6", "route", "get", lab.homes["a"]).stdout
+    lab.narrow("b", "cell", 1500)
+
+
+def until_narrow(lab: DirectLab, inner: int) -> bool:
+    """Have b send what is too large for the path now, until both know; return whether some of it was answered then."""
+    large = ("ping", "-c1", "-W1", "-Mdo", "-s1400", lab.homes["a"])
+    until(
+        lambda: bool(lab.inside("b", *large)) and [lab.room(host) for host in HOME] == [inner, inner], 20, "both know"
+    )
+    small = ("ping", "-c1", "-W2", "-Mdo", f"-s{inner - 48}", lab.homes["a"])
+    return " 0% packet loss" in lab.inside("b", *small).stdout
+
+
 def test_a_direct_path_that_dies_loses_nothing_and_comes_back(lab: DirectLab) -> None:
     theirs = end(lab, "b", "count", lab.homes["b"])
     time.sleep(0.7)

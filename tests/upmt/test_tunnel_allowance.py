@@ -5,13 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sojourn.packet.frame import Probe
-from sojourn.upmt.constants import (
-    MTU_CANDIDATES,
-    PROBE_MEMORY,
-    PROBES_AT_ONCE,
-    PROBES_PER_SECOND,
-    PROBES_PER_SECOND_DEAF,
-)
+from sojourn.packet.path_mtu import MTU_CANDIDATES
+from sojourn.upmt.constants import PROBE_MEMORY, PROBES_AT_ONCE, PROBES_PER_SECOND, PROBES_PER_SECOND_DEAF
 from sojourn.upmt.events import TunnelRecovered, TunnelSilent
 from sojourn.upmt.tunnel import SendFrame, Tell, Tunnel
 from sojourn.upmt.tunnel_allowance import Allowance

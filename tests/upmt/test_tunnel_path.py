@@ -1,7 +1,7 @@
 """The outer address of a host, at its anchor: credit, proof, and the way back."""
 
 from sojourn.model import Endpoint
-from sojourn.upmt.constants import BASE_DATAGRAM
+from sojourn.packet.path_mtu import BASE_DATAGRAM
 from sojourn.upmt.tunnel_path import Ask, OuterPath
 
 OLD, NEW, THIRD = Endpoint("192.0.2.1", 1), Endpoint("192.0.2.2", 2), Endpoint("192.0.2.3", 3)

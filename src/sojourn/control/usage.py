@@ -12,7 +12,7 @@ from datetime import date
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sojourn.upmt.constants import OUTER_UDP_IPV4, OUTER_UDP_IPV6
+from sojourn.packet.path_mtu import OUTER_UDP_IPV4, OUTER_UDP_IPV6
 from sojourn.upmt.events import TunnelMeasured
 
 MAX_NETWORKS = 64

@@ -11,13 +11,13 @@ from sojourn.control import peer_config
 from sojourn.control.entries import Entry
 from sojourn.control.rendezvous_config import written
 from sojourn.daemon.driver import now
+from sojourn.daemon.host_system import PEERS_MTU
 from sojourn.errors import ConfigError
 from sojourn.i3.home import HomeIdentity
 from sojourn.linux.home import lead, leave
 from sojourn.model import TunnelId
 from sojourn.store import home_key
 from sojourn.upmt.commands import AddAssociation, AnyCommand, RemoveAssociation, Role, Setup
-from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.peer_commands import HOME, PEERS, SetHome
 from sojourn.upmt.peer_events import PeerChanged, PeersTold, RendezvousMoved, RendezvousStayed
@@ -52,7 +52,7 @@ class HostPeers:
         config = self._daemon.config
         await self._daemon.system.up_home()
         await lead(config.device, self.identity.address)
-        setup = Setup(Role.HOST, config.device, MIN_INNER_MTU)
+        setup = Setup(Role.HOST, config.device, PEERS_MTU)
         return [setup, self._order(), AddAssociation(HOME, "", self.identity.address, ())]
 
     async def leave(self) -> None:
@@ -129,7 +129,7 @@ class HostPeers:
                 {
                     "name": each.name or None, "home": each.home, "configured": each.configured,
                     "state": "met" if each.met else each.problem or "not met",
-                    "private": each.private,
+                    "private": each.private, "mtu": each.mtu,
                     "direct": {
                         "state": each.direct, "reason": each.direct_why or None, "network": each.direct_network,
                         "remote": each.direct_remote or None,

@@ -4,12 +4,18 @@ Works off one order at a time, newest lease wins; the data path's orders wait me
 (`HostSystem.ready`), because a tunnel must not be opened before its routes are there.
 """
 
+from typing import Final
+
 from sojourn.control.config import HostConfig
 from sojourn.linux import device, dns
 from sojourn.linux.capture import Action, Capture
 from sojourn.linux.routes import HostRouting
-from sojourn.upmt.constants import MIN_INNER_MTU
+from sojourn.packet.path_mtu import OUTER_UDP_IPV4
+from sojourn.packet.seal import OVERHEAD_BYTES
 from sojourn.upmt.lease import Lease
+
+PEERS_MTU: Final = 1500 - OUTER_UDP_IPV4 - OVERHEAD_BYTES
+"""The device's, where no anchor gives a hint: what a direct path over an Ethernet carries. Less is searched for."""
 
 
 class HostSystem:
@@ -36,7 +42,7 @@ class HostSystem:
     async def up_home(self) -> None:
         """Make the device for peers, who need no lease."""
         if self.lease is None:
-            await device.create_tun(self._config.device, [f"{self.home}/128"], MIN_INNER_MTU)
+            await device.create_tun(self._config.device, [f"{self.home}/128"], PEERS_MTU)
 
     async def capture(self) -> None:
         """Take traffic into the device (`sojourn up`)."""

@@ -26,7 +26,6 @@ from sojourn.model import Endpoint, TunnelId
 from sojourn.packet.ip import packed, text
 from sojourn.packet.seal import Hint
 from sojourn.paft import FlowKey
-from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ class _Place(NamedTuple):
     session: TunnelId
     network: str
     remote: Endpoint
+    mtu: int
+    """The largest inner packet."""
 
 
 class _Served:
@@ -169,7 +170,7 @@ class CorePeers:
         pair = agent.selected if agent is not None else None
         if pair is None or pair.outstanding[SUSPECT:] or session is None or session.index not in self.sessions:
             return None
-        return _Place(session.index, network_of(pair.path), pair.remote)
+        return _Place(session.index, network_of(pair.path), pair.remote, served.peer.room())
 
     def _enter(self, home: bytes, served: _Served, place: _Place) -> bool:
         """Have the core send there, if it does not yet; False: the network has no socket."""
@@ -181,7 +182,7 @@ class CorePeers:
             return False
         remote = place.remote
         self._core.set_path(
-            place.session, self._home(home).number, fd, packed(remote.address), remote.port, 0, b"", MIN_INNER_MTU, True
+            place.session, self._home(home).number, fd, packed(remote.address), remote.port, 0, b"", place.mtu, True
         )
         self._point(home, place.session)
         if before is not None and before.session != place.session:

@@ -327,9 +327,9 @@ class Engine:
         """Close it."""
         self._rendezvous.close(network)
 
-    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
-        """Send one datagram to a rendezvous node."""
-        self._rendezvous.send(network, datagram, node)
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
+        """Send one datagram to a rendezvous node or a peer; `whole`: with DF."""
+        self._rendezvous.send(network, datagram, node, whole=whole)
 
     def random(self, size: int) -> bytes:
         """Return bytes that nobody can guess."""

@@ -103,7 +103,7 @@ class MemoryDataPath:
         """Note that a network has none any more."""
         self.rendezvous.pop(network, None)
 
-    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
         """Put a datagram into `to_nodes`, or hand it to `on_rendezvous`."""
         if self.on_rendezvous is not None:
             self.on_rendezvous(network, datagram, node)

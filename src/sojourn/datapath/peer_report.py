@@ -16,5 +16,5 @@ def state_of(peer: Peer, now: float) -> PeerState:
         peer.name, peer.home, peer.configured, peer.usable(now) is not None, peer.identifier is not None,
         peer.problem, None if peer.heard is None else now - peer.heard, peer.packets_in, peer.packets_out,
         peer.bytes_in, peer.bytes_out, peer.duplicates, direct, why, network_of(pair.path) if pair else None,
-        f"{pair.remote.address} port {pair.remote.port}" if pair else "", pair.rtt.srtt if pair else None,
+        f"{pair.remote.address} port {pair.remote.port}" if pair else "", pair.rtt.srtt if pair else None, peer.room(),
     )  # fmt: skip

@@ -25,9 +25,9 @@ from sojourn.i3.roam import RoamProxy
 from sojourn.i3.roam_sessions import PeerKnown, Settings
 from sojourn.model import TCP, AssociationId, Endpoint, Origin
 from sojourn.packet.ip import IpView, flow_key, flow_of, packed, parse
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 from sojourn.paft import FlowKey, Row
-from sojourn.upmt.commands import Restore, SetRules
-from sojourn.upmt.constants import MIN_INNER_MTU
+from sojourn.upmt.commands import Restore, SetRules, Setup
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.peer_commands import (
     HOME,
@@ -90,7 +90,10 @@ class Peering(Sending):
         known = tuple(
             PeerKnown(each.name, each.home, each.signing, each.exchange, each.direct) for each in command.peers
         )
-        settings = Settings(command.nodes, known, command.anyone, command.piggyback, MIN_INNER_MTU)
+        device_mtu = self.setup.mtu if self.setup is not None else MIN_INNER_MTU
+        settings = Settings(
+            command.nodes, known, command.anyone, command.piggyback, MIN_INNER_MTU, max(device_mtu, MIN_INNER_MTU)
+        )
         same = self._home is not None and (self._home.signing, self._home.exchange, self._home.nodes) == (
             command.signing, command.exchange, command.nodes)  # fmt: skip
         if self.roam is not None and same:
@@ -120,6 +123,16 @@ class Peering(Sending):
             self._leave_home()
             self._newest.clear()
             self._ended.clear()
+
+    def _set_up(self, command: Setup) -> None:
+        super()._set_up(command)
+        if self._home is not None:
+            self._set_home(self._home)  # the device may bring larger packets now
+
+    def _room(self, home: bytes) -> int:
+        """Return the size of the largest packet that the way to a peer carries now."""
+        peer = self.roam.by_home.get(home) if self.roam is not None else None
+        return peer.room() if peer is not None else MIN_INNER_MTU
 
     def _open_rendezvous(self, command: OpenRendezvous, now: float) -> None:
         if self.roam is None:
@@ -218,10 +231,11 @@ class Peering(Sending):
         if row.tunnel is None:
             self.waiting.keep(key, row, packet)
             return
-        if len(packet) > MIN_INNER_MTU:
-            self._answer_too_big(packet, view, MIN_INNER_MTU)
+        room = self._room(view.destination)
+        if len(packet) > room:
+            self._answer_too_big(packet, view, room)
             return
-        packet = self.clamped(packet, view, MIN_INNER_MTU)
+        packet = self.clamped(packet, view, room)
         if view.protocol == TCP:
             self._newest[key] = packet
         rule = association.book.place(row.label)
@@ -254,7 +268,7 @@ class Peering(Sending):
         for command in commands:
             match command:
                 case Transmit():
-                    self.io.send_rendezvous(command.path, command.data, command.node)
+                    self.io.send_rendezvous(command.path, command.data, command.node, whole=command.whole)
                 case roam.Deliver(_, packet):
                     self._from_peer(packet, now)
                 case roam.SendAgain(home):
@@ -308,7 +322,7 @@ class Peering(Sending):
         row.packets_in += 1
         row.bytes_in += len(packet)
         self._moved(view.source, now)
-        self.io.write_inner(self.clamped(packet, view, MIN_INNER_MTU))
+        self.io.write_inner(self.clamped(packet, view, self._room(view.source)))
 
     def _peer_may_begin(self, home: bytes, now: float) -> bool:
         """Say whether a peer may begin one more flow now: what it begins is classified, told and remembered."""
@@ -328,6 +342,9 @@ class Peering(Sending):
             if row is None or row.closing:
                 del self._newest[key]
             elif packet[24:40] == home and now - row.last_used < AGAIN_WITHIN:
+                if len(packet) > self._room(home):
+                    self._answer_too_big(packet, parse(packet), self._room(home))  # its sender sends it again, cut
+                    continue
                 self.totals["peer-resent"] += 1
                 self.do_roam(self.roam.ip_receive(packet, home, now), now)
 

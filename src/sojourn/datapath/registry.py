@@ -75,8 +75,11 @@ class Io(Protocol):
         """Host: close it."""
         ...
 
-    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint) -> None:
-        """Host: send one datagram to a rendezvous node; a refusal goes to `Forwarder.rendezvous_failed`."""
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
+        """Host: send one datagram to a rendezvous node or a peer; a refusal goes to `Forwarder.rendezvous_failed`.
+
+        `whole`: with DF.
+        """
         ...
 
     def random(self, size: int) -> bytes:

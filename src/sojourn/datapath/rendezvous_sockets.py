@@ -1,6 +1,8 @@
 """The engine's sockets for peers: one a network, beside its tunnel's, bound to its interface and address.
 
-Large packets may be fragmented outside: peers do not measure their path's MTU, and send at most 1280 bytes inside.
+Packets may be fragmented outside, but for those that probe a direct path's MTU (i3/direct_mtu.py): by way of a node
+they have at most 1280 bytes inside, and directly what the probes have shown; a path that has narrowed since then loses
+nothing where routers fragment.
 """
 
 import errno
@@ -109,7 +111,7 @@ class RendezvousSockets:
             sock.close()
         self._sockets.clear()
 
-    def send(self, network: str, datagram: bytes, node: Endpoint) -> None:
+    def send(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
         """Send one datagram; a queue that is full loses it, as a router's would.
 
         That nodes are not reached is told. A peer's address may be no way from here: what goes there is lost.
@@ -118,6 +120,8 @@ class RendezvousSockets:
         if held is None or held[0].six is not (":" in node.address):
             self._fails(network, "no address of the rendezvous node's family", node)
             return
+        if whole:
+            held[0].fragment(False)
         try:
             held[0].socket.sendto(datagram, (node.address, node.port))
         except OSError as error:
@@ -125,6 +129,9 @@ class RendezvousSockets:
                 self._fails(network, error.strerror or "cannot send", node)
         else:
             self._failing.discard(network)
+        finally:
+            if whole:
+                held[0].fragment(True)
 
     def _fails(self, network: str, why: str, to: Endpoint) -> None:
         if self._takes.is_node(to) and network not in self._failing:

@@ -14,10 +14,10 @@ from sojourn.datapath.registry import Io
 from sojourn.model import TCP
 from sojourn.packet import sequence
 from sojourn.packet.ip import IpView, clamp_mss, ecn_of, may_be_answered, parse, too_big
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 from sojourn.packet.refusal import refusal
 from sojourn.packet.seal import OVERHEAD_BYTES
 from sojourn.paft import FlowKey, Mode, Row
-from sojourn.upmt.constants import MIN_INNER_MTU
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.tunnel import Tunnel
 

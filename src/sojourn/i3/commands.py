@@ -13,6 +13,8 @@ class Transmit(Struct, frozen=True):
     path: str
     node: Endpoint
     data: bytes
+    whole: bool = False
+    """Never in fragments: it probes the path's MTU."""
 
 
 class TriggerStands(Struct, frozen=True):

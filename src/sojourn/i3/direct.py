@@ -3,6 +3,7 @@
     wish        both have said by way of the node that they want it; candidates are told only to who has said so
     checks      of each pair; what is checked by the peer is checked at once (triggered checks, peer-reflexive ones)
     nomination  the end with the lower X25519 key is the controlling one: best valid pair first, with USE in its checks
+    size        what passes there is searched (direct_mtu.py); until then, and by way of the node, 1280 bytes inside
     use         packets go there; checks go on (RFC 7675). What was sent since the last answer is kept: if no answer
                 comes, it goes by the node once more, and the peer's replay window drops what it had
     a move      new candidates, new pairs. The pair in use stays ("stale") until another is nominated, `MAKE` at most;
@@ -18,6 +19,7 @@ from sojourn.i3.direct_checks import PREFERENCE, priority_of
 from sojourn.i3.direct_message import Candidate, Kind, Offer
 from sojourn.i3.direct_orders import Say
 from sojourn.i3.direct_pairs import Pairs, Place
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 
 # Ours.
 OFFER_AGAIN: Final = 0.5
@@ -28,8 +30,10 @@ OFFER_SPACING: Final = 0.05
 class Agent(Pairs):
     """What happened is a method's; orders are in `out` until they are taken."""
 
-    def __init__(self, random: Callable[[int], bytes], now: float, *, controlling: bool) -> None:
-        super().__init__(random, now, controlling=controlling)
+    def __init__(
+        self, random: Callable[[int], bytes], now: float, *, controlling: bool, device_mtu: int = MIN_INNER_MTU
+    ) -> None:
+        super().__init__(random, now, controlling=controlling, device_mtu=device_mtu)
         self._number = (int.from_bytes(random(4)) | 1) << 32 | 1
         self._acked = 0
         self._lost = False
@@ -66,6 +70,7 @@ class Agent(Pairs):
         """There are no keys any more, or nobody wants it any more."""
         self.selected = self._offer_at = self._round_at = self._nominate_at = self._nominated = None
         self.pairs.clear()
+        self.mtu.stop()
         self._forget_kept()
 
     # What the peer says.

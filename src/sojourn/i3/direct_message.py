@@ -8,6 +8,7 @@ nothing else. The meaning is ICE's (RFC 8445):
     0x31  Check    from address to address: a Binding request
     0x32  Answer   back to where the check came from: a Binding success response, with that address
     0x33  Carried  a Hello or an Accept, so that keys are renewed also where no node is left
+    0x34  SizeProbe  from address to address, padded and with DF: an Answer says that so much passes (RFC 8899)
 """
 
 import struct
@@ -22,7 +23,7 @@ from sojourn.model import Endpoint
 
 # The protocol's.
 NIBBLE: Final = 3
-OFFER, CHECK, ANSWER, CARRIED = range(0x30, 0x34)
+OFFER, CHECK, ANSWER, CARRIED, SIZE_PROBE = range(0x30, 0x35)
 VERSION: Final = 0
 MAX_CANDIDATES: Final = 8
 WANTS, LOST = 1, 2
@@ -32,7 +33,11 @@ TRANSACTION_BYTES: Final = 8
 _OFFER = struct.Struct("!BBBBQQ")
 _CANDIDATE = struct.Struct(f"!BI{ENDPOINT_BYTES}s")
 _CHECK = struct.Struct(f"!BBBxI{TRANSACTION_BYTES}s15x")
+_PROBE = struct.Struct(f"!BBxx{TRANSACTION_BYTES}s")
 _ANSWER = struct.Struct(f"!BBxx{TRANSACTION_BYTES}s{ENDPOINT_BYTES}s")
+
+PROBE_BYTES: Final = _PROBE.size
+"""Without padding."""
 
 
 class Kind(IntEnum):
@@ -104,7 +109,17 @@ class Carried(Struct, frozen=True):
         return bytes((CARRIED, VERSION)) + self.message
 
 
-Message = Offer | Check | Answer | Carried
+class SizeProbe(Struct, frozen=True):
+    """A question whether a packet of this size passes; `padding`: how many zeros follow."""
+
+    transaction: bytes
+    padding: int = 0
+
+    def __bytes__(self) -> bytes:
+        return _PROBE.pack(SIZE_PROBE, VERSION, self.transaction) + bytes(self.padding)
+
+
+Message = Offer | Check | Answer | Carried | SizeProbe
 
 
 def parse(plaintext: bytes) -> Message:
@@ -120,6 +135,8 @@ def parse(plaintext: bytes) -> Message:
             return _answer(plaintext)
         case 0x33:
             return Carried(plaintext[2:])
+        case 0x34:
+            return _probe(plaintext)
     raise RemoteProtocolError(f"no message about direct paths begins with {plaintext[0]:#x}", reason="plaintext")
 
 
@@ -148,6 +165,12 @@ def _check(plaintext: bytes) -> Check:
         raise RemoteProtocolError("a check of another form", reason="length")
     _, _, flags, priority, transaction = _CHECK.unpack(plaintext)
     return Check(transaction, priority, bool(flags & USE))
+
+
+def _probe(plaintext: bytes) -> SizeProbe:
+    if len(plaintext) < _PROBE.size or any(plaintext[2:4]) or any(plaintext[_PROBE.size :]):
+        raise RemoteProtocolError("a probe of another form", reason="length")
+    return SizeProbe(_PROBE.unpack_from(plaintext)[2], len(plaintext) - _PROBE.size)
 
 
 def _answer(plaintext: bytes) -> Answer:

@@ -17,6 +17,8 @@ class SendTo(Struct, frozen=True):
     path: str
     remote: Endpoint
     plaintext: bytes
+    whole: bool = False
+    """With DF: it probes the path's MTU."""
 
 
 class SendSealed(Struct, frozen=True):

@@ -25,9 +25,11 @@ from sojourn.i3.direct_checks import (
     pair_priority,
     priority_of,
 )
-from sojourn.i3.direct_message import TRANSACTION_BYTES, Answer, Check, Kind, Offer
+from sojourn.i3.direct_message import TRANSACTION_BYTES, Answer, Check, Kind, Offer, SizeProbe
+from sojourn.i3.direct_mtu import DirectMtu
 from sojourn.i3.direct_orders import Order, SendSealed, SendTo, Told
 from sojourn.model import Endpoint
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 
 # Ours.
 PATIENCE: Final = 0.15
@@ -56,8 +58,11 @@ class Place(Struct, frozen=True):
 class Pairs:
     """What happened is a method's; orders are in `out` until they are taken."""
 
-    def __init__(self, random: Callable[[int], bytes], now: float, *, controlling: bool) -> None:
+    def __init__(
+        self, random: Callable[[int], bytes], now: float, *, controlling: bool, device_mtu: int = MIN_INNER_MTU
+    ) -> None:
         self.controlling = controlling
+        self.mtu = DirectMtu(random, device_mtu)
         self.place: Place | None = None
         self.theirs: Offer | None = None
         self.pairs: dict[tuple[str, Endpoint], Pair] = {}
@@ -129,8 +134,16 @@ class Pairs:
         elif not pair.outstanding or now - pair.outstanding[-1] > PACE:
             pair.due = now
 
+    def probed(self, probe: SizeProbe, path: str, source: Endpoint, now: float) -> None:
+        """Say that a packet of this size has passed; RemoteProtocolError."""
+        if not self._answers.take(now):
+            raise RemoteProtocolError("more probes than are answered", reason="rate")
+        self.out.append(SendTo(path, source, bytes(Answer(probe.transaction, source))))
+
     def answered(self, answer: Answer, path: str, source: Endpoint, now: float) -> None:
-        """Take in the answer to a check of ours; RemoteProtocolError."""
+        """Take in the answer to a check or probe of ours; RemoteProtocolError."""
+        if self.mtu.answered(answer.transaction, now) is not None:
+            return  # from wherever: a probe of this size has arrived
         pair, sent, use = self._asked.pop(answer.transaction, (None, 0.0, False))
         if pair is None or self.pairs.get((pair.path, pair.remote)) is not pair:
             raise RemoteProtocolError("an answer to no check of ours", reason="no-check")
@@ -198,6 +211,7 @@ class Pairs:
         if before is not None and before.stale:
             self.pairs.pop((before.path, before.remote), None)
         self.selected, pair.stale = pair, False
+        self.mtu.begin(pair, now)
         self._make_until, self.why = float("inf"), ""
         self._rounds, self._round_at = 0, None
         self.out.append(Told("direct"))
@@ -225,6 +239,7 @@ class Pairs:
         pair, self.selected = self.selected, None
         if pair is None:
             return
+        self.mtu.stop()
         if pair.stale:
             self.pairs.pop((pair.path, pair.remote), None)
         else:
@@ -256,6 +271,8 @@ class Pairs:
         times += [max(min(dues), self._pace_at)] if dues else []
         if self.selected is not None:
             times.append(self.selected.consent_due())
+            sizes = self.mtu.deadline()
+            times += [sizes] if sizes is not None else []
         return min(times, default=None)
 
     def pairs_tick(self, now: float) -> None:
@@ -269,6 +286,7 @@ class Pairs:
         if self._nominate_at is not None and self._nominate_at <= now:
             self._nominate(now)
         self._keep_consent(now)
+        self._measure(now)
         self._settle(now)
 
     def _check_waiting(self, now: float) -> None:
@@ -314,6 +332,15 @@ class Pairs:
         if pair.is_dead(now):
             self._lose(f"no answer for {(now - max(pair.answered, pair.heard)) * 1000:.0f} ms", now)
         elif pair.consent_due() <= now:
+            self._ask(pair, now, use=self.controlling)
+
+    def _measure(self, now: float) -> None:
+        pair = self.selected
+        if pair is None:
+            return
+        probes, check = self.mtu.tick(pair, now)
+        self.out += [SendTo(pair.path, pair.remote, bytes(probe), whole=True) for probe in probes]
+        if check and not pair.outstanding:
             self._ask(pair, now, use=self.controlling)
 
     def _ask(self, pair: Pair, now: float, *, use: bool = False) -> None:

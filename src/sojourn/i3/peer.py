@@ -14,6 +14,7 @@ from sojourn.i3.flow_triggers import FlowTriggers
 from sojourn.i3.handshake import Greeting, Session
 from sojourn.i3.home import HomeKeys
 from sojourn.i3.identifier import Identifier, public
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 
 # The protocol's (DESIGN §5; the rest as WireGuard has it).
 RENEW_AFTER: Final = 120.0
@@ -81,6 +82,11 @@ class Peer:
         self.refused_at = float("-inf")
         """When it was last told that there is no direct path here."""
         self.problem = ""
+
+    def room(self) -> int:
+        """Return the size of the largest packet that the way to it carries now."""
+        agent = self.agent
+        return agent.mtu.inner if agent is not None and agent.selected is not None else MIN_INNER_MTU
 
     def usable(self, now: float) -> Session | None:
         """Return the session to send in, if there is one."""

@@ -12,7 +12,7 @@ from sojourn.errors import RemoteProtocolError
 from sojourn.i3 import direct_message
 from sojourn.i3.client import Transmit
 from sojourn.i3.direct import Agent
-from sojourn.i3.direct_message import Answer, Carried, Check, Offer
+from sojourn.i3.direct_message import Answer, Carried, Check, Offer, SizeProbe
 from sojourn.i3.direct_orders import Say, SendSealed, SendTo
 from sojourn.i3.direct_pairs import Place
 from sojourn.i3.handshake import ACCEPT, HELLO, SEALED, Session
@@ -54,6 +54,8 @@ class RoamDirect(RoamSessions):
         """Take over which peers there are, and which may have a direct path."""
         super().configure(settings)
         self._news.update(peer.home for peer in self.by_home.values())
+        for _, agent in self._agents():
+            agent.mtu.device_mtu = settings.device_mtu
 
     # Who has an agent, and where we are.
 
@@ -86,7 +88,8 @@ class RoamDirect(RoamSessions):
         """Return a peer's agent; it is made when there are keys first, and ends when it is not allowed any more."""
         if peer.agent is None and peer.direct and peer.keys is not None:
             controlling = self.identity.keys.exchange < peer.keys.exchange
-            peer.agent = Agent(self._random, now, controlling=controlling)
+            mtu = self.settings.device_mtu
+            peer.agent = Agent(self._random, now, controlling=controlling, device_mtu=mtu)
             if self._place is not None:
                 peer.agent.move(self._place, now)
         return peer.agent
@@ -139,8 +142,8 @@ class RoamDirect(RoamSessions):
             match order:
                 case Say(plaintext) if session is not None:
                     commands += self.transmit(peer.identifier or peer.public, session.sealer.seal(plaintext), now)
-                case SendTo(path, remote, plaintext) if session is not None and path in self.paths:
-                    commands.append(Transmit(network_of(path), remote, session.sealer.seal(plaintext)))
+                case SendTo(path, remote, plaintext, whole) if session is not None and path in self.paths:
+                    commands.append(Transmit(network_of(path), remote, session.sealer.seal(plaintext), whole))
                 case SendSealed(datagram) if self.path is not None:
                     commands += self.transmit(peer.identifier or peer.public, datagram, now)
                 case Say() | SendTo() | SendSealed():
@@ -231,6 +234,8 @@ class RoamDirect(RoamSessions):
         match message:
             case Check():
                 agent.checked(message, path, source, now)
+            case SizeProbe():
+                agent.probed(message, path, source, now)
             case Answer():
                 agent.answered(message, path, source, now)
             case Carried(greeting) if greeting[:1] == bytes((HELLO,)):

@@ -27,6 +27,7 @@ from sojourn.i3.peer import DEAF_AFTER, FIRST_AGAIN, GIVE_UP_AFTER, KEEP_ALIVE, 
 from sojourn.i3.roam_commands import Command, PeerTold
 from sojourn.i3.roam_paths import RoamPaths
 from sojourn.model import Endpoint, TunnelId
+from sojourn.packet.path_mtu import MIN_INNER_MTU
 
 # Ours.
 MAX_PEERS: Final = 256
@@ -58,8 +59,10 @@ class Settings(Struct, frozen=True):
     """Speak to hosts that are not configured, too: their addresses show their keys."""
     piggyback: float = 0.2
     """Seconds for which a private identifier waits for a packet that takes it along."""
-    mtu: int = 1280
-    """The largest inner packet."""
+    mtu: int = MIN_INNER_MTU
+    """The largest inner packet by way of a node."""
+    device_mtu: int = MIN_INNER_MTU
+    """The largest inner packet that the TUN brings: what a direct path is to carry."""
 
 
 class RoamSessions(RoamPaths):

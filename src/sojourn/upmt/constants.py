@@ -3,12 +3,6 @@
 from typing import Final
 
 # The protocol's (DESIGN §3.2, docs/wire.md).
-OUTER_UDP_IPV4: Final = 28
-OUTER_UDP_IPV6: Final = 48
-BASE_DATAGRAM: Final = 1200
-"""UDP payload that nearly any path carries (RFC 9000 §14): challenges and first packets are padded to it."""
-MIN_INNER_MTU: Final = 1280
-"""What IPv6 needs (RFC 8200 §5): the TUN's MTU is never less."""
 AMPLIFICATION: Final = 3
 """An unproved address gets at most this many times the bytes that came from it (RFC 9000 §8.1)."""
 PROOF_RTTS: Final = 3
@@ -78,13 +72,3 @@ OLD_KEYS_AT_LEAST: Final = 0.1
 PROOF_AT_LEAST: Final = 0.2
 EPOCH_ANSWER_EVERY: Final = 1.0
 SECRET_NEEDED_EVERY: Final = 10.0
-
-# Ours: path MTU (RFC 8899 §5.1 has the roles of these).
-MTU_PROBES: Final = 3
-MTU_TIMEOUT_AT_LEAST: Final = 0.1
-MTU_CONFIRM_EVERY: Final = 5.0
-MTU_RAISE_AFTER: Final = 600.0
-MTU_DEAF_SPACING: Final = 300.0
-"""A search that gets no answer whatever asks at least so seldom in the end."""
-MTU_CANDIDATES: Final = (9000, 4352, 1500, 1492, 1480, 1472, 1460, 1440, 1420, 1400, 1380, 1360, 1340)
-"""Outer packet sizes that real paths have; asked about all at once when the largest did not pass."""

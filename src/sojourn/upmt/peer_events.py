@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from sojourn.packet.path_mtu import MIN_INNER_MTU
+
 
 class RendezvousWorks(Struct, frozen=True, tag=True):
     """A rendezvous node answers over this network; `again`: after it was silent."""
@@ -71,6 +73,8 @@ class PeerState(Struct, frozen=True):
     direct_network: str | None = None
     direct_remote: str = ""
     direct_rtt: float | None = None
+    mtu: int = MIN_INNER_MTU
+    """The largest packet that the way to it carries now."""
 
 
 class PeersTold(Struct, frozen=True, tag=True):

@@ -1,16 +1,17 @@
 """One tunnel's machine, at either end: keys, outer address, life, measurement and path MTU in one place.
 
 Each of these is a small machine of its own (tunnel_keys, tunnel_path, tunnel_alive, tunnel_measure,
-tunnel_mtu); this file feeds them and turns what they want into frames and events. Timers: those of
+packet/path_mtu); this file feeds them and turns what they want into frames and events. Timers: those of
 the parts; `deadline` is the earliest. A mobile host's tunnel knows its anchor's address from its
 order and never follows another; an anchor's follows its host by authenticated packets.
 """
 
 from sojourn.model import Endpoint
 from sojourn.packet.frame import Answer, Challenge, Close, EpochFrame, Frame, Probe, Response
+from sojourn.packet.path_mtu import BASE_DATAGRAM, MTU_TIMEOUT_AT_LEAST
 from sojourn.packet.seal import OVERHEAD_BYTES, KeySchedule, Opened
 from sojourn.upmt.commands import Role
-from sojourn.upmt.constants import BASE_DATAGRAM, EPOCH_ANSWER_EVERY, MTU_TIMEOUT_AT_LEAST
+from sojourn.upmt.constants import EPOCH_ANSWER_EVERY
 from sojourn.upmt.events import (
     TunnelBlocked,
     TunnelClosed,

@@ -13,8 +13,9 @@ from msgspec import Struct
 
 from sojourn.model import Endpoint
 from sojourn.packet.frame import CHALLENGE_BYTES, HEAD_BYTES
+from sojourn.packet.path_mtu import BASE_DATAGRAM
 from sojourn.packet.seal import OVERHEAD_BYTES
-from sojourn.upmt.constants import AMPLIFICATION, BASE_DATAGRAM, PROOF_AT_LEAST, PROOF_RTTS
+from sojourn.upmt.constants import AMPLIFICATION, PROOF_AT_LEAST, PROOF_RTTS
 
 _SMALLEST = OVERHEAD_BYTES + HEAD_BYTES + CHALLENGE_BYTES
 

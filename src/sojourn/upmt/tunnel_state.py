@@ -10,15 +10,15 @@ from msgspec import Struct
 
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.frame import Frame
+from sojourn.packet.path_mtu import OUTER_UDP_IPV4, OUTER_UDP_IPV6, MtuSearch
 from sojourn.packet.seal import OVERHEAD_BYTES, Opener, Sealer
 from sojourn.upmt.commands import Role
-from sojourn.upmt.constants import KEEP_ALIVE, OLD_KEYS_AT_LEAST, OUTER_UDP_IPV4, OUTER_UDP_IPV6, PROOF_RTTS
+from sojourn.upmt.constants import KEEP_ALIVE, OLD_KEYS_AT_LEAST, PROOF_RTTS
 from sojourn.upmt.events import AnyEvent, SecretNeeded, TunnelMeasured, TunnelRecovered
 from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life
 from sojourn.upmt.tunnel_allowance import Allowance
 from sojourn.upmt.tunnel_keys import Ends, TunnelKeys
 from sojourn.upmt.tunnel_measure import Jitter, LossWindow, Probes, Rtt
-from sojourn.upmt.tunnel_mtu import MtuSearch
 from sojourn.upmt.tunnel_path import OuterPath
 
 _NEVER = float("inf")

@@ -1,4 +1,4 @@
-"""Path MTU discovery of one tunnel and direction by padded probes (RFC 8899; ICMP is not needed).
+"""Path MTU discovery of one path and direction by padded probes (RFC 8899; ICMP is not needed).
 
     idle --start--> ceiling --answer--> done          the usual path: one probe
                     ceiling --3 lost--> candidates --3 rounds--> done
@@ -6,20 +6,30 @@
     done --600 s, data flows--> ceiling                                      the path may have grown
 
 Sizes here are those of the outer packet, IP header included. While a search is on, packets go
-without DF: nothing is lost meanwhile. A path that carries less than 1280 inner bytes stays so.
+without DF: nothing is lost meanwhile. A path that carries less than 1280 inner bytes stays so. Anchor tunnels
+(upmt/tunnel.py) and direct paths to peers (i3/direct_mtu.py) search alike.
 """
 
 from enum import Enum, auto
+from typing import Final
 
-from sojourn.upmt.constants import (
-    BASE_DATAGRAM,
-    MIN_INNER_MTU,
-    MTU_CANDIDATES,
-    MTU_CONFIRM_EVERY,
-    MTU_DEAF_SPACING,
-    MTU_PROBES,
-    MTU_RAISE_AFTER,
-)
+# The protocol's (DESIGN §3.2, docs/wire.md).
+OUTER_UDP_IPV4: Final = 28
+OUTER_UDP_IPV6: Final = 48
+BASE_DATAGRAM: Final = 1200
+"""UDP payload that nearly any path carries (RFC 9000 §14): challenges and first packets are padded to it."""
+MIN_INNER_MTU: Final = 1280
+"""What IPv6 needs (RFC 8200 §5): the TUN's MTU is never less."""
+
+# Ours (RFC 8899 §5.1 has the roles of these).
+MTU_PROBES: Final = 3
+MTU_TIMEOUT_AT_LEAST: Final = 0.1
+MTU_CONFIRM_EVERY: Final = 5.0
+MTU_RAISE_AFTER: Final = 600.0
+MTU_DEAF_SPACING: Final = 300.0
+"""A search that gets no answer whatever asks at least so seldom in the end."""
+MTU_CANDIDATES: Final = (9000, 4352, 1500, 1492, 1480, 1472, 1460, 1440, 1420, 1400, 1380, 1360, 1340)
+"""Outer packet sizes that real paths have; asked about all at once when the largest did not pass."""
 
 _NEVER = float("inf")
 
@@ -69,6 +79,10 @@ class MtuSearch:
         if self.searching():
             return self.inner_max
         return max(self.confirmed, self.floor) - self._all
+
+    def shown(self) -> int:
+        """Return the largest inner packet that was seen to pass, 1280 at least: for who can't rely on fragments."""
+        return min(max(self.confirmed, self.floor), self.ceiling) - self._all
 
     def may_fragment(self) -> bool:
         """Say whether packets have to go without DF."""

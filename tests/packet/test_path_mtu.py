@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sojourn.upmt.constants import MTU_CONFIRM_EVERY, MTU_PROBES, MTU_RAISE_AFTER
-from sojourn.upmt.tunnel_mtu import MtuSearch, Phase
+from sojourn.packet.path_mtu import MTU_CONFIRM_EVERY, MTU_PROBES, MTU_RAISE_AFTER, MtuSearch, Phase
 
 ROUND = 0.05
 
