@@ -5,10 +5,9 @@ they go is the network that control names (`UseRendezvous`). What a TCP flow has
 this host or the peer has moved: its other end then acknowledges what it has, and nobody waits for a timer.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 
-from sojourn.bucket import Bucket
+from sojourn.bucket import Buckets
 from sojourn.datapath.epochs import EpochStore
 from sojourn.datapath.expiry import note_tcp_flags
 from sojourn.datapath.peer_core import PeerCore
@@ -68,7 +67,7 @@ class Peering(Sending):
         """Of each TCP flow with a peer, what it sent last."""
         self._ended: list[tuple[bytes, FlowPorts]] = []
         """Flows with peers that have ended since the last packet or tick."""
-        self._begun: OrderedDict[bytes, Bucket] = OrderedDict()
+        self._begun: Buckets[bytes] = Buckets(NEW_FLOWS_PER_SECOND, PEER_FLOWS_BURST, MOST_BUCKETS)
         """How many flows each peer may begin; the one that began none for longest is forgotten first."""
 
     # Orders.
@@ -310,7 +309,7 @@ class Peering(Sending):
             return
         row = self.paft.rows.get(key)
         if row is None:
-            if not self._peer_may_begin(view.source, now):
+            if not self._begun.take(view.source, now):
                 self.refused["flow-rate"] += 1
                 return
             origin = self.classify(key)
@@ -323,16 +322,6 @@ class Peering(Sending):
         row.bytes_in += len(packet)
         self._moved(view.source, now)
         self.io.write_inner(self.clamped(packet, view, self._room(view.source)))
-
-    def _peer_may_begin(self, home: bytes, now: float) -> bool:
-        """Say whether a peer may begin one more flow now: what it begins is classified, told and remembered."""
-        bucket = self._begun.get(home)
-        if bucket is None:
-            bucket = self._begun[home] = Bucket(NEW_FLOWS_PER_SECOND, PEER_FLOWS_BURST)
-            if len(self._begun) > MOST_BUCKETS:
-                self._begun.popitem(last=False)
-        self._begun.move_to_end(home)
-        return bucket.take(now)
 
     def _send_again(self, home: bytes, now: float) -> None:
         if self.roam is None:

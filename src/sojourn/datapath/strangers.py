@@ -4,10 +4,9 @@ A token bucket for each source, and one for all together: whoever forges sources
 plain tunnels, and nothing else. Bounded; the source that was silent for longest is forgotten first.
 """
 
-from collections import OrderedDict
 from typing import Final
 
-from sojourn.bucket import Bucket
+from sojourn.bucket import Bucket, Buckets
 from sojourn.model import Endpoint
 
 # Ours. A set-up takes two datagrams, and four more when both get lost.
@@ -25,7 +24,7 @@ class Strangers:
     """Lets a few datagrams of each source through."""
 
     def __init__(self) -> None:
-        self._sources: OrderedDict[str, Bucket] = OrderedDict()
+        self._sources: Buckets[str] = Buckets(PER_SOURCE, SOURCE_BURST, MOST_SOURCES)
         self._all = Bucket(IN_ALL, BURST_IN_ALL)
 
     def __len__(self) -> int:
@@ -33,14 +32,7 @@ class Strangers:
 
     def admit(self, source: Endpoint, now: float) -> bool:
         """Say whether a datagram of this source may go to control. Ports don't make another source."""
-        key = _place(source.address)
-        bucket = self._sources.get(key)
-        if bucket is None:
-            bucket = self._sources[key] = Bucket(PER_SOURCE, SOURCE_BURST)
-            if len(self._sources) > MOST_SOURCES:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(key)
-        return bucket.take(now) and self._all.take(now)
+        return self._sources.take(_place(source.address), now) and self._all.take(now)
 
 
 def _place(address: str) -> str:
