@@ -24,7 +24,6 @@ from sojourn.packet.seal import OVERHEAD_BYTES
 # Ours.
 ACTIVE_FOR: Final = 2.0
 """Seconds after the last packet for which the size is confirmed."""
-UNKNOWN_RTT: Final = 0.3
 MAX_ASKED: Final = 64
 _NEVER: Final = float("inf")
 
@@ -73,8 +72,8 @@ class DirectMtu:
         active = now - pair.used < ACTIVE_FOR
         if active:
             search.resume(now)
-        rtt = UNKNOWN_RTT if pair.srtt is None else pair.srtt + 4 * pair.rttvar
-        sizes = search.tick(now, max(rtt, MTU_TIMEOUT_AT_LEAST), max(pair.heard, pair.answered), active)
+        timeout = max(pair.rtt.late_after(), MTU_TIMEOUT_AT_LEAST)
+        sizes = search.tick(now, timeout, max(pair.heard, pair.answered), active)
         return [self._probe(pair, size) for size in sizes if size], 0 in sizes
 
     def _probe(self, pair: Pair, size: int) -> SizeProbe:
