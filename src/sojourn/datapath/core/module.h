@@ -21,9 +21,15 @@ struct row_object {
 
 extern PyType_Spec row_spec, core_spec;
 
+/* module_bench.c */
+PyObject *bench(PyObject *self, PyObject *arguments);
+
+/* module_drive.c */
 PyObject *drive_tun(PyObject *self, PyObject *arguments);
 PyObject *drive_udp(PyObject *self, PyObject *arguments);
-PyObject *bench(PyObject *self, PyObject *arguments);
+void drive_free(struct drive *drive);
+
+/* module_row.c */
 PyObject *move_rows(PyObject *self, PyObject *arguments);
 /* Fill in a flow key, or set an exception: it has another size. */
 bool key_of(struct flow_key *key, const char *data, Py_ssize_t size);
@@ -58,13 +64,13 @@ PyObject *know(PyObject *self, PyObject *arguments);
 PyObject *place_of(PyObject *self, PyObject *arguments);
 PyObject *passes(PyObject *self, PyObject *arguments);
 PyObject *births(PyObject *self, PyObject *arguments);
-void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
-void drive_free(struct drive *drive);
-/* Return a tunnel, made now if it is not there, or set an exception. */
-struct tunnel *tunnel_of(struct core *core, unsigned int id);
 
+/* module_core.c */
 /* Return the core, or set an exception: it was closed. */
 struct core *core_of(PyObject *self);
+/* Return a tunnel, made now if it is not there, or set an exception. */
+struct tunnel *tunnel_of(struct core *core, unsigned int id);
+void fill_address(struct path *path, const char *address, Py_ssize_t size, unsigned port, unsigned scope);
 
 static inline int64_t to_ns(double seconds) { return (int64_t)(seconds * 1e9); }
 static inline double to_seconds(int64_t ns) { return (double)ns / 1e9; }

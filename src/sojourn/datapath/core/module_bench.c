@@ -27,12 +27,11 @@ struct sealed {
 };
 
 struct lane {
-    struct core *core;
     struct stand *stand;
     pthread_t thread;
     bool failed;
     unsigned number;
-    int64_t until, processor_ns;
+    int64_t until;
     struct sender sender;
     uint8_t packet[VNET_BYTES + HEAD + PAYLOAD], *scratch;
 };
@@ -98,10 +97,8 @@ static bool fill_from_memory(struct line *line, struct load *load, struct udp_so
     while (load->count < FEW && stand->taken < stand->kept) {
         const struct sealed *sealed = &stand->sealed[stand->taken++];
         struct batch *batch = &load->batches[load->count];
-        struct tunnel *tunnel = tunnel_find(line->core, BENCH_TUNNEL);
-        const struct path *path = atomic_load(&tunnel->path);
-        *batch = (struct batch){.data = load->messages[load->count++].data, .size = sealed->size, .segment = sealed->width,
-                                .socket = socket, .from = path->to, .from_bytes = path->to_bytes};
+        *batch = (struct batch){.data = load->messages[load->count++].data, .size = sealed->size,
+                                .segment = sealed->width, .socket = socket};
         memcpy(batch->data, sealed->data, sealed->size);
     }
     return stand->taken < stand->kept;
@@ -110,8 +107,8 @@ static bool fill_from_memory(struct line *line, struct load *load, struct udp_so
 static void *run_receiving(void *argument)
 {
     struct lane *lane = argument;
-    struct core *core = lane->core;
-    while (line_take(lane->stand->line, &core->sockets[0], FIRST_RECEIVER + lane->number, lane->scratch, false))
+    struct stand *stand = lane->stand;
+    while (line_take(stand->line, &stand->core->sockets[0], FIRST_RECEIVER + lane->number, lane->scratch, false))
         ;
     return NULL;
 }
@@ -134,7 +131,8 @@ static bool add_row(struct core *core, struct lane *lane, bool inbound)
 {
     struct view view;
     struct row *row = row_new(1, BENCH_TUNNEL);
-    if (!row || !look(lane->packet + VNET_BYTES, HEAD + PAYLOAD, inbound, &view) || !row_link(core, row, &view.key, true))
+    if (!row || !look(lane->packet + VNET_BYTES, HEAD + PAYLOAD, inbound, &view) ||
+        !row_link(core, row, &view.key, true))
         return false;
     atomic_store(&row->answered, true);
     for (unsigned way = 0; way < WAYS; way++)
@@ -172,11 +170,11 @@ static bool make_tunnel(struct core *core, enum algorithm algorithm)
 static bool lane_init(struct stand *stand, unsigned number)
 {
     struct lane *lane = &stand->lanes[number];
-    lane->core = stand->core;
     lane->stand = stand;
     lane->number = number;
     make_packet(lane);
-    return (lane->scratch = malloc(65536)) && sender_init(&lane->sender, stand->core, FIRST_SENDER + number % MAX_WORKERS, keep, lane) &&
+    return (lane->scratch = malloc(65536)) &&
+           sender_init(&lane->sender, stand->core, FIRST_SENDER + number % MAX_WORKERS, keep, lane) &&
            add_row(stand->core, lane, false) && add_row(stand->core, lane, true);
 }
 
