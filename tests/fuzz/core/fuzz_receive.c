@@ -79,9 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct send_key *key = atomic_load(&tunnel_find(core, TUNNEL)->send);
     uint8_t *buffers[BANKS] = {malloc(65536), malloc(65536)};
     for (unsigned bank = 0; size >= 3; bank = (bank + 1) % BANKS) {
-        receiver_leave_bank(&receiver, bank);
         ASAN_UNPOISON_MEMORY_REGION(buffers[bank], 65536);
         take_batch(core, &receiver, key, buffers[bank], bank, &data, &size);
+        receiver_keep_bank(&receiver, bank);
     }
     receiver_flush(&receiver);
     for (unsigned bank = 0; bank < BANKS; bank++) {

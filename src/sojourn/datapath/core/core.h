@@ -298,6 +298,10 @@ enum opening tunnel_open(struct tunnel *tunnel, unsigned thread, uint8_t *datagr
                          struct found *found);
 bool tunnel_saw(struct tunnel *tunnel, const uint8_t *datagram);
 bool tunnel_mark(struct tunnel *tunnel, const struct found *found, struct opened *opened);
+static inline size_t datagrams_of(const struct batch *batch)
+{
+    return (batch->size + batch->segment - 1) / batch->segment;
+}
 static inline size_t nth_size(const struct batch *batch, size_t at)
 {
     return batch->size - at < batch->segment ? batch->size - at : batch->segment;
@@ -339,7 +343,7 @@ struct receiver {
 void receiver_init(struct receiver *receiver, struct core *core, write_fn *write, void *context);
 void receiver_take(struct receiver *receiver, const struct batch *batch, const struct found *found, int64_t now);
 void receiver_flush(struct receiver *receiver);
-void receiver_leave_bank(struct receiver *receiver, unsigned bank);
+void receiver_keep_bank(struct receiver *receiver, unsigned bank);
 
 /* line.c */
 

@@ -70,11 +70,12 @@ static void deliver_load(struct line *line, uint64_t number)
     for (unsigned i = 0; i < load->count; i++) {
         const struct batch *batch = &load->batches[i];
         receiver_take(receiver, batch, found, load->now);
-        found += (batch->size + batch->segment - 1) / batch->segment;
+        found += datagrams_of(batch);
     }
-    /* A run that began in the load before this one lies there: its place is wanted. */
-    if (load->last || (receiver->run.row && receiver->run.bank != number % line->room))
+    if (load->last)
         receiver_flush(receiver);
+    else
+        receiver_keep_bank(receiver, number % line->room);
     atomic_store(&line->released, receiver->run.row ? number : number + 1);
     atomic_store(&line->delivered, number + 1);
 }

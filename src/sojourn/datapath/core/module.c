@@ -42,8 +42,7 @@ static PyObject *replay(PyObject *self, PyObject *arguments)
     struct window window = {0};
     if (!PyArg_ParseTuple(arguments, "LO", &seen, &counters))
         return NULL;
-    window.floor = seen < 0 ? -1 : seen;
-    atomic_store(&window.top, window.floor);
+    window_init(&window, seen);
     Py_ssize_t count = PyList_Size(counters);
     PyObject *results = count < 0 ? NULL : PyList_New(0);
     for (Py_ssize_t i = 0; results && i < count; i++) {

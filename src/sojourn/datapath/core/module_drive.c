@@ -126,11 +126,11 @@ PyObject *drive_udp(PyObject *self, PyObject *arguments)
     batch.from = from.to;
     batch.from_bytes = from.to_bytes;
     memcpy(batch.via, via, (size_t)via_size);
-    receiver_leave_bank(&drive->receiver, drive->bank);
-    drive->bank = (drive->bank + 1) % BANKS;
     memcpy(batch.data, data, (size_t)size);
     drive->finds.count = 0;
     if (open_batch(drive->receiver.core, &batch, 0, drive->scratch, &drive->finds))
         receiver_take(&drive->receiver, &batch, drive->finds.at, to_ns(now));
+    receiver_keep_bank(&drive->receiver, drive->bank);
+    drive->bank = (drive->bank + 1) % BANKS;
     return finished(drive);
 }

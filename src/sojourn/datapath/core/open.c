@@ -99,7 +99,7 @@ static enum opening open_one(struct core *core, const struct batch *batch, unsig
 /* Open all datagrams of a batch, and put down behind the others what became of each; false if there is no memory. */
 bool open_batch(struct core *core, const struct batch *batch, unsigned thread, uint8_t *scratch, struct finds *finds)
 {
-    const size_t wanted = finds->count + (batch->size + batch->segment - 1) / batch->segment;
+    const size_t wanted = finds->count + datagrams_of(batch);
     if (wanted > finds->room) {
         struct found *larger = realloc(finds->at, 2 * wanted * sizeof *larger);
         if (!larger) {

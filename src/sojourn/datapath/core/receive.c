@@ -1,6 +1,6 @@
 /* UDP -> TUN, in the order in which it came: packets of one flow that continue one another are written as one
- * super-packet, straight from where they were opened (open.c). Every header is looked at, whatever hints say, and only such packets are
- * put together as the kernel, which cuts them again, makes the very same of (packet/gso.py).
+ * super-packet, straight from where they were opened (open.c). Every header is looked at, whatever hints say, and only
+ * such packets are put together as the kernel, which cuts them again, makes the very same of (packet/gso.py).
  *
  * What is not ordinary goes up opened, so that nothing is opened twice and one replay window serves both. */
 #include "rules.h"
@@ -43,10 +43,10 @@ void receiver_flush(struct receiver *receiver)
     receiver->write(receiver, run->queue, run->parts, (int)run->packets + 1);
 }
 
-/* The buffers of a bank are about to be filled again. */
-void receiver_leave_bank(struct receiver *receiver, unsigned bank)
+/* Write a run that began in another bank than what was taken in last: its buffers are about to be filled again. */
+void receiver_keep_bank(struct receiver *receiver, unsigned bank)
 {
-    if (receiver->run.row && receiver->run.bank == bank)
+    if (receiver->run.row && receiver->run.bank != bank)
         receiver_flush(receiver);
 }
 
@@ -75,7 +75,8 @@ static bool same_headers(const struct run *run, const uint8_t *packet, const str
 static bool join(struct run *run, struct row *row, const uint8_t *packet, size_t size, const struct view *view)
 {
     const size_t payload = size - view->head;
-    if (run->row != row || memcmp(run->view.key.bytes, view->key.bytes, view->key.size) || run->closed || run->view.head != view->head || !payload || payload > run->payload ||
+    if (run->row != row || memcmp(run->view.key.bytes, view->key.bytes, view->key.size) || run->closed ||
+        run->view.head != view->head || !payload || payload > run->payload ||
         run->packets == (view->protocol == UDP ? MAX_SEGMENTS : RUN_MOST) || run->total + payload > MAX_PACKET ||
         view->flags & (SYN | RST | CWR) || !same_headers(run, packet, view))
         return false;

@@ -94,8 +94,14 @@ void receive_key_init(struct receive_key *key, enum algorithm algorithm, const u
     aead_init(&key->aead, algorithm, secret, iv);
     key->epoch = epoch;
     key->serial = atomic_fetch_add(&made, 1) + 1;
-    key->window.floor = seen < 0 ? -1 : seen;
-    atomic_store(&key->window.top, key->window.floor);
+    window_init(&key->window, seen);
+}
+
+/* Begin a window; of its counters none up to `seen` is taken, -1: all are. */
+void window_init(struct window *window, int64_t seen)
+{
+    window->floor = seen < 0 ? -1 : seen;
+    atomic_store(&window->top, window->floor);
 }
 
 static _Atomic uint64_t *word_of(uint64_t *bits, int64_t counter)

@@ -51,6 +51,7 @@ bool aead_open(struct aead *aead, unsigned thread, uint32_t counter, const uint8
                size_t size, uint8_t *text);
 void receive_key_init(struct receive_key *key, enum algorithm algorithm, const uint8_t *secret, const uint8_t *iv,
                       uint32_t epoch, int64_t seen);
+void window_init(struct window *window, int64_t seen);
 bool window_fresh(struct window *window, uint32_t counter);
 bool window_mark(struct window *window, uint32_t counter, bool *highest);
 void window_clear(struct window *window);
