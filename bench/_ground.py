@@ -60,7 +60,6 @@ def _standing(built: Ground, wire: bool) -> Iterator[Ground]:
     try:
         for name in (MH, AN, CH):
             namespaces.add(name)
-            namespaces.ip(name, ["link set lo up"])
         _link(MH, "mh0", "192.0.2.1/24", AN, "an0", "192.0.2.2/24")
         _link(AN, "an1", "198.18.0.1/24", CH, "ch0", f"{TARGET}/24")
         namespaces.ip(MH, ["route add default via 192.0.2.2"])

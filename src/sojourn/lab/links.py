@@ -142,9 +142,8 @@ class AccessLink:
     def build(self, core: str, core_interface: str, *, ipv6: bool) -> None:
         """Lay the cables and give the NAT box its rules. The outer cable's ends exist already."""
         network = self.network
-        far = f"link add in index {namespaces.number()}"
-        namespaces.ip(self.nat, [f"{far} type veth peer name {network.name} netns {self.host}"])
-        inner, outer, middle, end = ["link set in up"], ["link set out up"], [f"link set {core_interface} up"], []
+        inner = [namespaces.cable("in", self.host, network.name), "link set in up"]
+        outer, middle, end = ["link set out up"], [f"link set {core_interface} up"], []
         if network.ipv4:
             router = _router_of(network.public)
             inner.append(f"addr add {self.gateway}/24 dev in")

@@ -124,22 +124,19 @@ def add(namespace: str) -> None:
     ip(namespace, ["link set lo up"])
 
 
-def number() -> int:
-    """Return a number for one end of a veth pair that the other end has not by chance: namespaces count from 1 each.
+def cable(device: str, other: str, peer: str) -> str:
+    """Return the line for `ip` that lays a veth pair: `device` here, `peer` in the namespace `other`.
 
-    Of ends with the same number the kernel tells a lost carrier up to a second late, as of what is no one else's
-    (linux, net/core/link_watch.c, linkwatch_urgent_event).
+    `device` gets a number that `peer` has not by chance: namespaces count from 1 each. Of ends with the same number the
+    kernel tells a lost carrier up to a second late, as of what is no one else's (linux, net/core/link_watch.c,
+    linkwatch_urgent_event).
     """
-    return next(_numbers)
+    return f"link add {device} index {next(_numbers)} type veth peer name {peer} netns {other}"
 
 
 def join(one: str, device: str, other: str, peer: str) -> None:
     """Join two namespaces by a veth pair that is up at both ends: `device` in `one`, `peer` in `other`."""
-    execute([
-        "ip", "link", "add", device, "index", str(number()), "netns", one, "type", "veth", "peer", "name", peer,
-        "netns", other,
-    ])  # fmt: skip
-    ip(one, [f"link set dev {device} up"])
+    ip(one, [cable(device, other, peer), f"link set dev {device} up"])
     ip(other, [f"link set dev {peer} up"])
 
 

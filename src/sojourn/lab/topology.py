@@ -170,8 +170,9 @@ class Lab:
     def _core_links(self) -> None:
         for role, site in ((ANCHOR, self.topology.anchor), (CORRESPONDENT, self.topology.correspondent)):
             here, core = self.namespace(role), self.namespace(CORE)
-            namespaces.ip(core, [f"link add {role} index {namespaces.number()} type veth peer name eth0 netns {here}"])
-            namespaces.ip(core, [f"addr add {site.router}/24 dev {role}", f"link set {role} up"])
+            namespaces.ip(core, [
+                namespaces.cable(role, here, "eth0"), f"addr add {site.router}/24 dev {role}", f"link set {role} up",
+            ])  # fmt: skip
             namespaces.ip(here, [
                 f"addr add {site.address}/24 dev eth0", "link set eth0 up", f"route add default via {site.router}",
             ])  # fmt: skip
@@ -186,8 +187,7 @@ class Lab:
         if network.relayed:
             self._relay(index, network)
         else:
-            near = f"link add nat{index} index {namespaces.number()}"
-            namespaces.ip(core, [f"{near} type veth peer name out netns {nat}"])
+            namespaces.ip(core, [namespaces.cable(f"nat{index}", nat, "out")])
         link = self.links[network.name]
         link.build(core, f"nat{index}", ipv6=self.topology.ipv6)
 
@@ -206,11 +206,11 @@ class Lab:
         public, router = self.topology.caller_public, self.topology.caller_router
         gateway = self.topology.caller.rpartition(".")[0] + ".1"
         namespaces.ip(core, [
-            f"link add {CALLER_NAT} type veth peer name out netns {nat}",
+            namespaces.cable(CALLER_NAT, nat, "out"),
             f"addr add {router}/24 dev {CALLER_NAT}", f"link set {CALLER_NAT} up",
         ])  # fmt: skip
         namespaces.ip(nat, [
-            f"link add in type veth peer name eth0 netns {caller}", f"addr add {gateway}/24 dev in",
+            namespaces.cable("in", caller, "eth0"), f"addr add {gateway}/24 dev in",
             f"addr add {public}/24 dev out", "link set in up", "link set out up", f"route add default via {router}",
         ])  # fmt: skip
         namespaces.ip(caller, [
