@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from sojourn.errors import RemoteProtocolError
+from sojourn.errors import LocalProtocolError, RemoteProtocolError
 from sojourn.msocks.copy_buffer import CopyBuffer
 from sojourn.msocks.frames import SESSION_BYTES, Challenges, Reconnect, Status, parse_reconnect, take_frame
 from sojourn.msocks.session import PROVING, TOMBSTONE_LIFE, UNPROVED_HOLD, Entry, Limits, Session, SessionTable
@@ -173,6 +173,20 @@ def test_a_position_that_is_not_held_is_refused() -> None:
         buffer.rewind(79)
     buffer.rewind(80)
     assert buffer.sent == 80
+
+
+def test_what_is_in_hand_is_taken_in_wherever_the_stream_begins() -> None:
+    buffer, data = CopyBuffer(memoryview(bytearray(100)), margin=10), bytes(range(90))
+    buffer.begin(295)
+    buffer.put(data[:89])
+    with pytest.raises(LocalProtocolError):
+        buffer.put(data[88:])
+    buffer.put(data[89:])
+    said = b""
+    while pending := buffer.pending():
+        said += bytes(pending)
+        buffer.gave(len(pending))
+    assert (buffer.head, said) == (385, data)
 
 
 # The proxy's table.

@@ -108,12 +108,7 @@ class SplicedSession:
         session = file.session
         session.into.begin(position)
         session.out.begin(received)
-        left = standing.missing
-        while left:
-            space = session.out.space()[: len(left)]
-            space[:] = left[: len(space)]
-            session.out.took(len(space))
-            left = left[len(space) :]
+        session.out.put(standing.missing)
         return position, standing
 
     def close(self) -> None:

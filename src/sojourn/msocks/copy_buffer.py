@@ -51,8 +51,13 @@ class CopyBuffer:
 
     def put(self, data: bytes) -> None:
         """Take in what is in hand already: the first bytes of a stream, for which there is room."""
-        self.space()[: len(data)] = data
-        self.took(len(data))
+        if len(data) > self.free:
+            raise LocalProtocolError("a copy buffer has no room for a stream's first bytes")
+        while data:  # once more where the ring ends: a stream may begin anywhere in it
+            space = self.space()[: len(data)]
+            space[:] = data[: len(space)]
+            self.took(len(space))
+            data = data[len(space) :]
 
     def pending(self) -> memoryview:
         """Return the next bytes to send: the longest piece in one, empty when all are sent."""
