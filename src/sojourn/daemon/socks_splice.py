@@ -183,15 +183,14 @@ class Splices:
             session = self.running.get(notice.place)
             if session is None or session.joint is None or session.joint.kept.serial != notice.serial:
                 continue
-            if self._is_of_now(notice):
+            if self._is_of_now(session.joint, notice):
                 self._heard(session, session.joint, notice)
 
-    def _is_of_now(self, notice: Notice) -> bool:
+    def _is_of_now(self, joint: Spliced, notice: Notice) -> bool:
         """Say whether a notice is of the present leg: another one may have come while it waited to be read."""
         match notice.kind:
             case NoticeKind.LEG_RESET:
-                joint, legless = self.running[notice.place].joint, self.tables.state(notice.place) == State.LEGLESS
-                return legless and joint is not None and joint.leg is not None
+                return joint.leg is not None and self.tables.state(notice.place) == State.LEGLESS
             case NoticeKind.OWN_ACKED:
                 return not self.tables.owes(notice.place, notice.whose)
         return True

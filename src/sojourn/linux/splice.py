@@ -170,12 +170,11 @@ class Spliced:
         self, leg: socket.socket, answer: bytes, rest: bytes, ways: tuple[int, int], before: Callable[["Spliced"], None]
     ) -> None:
         more, client = tcp_repair.counted(leg)
-        first, _ = tcp_repair.counted(self.near)
         rest += more
         if rest and self.near.send(rest) != len(rest):
             raise BlockingIOError("the correspondent takes nothing")
+        first, near = tcp_repair.counted(self.near)
         tcp_repair.acknowledge(self.near)
-        near = tcp_repair.numbers(self.near)
         waiting = tcp_state.unacknowledged(self.near)
         kept = self.kept
         kept.up_origin = FIRST + near.sends - len(rest)
@@ -310,8 +309,9 @@ class Spliced:
     def is_lost(self, whose: int) -> bool:
         """Say whether a peer never took what the proxy itself has said, so that its socket has given up."""
         sock = self.leg if whose == CLIENT else self.near
-        owes = sock is not None and self.tables.owes(self.place, whose)
-        return owes and sock is not None and tcp_state.progress(sock).state == tcp_state.CLOSE
+        if sock is None or not self.tables.owes(self.place, whose):
+            return False
+        return tcp_state.progress(sock).state == tcp_state.CLOSE
 
     def park(self, whose: int) -> None:
         """Let a connection's socket be a reservation from now on."""
