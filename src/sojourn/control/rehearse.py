@@ -12,7 +12,7 @@ from sojourn.policy.language import rules_of
 from sojourn.policy.rank import fits, rank
 from sojourn.policy.rules import DEFAULT, Facts, Order, Otherwise, Policy, Via
 from sojourn.policy.spans import LocalTime
-from sojourn.policy.subject import NamesOf, compile_rules
+from sojourn.policy.subject import compile_rules
 
 
 class Running(Struct, frozen=True):
@@ -24,6 +24,8 @@ class Running(Struct, frozen=True):
     network: str | None
     peers_over: str | None = None
     """Of a flow with a peer: what peers are reached over. It can wait or be refused, and go nowhere else."""
+    hosts: tuple[str, ...] = ()
+    """Names by which a program has asked for its destination."""
 
 
 class Moving(Struct, frozen=True):
@@ -44,15 +46,16 @@ def rehearse(
     running: Sequence[Running],
     facts: Sequence[Facts],
     local_time: LocalTime | None,
-    names: NamesOf | None = None,
 ) -> list[Moving]:
     """Return the flows that would move if `policies` held instead of `before`; both have the default last."""
+    names: dict[str, tuple[str, ...]] = {}
     label_of = compile_rules(rules_of(policies), names)
     by_label = {policy.label: policy for policy in policies}
     held = {policy.label: _essence(policy) for policy in before}
     known: dict[tuple[str, str | None, str | None], tuple[str | None, str]] = {}
     moving: list[Moving] = []
     for one in running:
+        names[one.flow.remote.address] = one.hosts  # asked in the next line, and of this flow alone
         label = label_of(one.flow, one.origin)
         policy = by_label[label]
         if label == one.label and held.get(label) == _essence(policy):

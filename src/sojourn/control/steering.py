@@ -104,11 +104,11 @@ class Steering:
         self, policies: Sequence[Policy], before: Sequence[Policy], now: float, at: LocalTime
     ) -> list[Moving]:
         """Return the sessions that would move if `policies` held instead of `before`."""
-        facts, moving = self.decide.facts_of(now), []
-        for one in self._flows.values():
-            running = Running(one.flow, one.origin, one.label, one.placement.network)
-            moving += rehearse(policies, before, [running], facts, at, {one.flow.remote.address: one.hosts})
-        return moving
+        running = [
+            Running(one.flow, one.origin, one.label, one.placement.network, hosts=one.hosts)
+            for one in self._flows.values()
+        ]
+        return rehearse(policies, before, running, self.decide.facts_of(now), at)
 
     @property
     def measured(self) -> bool:
