@@ -10,6 +10,7 @@ policy_reload    -                               object: ok, errors
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,12 @@ from sojourn.api.server import Arguments, Peer, Server
 from sojourn.control.decide_orders import home_of
 from sojourn.control.explain import explain, state_of
 from sojourn.control.peer_rules import of_peer
-from sojourn.control.rehearse import Running, rehearse
+from sojourn.control.rehearse import Moving, Running, rehearse
 from sojourn.daemon.driver import now
 from sojourn.daemon.flow_rows import flow_id, flow_row
 from sojourn.daemon.question_api import QuestionApi
 from sojourn.linux.clock import local_time
+from sojourn.policy.language import Reading
 from sojourn.policy.names import application_name, application_names
 from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy
@@ -117,14 +119,7 @@ class PolicyApi:
         async with self._testing:  # one after the other, and beside the loop: it may take its time
             candidate = await asyncio.to_thread(book.examine, text, partial=True)
         reading = candidate.reading
-        answer: dict[str, Any] = {
-            "version": 1,
-            "errors": [problem_row(one) for one in reading.errors],
-            "warnings": [problem_row(one) for one in reading.warnings],
-            "policies": len(reading.policies) - 1 if reading.policies else 0,
-            "moves": [],
-            "flows": 0,
-        }
+        answer = trial_row(reading)
         if reading.errors:
             return answer
         rows = {row.flow: row for row in await self._rows()}
@@ -132,17 +127,7 @@ class PolicyApi:
         at = now()
         moves = rehearse(book.with_own(candidate), book.policies, running, decide.facts_of(at), local_time(at))
         answer["flows"] = len(running)
-        answer["moves"] = [
-            {
-                "flow": self._flow(rows[one.flow]),
-                "policy": one.policy,
-                "from": one.came_from,
-                "to": one.to,
-                "why": one.why,
-            }
-            for one in moves
-            if one.flow in rows
-        ]
+        answer["moves"] = [move_row(one, self._flow(rows[one.flow])) for one in moves if one.flow in rows]
         return answer
 
     async def policy_explain(self, arguments: Arguments, _peer: Peer) -> dict[str, Any]:
@@ -226,3 +211,20 @@ def _covers(policy: Policy) -> str:
 def problem_row(problem: Problem) -> dict[str, Any]:
     """Return the JSON of a mistake."""
     return {**msgspec.to_builtins(problem), "text": str(problem)}
+
+
+def trial_row(reading: Reading, also: Iterable[Problem] = ()) -> dict[str, Any]:
+    """Return the JSON of a text that was tested, no flows counted yet; `also` are further warnings."""
+    return {
+        "version": 1,
+        "errors": [problem_row(one) for one in reading.errors],
+        "warnings": [problem_row(one) for one in (*reading.warnings, *also)],
+        "policies": len(reading.policies) - 1 if reading.policies else 0,
+        "moves": [],
+        "flows": 0,
+    }
+
+
+def move_row(moving: Moving, flow: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a flow that would move."""
+    return {"flow": flow, "policy": moving.policy, "from": moving.came_from, "to": moving.to, "why": moving.why}

@@ -10,7 +10,7 @@ from sojourn.control.decide_lanes import Lane
 from sojourn.control.steering import left_out
 from sojourn.daemon.flow_rows import app_rows, flow_id
 from sojourn.daemon.host_api import RELEASE
-from sojourn.daemon.policy_api import problem_row, text_of
+from sojourn.daemon.policy_api import move_row, text_of, trial_row
 from sojourn.daemon.question_api import QuestionApi
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux.clock import local_time, now
@@ -99,21 +99,12 @@ class SocksApi:
         book, text = self._entrance.client.policies.book, text_of(arguments)
         async with self._testing:
             candidate = await asyncio.to_thread(book.examine, text, partial=True)
-        reading = candidate.reading
-        warnings = [*reading.warnings, *left_out(reading.policies, book.file)]
-        answer: dict[str, Any] = {
-            "version": 1, "errors": [problem_row(one) for one in reading.errors],
-            "warnings": [problem_row(one) for one in warnings], "policies": max(0, len(reading.policies) - 1),
-            "moves": [], "flows": len(self._mobile.by_flow),
-        }  # fmt: skip
+        reading, sessions = candidate.reading, self._mobile.by_flow
+        answer = {**trial_row(reading, left_out(reading.policies, book.file)), "flows": len(sessions)}
         if not reading.errors:
             at = now()
             moves = self._mobile.steering.rehearsed(book.with_own(candidate), book.policies, at, local_time(at))
-            answer["moves"] = [
-                {"flow": self._flow(self._mobile.by_flow[one.flow]), "policy": one.policy, "from": one.came_from,
-                 "to": one.to, "why": one.why}
-                for one in moves if one.flow in self._mobile.by_flow
-            ]  # fmt: skip
+            answer["moves"] = [move_row(one, self._flow(sessions[one.flow])) for one in moves if one.flow in sessions]
         return answer
 
     async def policy_reload(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
