@@ -17,7 +17,7 @@ from sojourn.control.entries import of_question
 from sojourn.control.host_control import ControlEvent, Entry, HostControl
 from sojourn.control.network_facts import NetworkBook
 from sojourn.control.policies import PoliciesChanged, PolicyBook, with_addresses
-from sojourn.control.questions import QuestionNews, Questions, Remember
+from sojourn.control.questions import QuestionNews, Questions
 from sojourn.daemon.driver import Tasks
 from sojourn.daemon.host_names import HostNames
 from sojourn.errors import ConfigError
@@ -139,11 +139,7 @@ class HostPolicies:
 
     def _news(self, news: QuestionNews) -> None:
         self._note(of_question(news))
-        if news.remember is Remember.EVER:
-            try:
-                self._answers.write(self.questions.written)
-            except ConfigError as error:
-                _log.error("answer not stored", error=str(error))
+        self._answers.heed(news, self.questions)
 
     def _look(self) -> _Stamp:
         try:

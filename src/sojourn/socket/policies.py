@@ -10,7 +10,7 @@ import structlog
 from sojourn.control.config import HostConfig
 from sojourn.control.entries import Entry, of_question
 from sojourn.control.policies import PolicyBook
-from sojourn.control.questions import QuestionNews, Questions, Remember
+from sojourn.control.questions import QuestionNews, Questions
 from sojourn.control.steering import left_out
 from sojourn.errors import ConfigError
 from sojourn.linux.users import user_id
@@ -62,11 +62,7 @@ class ClientPolicies:
 
     def _news(self, news: QuestionNews) -> None:
         self.note(of_question(news))
-        if news.remember is Remember.EVER:
-            try:
-                self._answers.write(self.questions.written)
-            except ConfigError as error:
-                _log.error("answer not stored", error=str(error))
+        self._answers.heed(news, self.questions)
 
     @property
     def config(self) -> HostConfig:

@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sojourn.control.questions import KeptAnswer
+from sojourn.control.questions import KeptAnswer, QuestionNews, Questions, Remember
+from sojourn.errors import ConfigError
 from sojourn.store import config_dir
 
 _log = structlog.get_logger(__name__)
@@ -34,3 +35,11 @@ class AnswerFile:
             config_dir.write(self._path, msgspec.json.format(msgspec.json.encode(answers)), private=True)
         else:
             self._path.unlink(missing_ok=True)
+
+    def heed(self, news: QuestionNews, questions: Questions) -> None:
+        """Write the answers down if one has come that holds for ever. What cannot be written is told of."""
+        if news.remember is Remember.EVER:
+            try:
+                self.write(questions.written)
+            except ConfigError as error:
+                _log.error("answer not stored", error=str(error))
