@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from sojourn.errors import SojournError
 from sojourn.linux import bpf, dns, firewall, nft, sysctl
+from sojourn.linux.release import kernel
 
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 UDP_SEGMENT, UDP_GRO = 103, 104
@@ -111,9 +112,8 @@ def _udp_batches() -> Check:
 
 
 def _tun_batches() -> Check:
-    release = os.uname().release
-    major, minor = (int("".join(char for char in part if char.isdigit()) or 0) for part in release.split(".")[:2])
-    if (major, minor) < USO_SINCE:
+    release, version = kernel()
+    if version < USO_SINCE:
         return Check(
             "TUN USO", False, f"Linux {release} cuts large UDP sends itself", "Linux 6.2 or newer", needed=False
         )

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import mmap
 import os
-import re
 import socket
 import struct
 import time
@@ -24,6 +23,7 @@ from sojourn.linux.bpf import OBJECTS, BpfObject, close_all
 from sojourn.linux.bpf_map import NO_EXIST, BpfMap
 from sojourn.linux.bpf_ring import BpfRing
 from sojourn.linux.bpf_tc import attach_filter, attach_tcx, detach_filter, detach_filters, has_ethernet_header
+from sojourn.linux.release import kernel
 from sojourn.msocks import splice_pair
 from sojourn.msocks.splice_pair import (
     COUNTS,
@@ -68,8 +68,7 @@ def refusal(error: OSError | NotSupported) -> str:
     """Say in one line why there is no splice here."""
     if isinstance(error, NotSupported):
         return str(error)
-    release = os.uname().release
-    version = tuple(int(part) for part in re.findall(r"[0-9]+", release)[:2])
+    release, version = kernel()
     if error.errno == errno.EINVAL and version < BPF_LOOP:
         return f"Linux {release} has no bpf_loop, 5.17 and newer have"
     said = error.strerror or str(error)
