@@ -127,7 +127,7 @@ static __always_inline enum verdict judge(struct pair *pair, __u32 word, __u32 p
     if (noted == NOTED && whose == CLIENT && !note_leg(pair, turn_of(word), seq + taken))
         noted = NOT_NOTED;
     if (noted == NOTED && segment->flags & ACK) {
-        if (!note_ack(answered, ack, segment->flags & SYN ? 0 : segment->window << half->in_scale))
+        if (note_ack(answered, ack, segment->flags & SYN ? 0 : segment->window << half->in_scale) == NOT_NOTED)
             return DROP;
         if (half->flags & OWN && half->turn == (__u8)turn_of(word) && (__s32)(segment->ack - half->own) >= 0)
             note_own(pair, half, place, whose);

@@ -88,7 +88,7 @@ static long next_option(__u32 step, struct options *options)
  * Global, like all that is rare: the verifier looks at it once, not in every state of its callers; and not inline, since
  * a program and what it calls have 512 bytes of stack together. */
 __noinline __s64 translate_options(struct __sk_buff *skb, __u32 tcp, __u32 length, struct pair *pair,
-                                          __u64 whose_and_turn)
+                                   __u64 whose_and_turn)
 {
     if (!pair)
         return -1;
