@@ -3,14 +3,13 @@
 The pair translates a packet into itself, so that one packet can come again and again; the least of many rounds counts.
 """
 
-import ctypes
 import os
-import platform
 import struct
 from typing import Final
 
+from tests.harness import bpf_ran
+
 from sojourn.linux import bpf_pin
-from sojourn.linux.confine import ARCHITECTURES
 from sojourn.linux.splice_tables import SpliceTables
 from sojourn.msocks.splice_pair import (
     CORRESPONDENT,
@@ -28,14 +27,12 @@ from sojourn.msocks.splice_rules import ACK, Segment, build
 
 ROUNDS, REPEAT = 300, 200
 """TTL 255 is used up by REPEAT packets nearly."""
-TEST_RUN: Final = 10
 _STAMPED = b"\1\1\x08\x0a" + struct.pack("!II", 5, 6)
 SHAPES: Final = {
     "data": Segment(0, 0, ACK, 500, 0, _STAMPED, b"x"),
     "ack": Segment(0, 0, ACK, 500, 0, _STAMPED, b""),
     "ack with SACK": Segment(0, 0, ACK, 500, 0, _STAMPED + b"\1\1\5\x0a" + bytes(8), b""),
 }
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def program_ns() -> dict[str, int]:
@@ -68,13 +65,6 @@ def program_ns() -> dict[str, int]:
 
 def _run(tables: SpliceTables, place: int, pair: bytes, packet: bytes) -> int:
     tables._view[place * PAIR_BYTES : (place + 1) * PAIR_BYTES] = pair
-    room, given = ctypes.create_string_buffer(len(packet) + 256), ctypes.create_string_buffer(packet, len(packet))
-    places = ctypes.addressof(given), ctypes.addressof(room)
-    fields = (tables._fds["splice"], 0, len(packet), len(room), *places, REPEAT, 0)
-    words = ctypes.create_string_buffer(struct.pack("=IIIIQQII", *fields), 80)
-    call = ctypes.c_long(ARCHITECTURES[platform.machine()].bpf)
-    if _libc.syscall(call, TEST_RUN, words, 80) < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    verdict, (took,) = struct.unpack_from("=II", words)[1], struct.unpack_from("=I", words, 36)
-    assert verdict == 7, verdict
-    return int(took)
+    ran = bpf_ran.run(tables._fds["splice"], packet, REPEAT)
+    assert ran.verdict == bpf_ran.SENT_ON, ran.verdict
+    return ran.nanoseconds

@@ -14,14 +14,12 @@ from sojourn.packet.checksum import checksum, pseudo_header
 from sojourn.packet.ip import IPV4_HEADER, IPV6_HEADER, ip_header, packed, udp_packet
 from sojourn.paft import Row
 from sojourn.upmt.commands import CloseTunnel, OpenTunnel, Role
+from tests.harness.bpf_ran import DROPPED, PASSED, SENT_ON
 from tests.harness.kernel_twin import (
-    DROPPED,
     HERE,
     LOOPBACK,
     ME,
     MTU,
-    PASSED,
-    SENT_ON,
     SIGNALS,
     THERE,
     TUNNEL,

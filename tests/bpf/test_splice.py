@@ -1,9 +1,7 @@
 """The splice's program against the plain words of it (msocks/splice_rules.py): byte for byte, and number for number."""
 
 import copy
-import ctypes
 import os
-import platform
 import struct
 from collections.abc import Iterator
 
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 
 from sojourn.linux import bpf_pin
 from sojourn.linux.bpf import BpfObject
-from sojourn.linux.confine import ARCHITECTURES
 from sojourn.linux.splice_tables import OBJECT, SpliceTables, remove
 from sojourn.msocks.splice_pair import (
     CLIENT,
@@ -32,10 +29,11 @@ from sojourn.msocks.splice_pair import (
 from sojourn.msocks.splice_rules import ACK, FIN, RST, SYN, Segment, Splice, Verdict, build, parse
 from sojourn.packet.checksum import checksum, pseudo_header
 from sojourn.packet.ip import packed
+from tests.harness import bpf_ran
+from tests.harness.bpf_ran import DROPPED, PASSED, SENT_ON
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs")
 
-PASSED, DROPPED, SENT_ON = 0xFFFFFFFF, 2, 7
 MACS = bytes(6) + bytes.fromhex("020000000002")
 ENDS = {
     False: (("198.51.100.7", 40000), ("192.0.2.1", 1080), ("192.0.2.1", 50000), ("203.0.113.9", 443)),
@@ -47,7 +45,6 @@ UP, DOWN = 1000, 9000
 """Where the streams stand in the correspondent's numbers."""
 LEG_UP, LEG_DOWN = 0xFFFFFF00, 77
 """Where they stand on the leg: about to wrap."""
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Ground:
@@ -67,15 +64,8 @@ class Ground:
     def run(self, packet: bytes) -> tuple[int, bytes]:
         """Run the program on one packet; return what it says, and the packet as it left it."""
         kind = b"\x86\xdd" if packet[0] >> 4 == 6 else b"\x08\0"
-        data = MACS + kind + packet
-        room, given = ctypes.create_string_buffer(len(data) + 256), ctypes.create_string_buffer(data, len(data))
-        program = self.tables._fds["splice"]
-        places = ctypes.addressof(given), ctypes.addressof(room)
-        words = ctypes.create_string_buffer(struct.pack("=IIIIQQ", program, 0, len(data), len(room), *places), 80)
-        number = ctypes.c_long(ARCHITECTURES[platform.machine()].bpf)
-        assert _libc.syscall(number, 10, words, 80) >= 0, os.strerror(ctypes.get_errno())
-        _, verdict, _, size = struct.unpack_from("=IIII", words)
-        return verdict, room.raw[14:size]
+        ran = bpf_ran.run(self.tables._fds["splice"], MACS + kind + packet)
+        return ran.verdict, ran.frame[14:]
 
 
 @pytest.fixture(scope="module")

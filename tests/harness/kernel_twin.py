@@ -1,12 +1,8 @@
 """One forwarder and the kernel path's programs beside it, both asked about the same packet.
 
-The programs are the real ones, in this kernel, run on packets of ours (BPF_PROG_TEST_RUN): nothing is attached.
+The programs are the real ones, in this kernel, run on packets of ours (bpf_ran.py): nothing is attached.
 """
 
-import ctypes
-import os
-import platform
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -18,34 +14,23 @@ from sojourn.datapath.kernel_tables import KernelTables
 from sojourn.datapath.loop import boot_time
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.linux.bpf import close_all
-from sojourn.linux.confine import ARCHITECTURES
 from sojourn.linux.descriptors import Descriptors
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import frame
 from sojourn.upmt.commands import AddAssociation, OpenTunnel, Role, SetDefault, Setup
 from sojourn.upmt.tunnel import Tunnel
+from tests.harness import bpf_ran
+from tests.harness.bpf_ran import Ran
 
 ME, TUNNEL, OTHER = AssociationId(7), TunnelId(0xABCDEF), TunnelId(0x123456)
 VIPA, VIPA6 = "10.201.0.2", "fd00:201::2"
 SIGNALS = ("10.201.0.1", "fd00:201::1")
 MTU = 1420
 LOOPBACK: Final = 1
-PASSED, DROPPED, SENT_ON = 0xFFFFFFFF, 2, 7
-"""TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT."""
 HERE = {4: Endpoint("198.51.100.1", 4700), 6: Endpoint("2001:db8:1::1", 4700)}
 THERE = {4: Endpoint("203.0.113.1", 1800), 6: Endpoint("2001:db8:2::1", 1800)}
-_TEST_RUN: Final = 10
 _ETHERTYPE: Final = {4: b"\x08\0", 6: b"\x86\xdd"}
 _MACS: Final = bytes.fromhex("020000000001020000000002")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Ran(NamedTuple):
-    """What a program answered, and the packet as it left it."""
-
-    verdict: int
-    frame: bytes
 
 
 class Sent(NamedTuple):
@@ -151,19 +136,7 @@ class Twin:
     def run(self, program: str, packet: bytes, family: int) -> Ran:
         """Run a program on one packet, behind an Ethernet header."""
         data = _MACS + _ETHERTYPE[family] + packet
-        room = ctypes.create_string_buffer(len(data) + 256)
-        given = ctypes.create_string_buffer(data, len(data))
-        attributes = ctypes.create_string_buffer(
-            struct.pack(
-                "=IIIIQQ", self.fds[program], 0, len(data), len(room), ctypes.addressof(given), ctypes.addressof(room)
-            ),
-            80,
-        )
-        number = ctypes.c_long(ARCHITECTURES[platform.machine()].bpf)
-        if _libc.syscall(number, _TEST_RUN, attributes, len(attributes)) < 0:
-            raise OSError(ctypes.get_errno(), f"{program}: {os.strerror(ctypes.get_errno())}")
-        _fd, verdict, _in, size = struct.unpack_from("=IIII", attributes)
-        return Ran(verdict, room.raw[:size])
+        return bpf_ran.run(self.fds[program], data)
 
 
 @contextmanager
