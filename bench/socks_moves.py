@@ -88,7 +88,6 @@ def run(sessions: int, at_once: int, size: int, seconds: float, *, kills: bool, 
         assert place.proxy_status()["mode"] == "splice", place.proxy_status()["why"]
         to, live, errors = Address(lab.topology.correspondent.address, PEER_PORT), list[Dialled](), list[str]()
         breaker, begun, right, until = Breaker(place, dice, kills), 0, 0, time.monotonic() + seconds
-        moved = resumed = 0
         while live or (begun < sessions and time.monotonic() < until):
             for one in [one for one in live if one.done.is_set()]:
                 live.remove(one)

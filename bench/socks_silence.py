@@ -108,14 +108,18 @@ def up(client: Client) -> dict[str, float]:
     return {row["name"]: row["rtt_ms"] for row in client.call("networks") if row["state"] == "up"}
 
 
+def wait_for_all(lab: Lab, client: Client) -> None:
+    while len(up(client)) < len(lab.links):
+        time.sleep(0.05)
+
+
 def ordered(lab: Lab, client: Client, answers: Answers, count: int) -> list[dict[str, Any]]:
     for link in lab.links.values():
         link.set_delay(DELAY_MS)
     time.sleep(3.0)
     found = []
     for _ in range(count):
-        while len(up(client)) < len(lab.links):
-            time.sleep(0.05)
+        wait_for_all(lab, client)
         (before,) = client.call("flows")
         target, at = next(name for name in up(client) if name != before["network"]), time.monotonic()
         client.call("handover", to=target)
@@ -132,8 +136,7 @@ def ordered(lab: Lab, client: Client, answers: Answers, count: int) -> list[dict
 def silent(lab: Lab, client: Client, answers: Answers, count: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(count):
-        while len(up(client)) < len(lab.links):
-            time.sleep(0.05)
+        wait_for_all(lab, client)
         time.sleep(1.5)
         (flow,) = client.call("flows")
         link, died = lab.links[flow["network"]], time.monotonic()
@@ -162,8 +165,7 @@ def main() -> None:
         lab.up()
         result = {"bench": "socks_silence", **machine()}
         client, count = start(lab), parser.parse_args().rounds
-        while len(up(client)) < len(lab.links):
-            time.sleep(0.05)
+        wait_for_all(lab, client)
         sock = connected(lab)
         answers = Answers(sock)
         threading.Thread(target=talk, args=(sock,), daemon=True).start()

@@ -305,7 +305,6 @@ def test_killed_anywhere_the_proxy_loses_and_doubles_nothing(tmp_path: Path) -> 
 
 
 async def killed_often(ground: Ground, works: list["asyncio.Task[None]"]) -> None:
-    word = "(any)"
     for number in range(KILLS + 1):
         ground.proxy.kill()
         if number == 0 or ground.proxy.alive:
