@@ -100,14 +100,24 @@ def agent_of(here: Roamer, there: Roamer) -> Agent:
     return peer.agent
 
 
-def pair_behind(one: Nat | None, other: Nat | None, *, loss: float = 0.0) -> tuple[DirectWorld, Roamer, Roamer]:
-    """Return two hosts that have met, and talked for two seconds."""
+def pair_at(
+    one: str, other: str, behind: tuple[Nat | None, Nat | None] = (None, None), *, loss: float = 0.0
+) -> tuple[DirectWorld, Roamer, Roamer]:
+    """Return two hosts that wish a direct path, each on its Wi-Fi, and have not met yet."""
     made = DirectWorld(loss=loss)
     a, b = made.wishing("a", "b"), made.wishing("b", "a")
-    made.place(a, "wifi", "192.168.1.2" if one else "198.51.100.1", one)
-    inside = "192.168.1.3" if other is one else "192.168.7.2"
-    made.place(b, "wifi", inside if other else "198.51.100.2", other)
+    made.place(a, "wifi", one, behind[0])
+    made.place(b, "wifi", other, behind[1])
     made.run(0.5)
+    return made, a, b
+
+
+def pair_behind(one: Nat | None, other: Nat | None, *, loss: float = 0.0) -> tuple[DirectWorld, Roamer, Roamer]:
+    """Return two hosts that have met, and talked for five seconds."""
+    inside = "192.168.1.3" if other is one else "192.168.7.2"
+    made, a, b = pair_at(
+        "192.168.1.2" if one else "198.51.100.1", inside if other else "198.51.100.2", (one, other), loss=loss
+    )
     missing = talk(made, a, b, 5.0)
     assert loss or missing == []
     return made, a, b

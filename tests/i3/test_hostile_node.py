@@ -13,7 +13,7 @@ from sojourn.i3.handshake import SEALED
 from sojourn.i3.node import RendezvousNode
 from sojourn.i3.packet import DATA, INSERT, Answer, Challenge, Data, Echo, Location, Message, Request, Status, parse
 from sojourn.model import Endpoint
-from tests.i3.direct_world import DirectWorld
+from tests.i3.direct_world import pair_at
 from tests.i3.roam_world import RoamWorld
 from tests.i3.test_packet import MESSAGES
 from tests.i3.world import NODE, World, own
@@ -171,11 +171,7 @@ def test_a_node_that_drops_what_passes_it_delays_and_delivers_nothing_else() -> 
 
 def test_a_node_that_alters_an_offer_of_the_direct_path_keeps_it_from_being_made_and_leads_no_check_anywhere() -> None:
     """It lets data pass, which is longer here, so that all that can be seen of the offers is what becomes of them."""
-    world = DirectWorld()
-    a, b = world.wishing("a", "b"), world.wishing("b", "a")
-    world.place(a, "wifi", "198.51.100.1")
-    world.place(b, "wifi", "198.51.100.2")
-    world.run(0.5)
+    world, a, b = pair_at("198.51.100.1", "198.51.100.2")
     altered: list[bytes] = []
 
     def change(payload: bytes) -> list[bytes]:

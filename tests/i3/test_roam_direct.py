@@ -9,7 +9,7 @@ from sojourn.i3.direct_message import Carried, Check, Offer
 from sojourn.i3.packet import Data, parse
 from sojourn.i3.roam_commands import Command
 from sojourn.model import Endpoint
-from tests.i3.direct_world import DirectWorld, Nat, agent_of, pair_behind, talk
+from tests.i3.direct_world import DirectWorld, Nat, agent_of, pair_at, pair_behind, talk
 from tests.i3.roam_world import Roamer
 from tests.i3.world import NODE
 
@@ -45,11 +45,7 @@ def test_where_nats_permit_packets_go_straight_and_none_is_lost_on_the_way_there
 
 
 def test_over_ipv6_packets_go_straight_too() -> None:
-    world = DirectWorld()
-    a, b = world.wishing("a", "b"), world.wishing("b", "a")
-    world.place(a, "wifi", "2001:db8:1::2")
-    world.place(b, "wifi", "2001:db8:2::2")
-    world.run(0.5)
+    world, a, b = pair_at("2001:db8:1::2", "2001:db8:2::2")
     assert talk(world, a, b, 3.0) == []
     pair = agent_of(a, b).selected
     assert pair is not None
