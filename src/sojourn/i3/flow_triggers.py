@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 from sojourn.i3.client import Wanted
 from sojourn.i3.identifier import Identifier
+from sojourn.model import TCP, UDP
+from sojourn.packet.ip import IPV6_HEADER
 
 # Ours: each is refreshed every 20 s.
 MOST_OWN: Final = 64
 MOST_THEIRS: Final = 256
-_TCP, _UDP = 6, 17
-_IPV6_BYTES: Final = 40
 
 
 class FlowPorts(NamedTuple):
@@ -37,9 +37,9 @@ NO_FLOW: Final = FlowPorts(0, 0, 0)
 
 def ports_of(packet: bytes, *, came: bool = False) -> FlowPorts | None:
     """Return the flow of an inner packet, None where it has no ports of its own. `came`: the peer has sent it."""
-    if len(packet) < _IPV6_BYTES + 4 or packet[0] >> 4 != 6 or packet[6] not in (_TCP, _UDP):
+    if len(packet) < IPV6_HEADER + 4 or packet[0] >> 4 != 6 or packet[6] not in (TCP, UDP):
         return None
-    at = _IPV6_BYTES
+    at = IPV6_HEADER
     ports = FlowPorts(packet[6], int.from_bytes(packet[at : at + 2]), int.from_bytes(packet[at + 2 : at + 4]))
     return ports.reversed() if came else ports
 
@@ -98,6 +98,6 @@ class FlowTriggers:
         """Return our triggers."""
         return (own.wanted for own in self.own.values())
 
-    def of(self, identifier: Identifier) -> FlowPorts | None:
-        """Return the flow that an identifier of ours is for."""
-        return next((flow for flow, own in self.own.items() if own.wanted.identifier == identifier), None)
+    def has(self, identifier: Identifier) -> bool:
+        """Say whether an identifier is one of ours."""
+        return any(own.wanted.identifier == identifier for own in self.own.values())

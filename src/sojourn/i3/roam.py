@@ -172,9 +172,11 @@ class RoamProxy(RoamDirect):
         """Owe a peer our private identifier, if it has sent to another one."""
         if peer.flows.own:
             own = peer.flows.own.get(ports_of(packet, came=True) or NO_FLOW)
-            if own is not None and own.owed is None and own.wanted.identifier != identifier:
+            if own is not None and own.wanted.identifier == identifier:
+                return []
+            if own is not None and own.owed is None:
                 own.owed = now + self.settings.piggyback
-            if peer.flows.of(identifier) is not None:
+            if peer.flows.has(identifier):
                 return []
         if peer.own is not None and identifier == peer.own.identifier:
             if peer.previous is not None and not peer.previous_until:
