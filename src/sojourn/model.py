@@ -6,7 +6,7 @@ their own (packet/ip.py).
 """
 
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 from msgspec import Struct
 
@@ -18,6 +18,9 @@ AssociationId = NewType("AssociationId", int)
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 """IP protocol numbers that have a meaning here; every other one is carried all the same."""
+
+HOMES: Final = "fd53:6f6a::/32"
+"""All home addresses: each host's own, made of its keys (i3/home.py). Networks give none of these."""
 
 
 class Endpoint(Struct, frozen=True, order=True):

@@ -6,13 +6,13 @@ from sojourn.control.decide import Decide
 from sojourn.control.explain import explain
 from sojourn.control.peer_rules import PeerRules, of_peer, placed
 from sojourn.control.rehearse import Running, rehearse
-from sojourn.model import TCP, Endpoint, Flow
-from sojourn.policy.rules import DEFAULT, PEERS_NETWORK, Otherwise, Policy, Subject, Trigger, Via
+from sojourn.model import HOMES, TCP, Endpoint, Flow
+from sojourn.policy.rules import DEFAULT, Otherwise, Policy, Subject, Trigger, Via
 from sojourn.upmt.peer_commands import HOME, PEERS
 from tests.control.networks import PHONE, WIFI, works
 from tests.control.policies import REST, decide_with
 
-PEER = Policy("peers", Subject(destinations=(PEERS_NETWORK,)), ("wifi",), via=Via.PEER, otherwise=Otherwise.HOLD)
+PEER = Policy("peers", Subject(destinations=(HOMES,)), ("wifi",), via=Via.PEER, otherwise=Otherwise.HOLD)
 
 
 def there(*policies: Policy) -> Decide:

@@ -13,7 +13,8 @@ import pytest
 
 from sojourn.lab import namespaces
 from sojourn.lab.roaming import NODES, Roaming, command, until
-from sojourn.linux.home import HOMES
+from sojourn.linux.home import METRIC
+from sojourn.model import HOMES
 from tests.net import roam_ends
 from tests.net.roam_lab import roam_lab
 
@@ -87,6 +88,7 @@ def test_home_addresses_answer_by_name_and_everything_about_it_is_shown(lab: Roa
     route = lab.inside("a", "ip", "-6", "route", "show", HOMES).stdout
     assert "dev sojourn0" in route
     assert f"src {lab.homes['a']}" in route
+    assert f"metric {METRIC}" in route
 
 
 def test_a_tcp_stream_survives_both_ends_moving_in_the_same_second(lab: Roaming) -> None:

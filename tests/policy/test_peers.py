@@ -1,9 +1,9 @@
 """Policies about peers: whom they speak of, what they refuse, and that they are written as they are read."""
 
 from sojourn.i3.home import HomeIdentity
-from sojourn.model import Endpoint, Flow
+from sojourn.model import HOMES, Endpoint, Flow
 from sojourn.policy.language import Context, read
-from sojourn.policy.rules import PEERS_NETWORK, Policy, Trigger, Via
+from sojourn.policy.rules import Policy, Trigger, Via
 from sojourn.policy.subject import covers
 from sojourn.policy.write import table_of
 
@@ -28,7 +28,7 @@ def flow(to: str) -> Flow:
 
 def test_via_peer_speaks_of_flows_with_peers_and_of_no_other() -> None:
     policy = one(via="peer", port=22, networks=["wifi"])
-    assert policy.subject.destinations == (PEERS_NETWORK,)
+    assert policy.subject.destinations == (HOMES,)
     assert (policy.label, policy.via) == ("peers", Via.PEER)
     assert covers(policy.subject, flow(ALICE), None)
     assert not covers(policy.subject, flow("192.0.2.1"), None)
@@ -40,7 +40,7 @@ def test_a_peer_is_meant_by_its_name_and_nothing_more_need_be_said() -> None:
     assert covers(policy.subject, flow(ALICE), None)
     assert not covers(policy.subject, flow(BOB), None)
     assert one(peer=["bob", "alice"]).subject.destinations == (f"{BOB}/128", f"{ALICE}/128")
-    assert one(peer="*").subject.destinations == (PEERS_NETWORK,)
+    assert one(peer="*").subject.destinations == (HOMES,)
 
 
 def test_what_a_policy_about_peers_cannot_mean_is_told() -> None:

@@ -16,11 +16,10 @@ from msgspec import Meta, Struct
 from sojourn.control.rendezvous_config import parse_place
 from sojourn.errors import ConfigError
 from sojourn.i3.home import KEY_BYTES, HomeKeys
-from sojourn.model import Endpoint
-from sojourn.policy.rules import PEERS_NETWORK
+from sojourn.model import HOMES, Endpoint
 from sojourn.upmt.peer_commands import PeerEntry
 
-HOME_PREFIX: Final = ipaddress.IPv6Network(PEERS_NETWORK)
+HOME_PREFIX: Final = ipaddress.IPv6Network(HOMES)
 """Of all home addresses (i3/home.py)."""
 MAX_NODES: Final = 32
 MAX_PEERS: Final = 4096

@@ -13,7 +13,7 @@ from typing import Final
 
 from sojourn.i3.direct_message import Candidate, Kind
 from sojourn.i3.round_trip import RoundTrip
-from sojourn.model import Endpoint
+from sojourn.model import HOMES, Endpoint
 
 # The protocol's (RFC 8445 §5.1.2.2).
 PREFERENCE: Final = {Kind.HOST: 126, Kind.REFLEXIVE: 100}
@@ -41,7 +41,7 @@ _PRIVATE: Final = [
 ]
 _NEVER: Final = [
     ipaddress.ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127",
-                                            "::ffff:0:0/96", "fe80::/10", "ff00::/8", "fd53:6f6a::/32")
+                                            "::ffff:0:0/96", "fe80::/10", "ff00::/8", HOMES)
 ]  # fmt: skip
 """Nowhere, this machine, one link (and the clouds' metadata), everybody, and home addresses."""
 

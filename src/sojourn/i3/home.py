@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import Struct
 
+from sojourn.model import HOMES
+
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 
 _CONTEXT: Final = bytes.fromhex("84e6ec5ba67a40bfbbe3b7b4d5e44a1e")
 """The context identifier of RFC 7343 §2.1: 128 bits that were drawn at random, once, for this use."""
-_PREFIX: Final = bytes.fromhex("fd536f6a")
+_PREFIX: Final = ipaddress.IPv6Network(HOMES).network_address.packed[:4]
 
 
 class HomeKeys(Struct, frozen=True):

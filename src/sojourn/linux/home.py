@@ -12,9 +12,8 @@ from pyroute2 import NetlinkError
 from sojourn.linux.interfaces import INET6, MAIN_TABLE
 from sojourn.linux.numbers import PROTOCOL
 from sojourn.linux.rules import kernel
+from sojourn.model import HOMES
 
-HOMES: Final = "fd53:6f6a::/32"
-"""The prefix of all home addresses (i3/home.py)."""
 METRIC: Final = 5200
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sojourn.policy.rules import PEERS_NETWORK, Subject, Via
+from sojourn.model import HOMES
+from sojourn.policy.rules import Subject, Via
 from sojourn.policy.values import Bad, explained, strings
 
-_ALL = ipaddress.IPv6Network(PEERS_NETWORK)
+_ALL = ipaddress.IPv6Network(HOMES)
 
 
 def narrowed(table: Mapping[str, Any], subject: Subject, peers: Mapping[str, str]) -> Subject:
@@ -27,7 +28,7 @@ def narrowed(table: Mapping[str, Any], subject: Subject, peers: Mapping[str, str
     if given is None and via != Via.PEER:
         return subject
     if given is None:
-        return _within(subject) if subject.destinations or subject.names else _of(subject, PEERS_NETWORK)
+        return _within(subject) if subject.destinations or subject.names else _of(subject, HOMES)
     if via is not None and via != Via.PEER:
         raise Bad([("via", "leads to no peer, and the policy is about one", 'Write via = "peer", or leave it out.')])
     if subject.destinations or subject.names:
@@ -41,7 +42,7 @@ def narrowed(table: Mapping[str, Any], subject: Subject, peers: Mapping[str, str
         near = difflib.get_close_matches(unknown[0], peers, 1)
         fix = f"Did you mean {near[0]!r}?" if near else "`sojourn peers` shows their names; `*` is every peer."
         raise Bad([("peer", f"no peer is called {unknown[0]!r}", fix)])
-    return _of(subject, *(PEERS_NETWORK if name == "*" else f"{peers[name]}/128" for name in names))
+    return _of(subject, *(HOMES if name == "*" else f"{peers[name]}/128" for name in names))
 
 
 def _of(subject: Subject, *networks: str) -> Subject:
@@ -53,7 +54,7 @@ def _within(subject: Subject) -> Subject:
     for text in subject.destinations:
         network = ipaddress.ip_network(text)
         if not isinstance(network, ipaddress.IPv6Network) or not network.subnet_of(_ALL):
-            fix = f'Those are in {PEERS_NETWORK}; or write peer = "NAME".'
+            fix = f'Those are in {HOMES}; or write peer = "NAME".'
             raise Bad([("destination", f"{text} is no peer's", fix)])
     if subject.names:
         raise Bad([("destination", f"{subject.names[0]!r} is no home address", 'Write peer = "NAME".')])

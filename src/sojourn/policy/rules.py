@@ -10,8 +10,6 @@ from msgspec import Struct
 
 from sojourn.policy.match import Match
 
-PEERS_NETWORK = "fd53:6f6a::/32"
-"""Of all home addresses (i3/home.py): what `via = "peer"` speaks of."""
 DEFAULT = ""
 """The label of flows that no rule covers."""
 
