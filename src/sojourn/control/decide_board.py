@@ -102,10 +102,10 @@ class Board:
             if lane.policy.via is Via.DIRECT or lane.direct
         )
 
-    def lets_over(self, lane: Lane, network: str, now: float) -> bool:
-        """Say whether a lane's policy lets its flows go over a network, should that work for them."""
-        path = self.paths.get(network)
-        return path is not None and self._chooser.lets_over(lane.policy, path, now)
+    def lets_over(self, network: str | None, now: float) -> frozenset[str]:
+        """Return the labels of lanes whose policy lets their flows go over a network, should that work for them."""
+        path = self.paths.get(network) if network is not None else None
+        return self._chooser.lets_over(self.lanes.values(), path, now) if path is not None else frozenset()
 
     def would_ask(self, label: str) -> bool:
         """Say whether a first flow of a rule is a reason to decide again: its policy has a question to ask."""

@@ -1,6 +1,6 @@
 """Where one lane's flows should be now: its policy's order of networks, and patience (decide.py has the rules)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from sojourn.control.questions import Questions
 from sojourn.model import Network
 from sojourn.policy.quantities import write_fraction, write_rate, write_seconds
 from sojourn.policy.rank import Ranking, fits, rank
-from sojourn.policy.rules import Facts, Otherwise, Policy
+from sojourn.policy.rules import Facts, Otherwise
 from sojourn.policy.spans import LocalTime
 
 RECHECK: Final = 1.0
@@ -72,10 +72,11 @@ class Chooser:
             trend=measures.trend(now),
         )
 
-    def lets_over(self, policy: Policy, path: Path, now: float) -> bool:
-        """Say whether a network is among a policy's and meets its conditions; that it works is another matter."""
+    def lets_over(self, lanes: Iterable[Lane], path: Path, now: float) -> frozenset[str]:
+        """Return the labels of lanes whose policy has a network and finds its conditions met there, works it or not."""
+        facts = self.facts(path, now)
         local = self._local_time(now) if self._local_time is not None else None
-        return fits(policy, self.facts(path, now), local)
+        return frozenset(lane.label for lane in lanes if fits(lane.policy, facts, local))
 
     def words(self, path: Path, now: float) -> str:
         """Return what is known of a network in a few words."""

@@ -36,13 +36,16 @@ def placed(decide: Decide, network: str | None, now: float) -> tuple[Placed, ...
     None are needed for the default policy alone: flows with peers then just go.
     """
     lanes = tuple(decide.lanes.values())
-    return tuple(_placed(decide, lane, network, now) for lane in lanes) if len(lanes) > 1 else ()
+    if len(lanes) <= 1:
+        return ()
+    fitting = decide.lets_over(network, now)
+    return tuple(_placed(lane, network, fits=lane.label in fitting) for lane in lanes)
 
 
 def of_peer(decide: Decide, told: Explanation, network: str | None, now: float) -> Explanation:
     """Explain a flow with a peer: where all of them go, and why this one does, or does not."""
     lane = decide.lanes.get(told.policy) or decide.lanes[DEFAULT]
-    place = _placed(decide, lane, network, now)
+    place = _placed(lane, network, fits=lane.label in decide.lets_over(network, now))
     over = network or "no network yet"
     if place.block or place.tunnel is None:
         why = "the policy blocks it" if lane.policy.blocked else f"its policy does not let it go over {over}"
@@ -52,14 +55,14 @@ def of_peer(decide: Decide, told: Explanation, network: str | None, now: float) 
     return replace(told, state="carried", reason=f"peers are reached over {over}")
 
 
-def _placed(decide: Decide, lane: Lane, network: str | None, now: float) -> Placed:
+def _placed(lane: Lane, network: str | None, *, fits: bool) -> Placed:
     policy = lane.policy
     rule = Rule(lane.label, Subject() if lane.label == DEFAULT else policy.subject)
     own = policy.trigger is Trigger.FLOW
     if policy.blocked:
         return Placed(rule, None, block=True)
     answered = network is not None and lane.place == network
-    if network is None or answered or lane.label == DEFAULT or decide.lets_over(lane, network, now):
+    if network is None or answered or lane.label == DEFAULT or fits:
         return Placed(rule, PEERS, own_trigger=own)
     if policy.otherwise is Otherwise.BLOCK or (policy.otherwise is Otherwise.ASK and lane.blocked):
         return Placed(rule, None, block=True)
