@@ -175,7 +175,7 @@ class SpliceTables:
             return None
         place = self._free.pop()
         self._serial = (self._serial + 1) & 0x7FFFFFFF
-        self._put(place, 0, self._after(place) << STATE_BITS)
+        self._next_turn(place, State.FREE)
         self._put(place, SERIAL_AT, self._serial)
         return place
 
@@ -202,7 +202,7 @@ class SpliceTables:
 
     def end_turn(self, place: int) -> None:
         """Take a pair's leg away: not even packets that the program has in its hands now leave by it."""
-        self._put(place, 0, self._after(place) << STATE_BITS | State.LEGLESS)
+        self._next_turn(place, State.LEGLESS)
 
     def flags(self, place: int) -> int:
         """Return a pair's flags."""
@@ -311,13 +311,13 @@ class SpliceTables:
         close_all(self._fds.values())
         close_all([link for link in self._links.values() if link is not None])
 
-    def _after(self, place: int) -> int:
-        """Return the turn after the present one: never 0, which is what has never been written."""
-        return self.turn(place) % _MOST_TURNS + 1
+    def _next_turn(self, place: int, state: State) -> None:
+        """Begin the turn after the present one, which is never 0: that is what has never been written."""
+        self._put(place, 0, (self.turn(place) % _MOST_TURNS + 1) << STATE_BITS | state)
 
     def _empty(self, place: int) -> None:
         at = place * PAIR_BYTES
-        self._put(place, 0, self._after(place) << STATE_BITS)
+        self._next_turn(place, State.FREE)
         self._view[at + 4 : at + PAIR_BYTES] = bytes(PAIR_BYTES - 4)
 
     def _of(self, place: int) -> memoryview:
