@@ -65,6 +65,15 @@ class Anchor:
                  if b"sojourn.datapath.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]  # fmt: skip
         return max(found, key=cpu_seconds)
 
+    def threads(self) -> dict[str, float]:
+        """Return the processor time of each kind of thread of the data path in seconds: `loop` is Python's."""
+        spent: dict[str, float] = {}
+        pid = self.data_path()
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name = "loop" if task.name == str(pid) else (task / "comm").read_text().strip()
+            spent[name] = spent.get(name, 0.0) + int((task / "schedstat").read_text().split()[0]) / 1e9
+        return spent
+
     def state(self) -> dict[str, float]:
         control, path = self.process.pid, self.data_path()
         totals = self.client.call("status")["totals"]
@@ -138,16 +147,16 @@ def measure(anchor: Anchor, crowd: Piped, size: int, packets: int) -> dict[str, 
     }  # fmt: skip
 
 
-def talk(anchor: Anchor, crowd: Piped, packets: int, size: int, words: int) -> dict[str, float]:
+def talk(anchor: Anchor, crowd: Piped, packets: int, size: int, words: int) -> dict[str, Any]:
     """Let some talk, and say what each packet has cost the data path."""
     order(crowd, idle=3)  # what was talked before is not probed any more
-    before = anchor.state()
+    before, threads = anchor.state(), anchor.threads()
     order(crowd, send=packets, hosts=size, words=words)
     order(crowd, idle=3)
-    after = anchor.state()
-    moved = after["packets"] - before["packets"]
-    spent = after["path_cpu_s"] - before["path_cpu_s"]
-    return {"packets": moved, "us_per_packet": round(spent / max(1, moved) * 1e6, 1)}
+    after, spent = anchor.state(), anchor.threads()
+    moved = max(1.0, after["packets"] - before["packets"])
+    split = {name: round((spent[name] - threads.get(name, 0.0)) / moved * 1e6, 2) for name in spent}
+    return {"packets": moved, "us_per_packet": round(sum(split.values()), 1), "us_by_thread": split}
 
 
 def idling(anchor: Anchor, crowd: Piped) -> dict[str, float]:

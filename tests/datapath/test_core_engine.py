@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sojourn.datapath._core import Core
-from sojourn.datapath.core_engine import CATCH_UP_EVERY, PATIENCE, CoreEngine
+from sojourn.datapath.core_books import CATCH_UP_EVERY
+from sojourn.datapath.core_engine import PATIENCE, CoreEngine
 from sojourn.datapath.core_keys import CoreOpener
 from sojourn.datapath.epochs import EpochStore
 from sojourn.model import AssociationId, TunnelId
@@ -50,7 +51,8 @@ def test_a_frame_is_told_how_many_packets_came_before_it_however_late_it_is_look
 ) -> None:
     """On a busy machine Python comes to a probe when the core has delivered more: that is no part of the answer."""
     tunnel, seen = Heard(), []
-    monkeypatch.setattr(engine, "_core", Later(engine._core, delivered=15))
+    monkeypatch.setattr(engine._books, "core", Later(engine._core, delivered=15))
+    monkeypatch.setattr(engine._books, "tell", lambda *_: None)
     monkeypatch.setattr(engine, "_from_outer", lambda *_: seen.append(tunnel.packets_in))
     tunnel.opener = CoreOpener.__new__(CoreOpener)
     tunnel.opener.current = 1
@@ -63,7 +65,7 @@ def test_a_frame_is_told_how_many_packets_came_before_it_however_late_it_is_look
 
 def test_nothing_is_looked_at_while_nothing_happens(engine: CoreEngine, clock: Clock) -> None:
     engine.tick(clock.now)
-    before = engine._catch_up_at
+    before = engine._books.catch_up_at
     assert before == float("inf")
     assert CATCH_UP_EVERY < 0.03
 

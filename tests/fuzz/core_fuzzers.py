@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE, FUZZ, BUILD = ROOT / "src/sojourn/datapath/core", ROOT / "tests/fuzz/core", ROOT / "build/fuzz"
 NAMES = ("packet", "send", "receive", "begin")
-PARTS = ("packet", "hash", "seal", "rules", "births", "table", "notice", "send", "open", "receive", "line")
+PARTS = ("packet", "hash", "seal", "rules", "births", "table", "notice", "send", "open", "answer", "receive", "line")
 FLAGS = (
     "-std=gnu11", "-g", "-O1", "-D_GNU_SOURCE", "-fno-omit-frame-pointer", "-fsanitize=fuzzer,address,undefined",
     "-fno-sanitize-recover=all", "-Wall", "-Wno-unused-parameter",

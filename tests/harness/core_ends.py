@@ -7,12 +7,16 @@ core runs without threads and descriptors (`drive_tun`, `drive_udp`); what it ha
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from sojourn.datapath._core import Core
 from sojourn.datapath.core_births import CoreForwarder
-from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, LEARNED, OPENED, REFUSED
+from sojourn.datapath.core_books import Books
+from sojourn.datapath.core_engine import FIRST_PACKET, FROM_PEERS, FROM_STRANGERS, FROM_TUN, LEARNED, OPENED, REFUSED
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
+from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.forwarder import Forwarder
+from sojourn.datapath.rendezvous_sockets import RendezvousSockets
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import Endpoint, TunnelId
 from sojourn.packet import gso, vnet
@@ -38,7 +42,10 @@ class CoreEnd:
         weakref.finalize(self, os.close, self.fd)
         self.core.watch_socket(self.fd, -1, True, True)
         self.core.use_uso(True)
-        self._paths: dict[TunnelId, bool] = {}
+        self._paths: dict[TunnelId, tuple[bool, Endpoint | None]] = {}
+        nobody = CorePeers(self.core, forwarder, lambda: cast(RendezvousSockets, None), gso=True)
+        self.books = Books(self.core, forwarder, nobody, lambda: self._now)
+        self._now = 0.0
         for tunnel in forwarder.tunnels.values():
             self._take_over(tunnel)
         self.core.poll(True)
@@ -74,9 +81,10 @@ class CoreEnd:
 
     def set_path(self, tunnel: Tunnel) -> None:
         may = tunnel.fast and not tunnel.may_fragment
-        if may is self._paths.get(tunnel.id):
+        path = may, tunnel.outer
+        if path == self._paths.get(tunnel.id):
             return
-        self._paths[tunnel.id] = may
+        self._paths[tunnel.id] = path
         if not may:
             self.core.clear_path(tunnel.id)
             return
@@ -88,12 +96,9 @@ class CoreEnd:
 
     def catch_up(self, now: float) -> None:
         """Let the tunnels know what they did."""
-        for number, *_, packets_in, bytes_in, packets_out, bytes_out in self.core.poll(True):
-            tunnel = self.forwarder.tunnels[TunnelId(int(number))]
-            if packets_out:
-                tunnel.sent(now, int(packets_out), int(bytes_out))
-            if packets_in:
-                tunnel.heard(now, int(packets_in), int(bytes_in))
+        self._now = now
+        self.books.catch_up(now)
+        self.books.take_quiet(now)
         for name, count in self.core.counts().items():
             (self.forwarder.refused if name in REFUSED else self.forwarder.totals)[name] += count
 
@@ -134,7 +139,8 @@ class CoreReceiver(CoreEnd):
     def __init__(self, forwarder: Forwarder, write: Write, *, inbound: bool) -> None:
         super().__init__(forwarder, anchor=not inbound)
         self._write = write
-        self._now = 0.0
+        self.answers: list[bytes] = []
+        """What the core has answered by itself."""
         self.buffers = [memoryview(bytearray(65536))]
 
     def take(
@@ -144,16 +150,20 @@ class CoreReceiver(CoreEnd):
         data = bytes(self.buffers[0][:size])
         for whole in self.core.drive_udp(self.fd, data, segment, packed(source.address), source.port, b"", ecn, now):
             self._write((whole,))
+        self.answers += [datagram for _, datagram in self.core.drive_answers()]
         queues = [self.core.take(ring, 10000) for ring in (FROM_PEERS, FROM_STRANGERS)]
         self.births.take_all_births(now)
         for notice in (notice for queue in queues for notice in queue):
             self._up(notice[0], notice, source, tunnel)
         self.core.done()
         self.catch_up(now)
+        for each in self.forwarder.tunnels.values():
+            self.set_path(each)
 
     def _up(self, kind: int, notice: tuple[object, ...], source: Endpoint, on: TunnelId | None) -> None:
-        _, number, epoch, counter, hint, highest, _, ecn, *_, data = notice
+        _, number, epoch, counter, hint, highest, before, ecn, *_, data = notice
         assert isinstance(data, bytes)
+        assert isinstance(before, int)
         assert isinstance(number, int)
         assert isinstance(ecn, int)
         if kind == OPENED:
@@ -165,7 +175,15 @@ class CoreReceiver(CoreEnd):
             stale = epoch < tunnel.opener.current
             tunnel.opener.give(Opened(data, epoch, counter, Hint(hint), bool(highest), stale))
             first = (0x80 | hint | epoch & 7) << 24 | number
+            is_frame = data[0] < FIRST_PACKET
             data = first.to_bytes(4) + counter.to_bytes(4) + data + bytes(TAG_BYTES)
+            since = self.books.counted_since(tunnel, before) if is_frame else 0
+            tunnel.packets_in -= since
+            self.forwarder.from_outer(data, source, self._now, on, ecn)
+            tunnel.packets_in += since
+            if is_frame:
+                self.books.tell(tunnel, epoch, counter)
+            return
         elif kind == LEARNED:
             row = self.forwarder.paft.rows[data]
             self.forwarder.emit(FlowMoved(row.association, flow_of(data), TunnelId(number)))

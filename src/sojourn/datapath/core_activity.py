@@ -9,6 +9,10 @@ descriptor, bytes of the datagram, when,
 source address (packed, empty = none), port, scope, way back, data."""
 
 
+HEARD, ANSWERED, SENT = range(3)
+"""In this order where they bear the same time: what came, and what went out because of it."""
+
+
 class Activity(NamedTuple):
     """Since the last one: times (seconds, 0 = never), packets, and bytes of UDP payload."""
 
@@ -23,6 +27,8 @@ class Activity(NamedTuple):
     bytes_in: int
     packets_out: int
     bytes_out: int
+    frame_at: float = 0.0
+    """When the core answered the last probe; packets and bytes include those."""
 
 
 class Books(Protocol):
@@ -36,23 +42,36 @@ class Books(Protocol):
         """Note packets that went out."""
         ...
 
+    def answered_elsewhere(self, now: float, packets_in: int, bytes_in: int, packets_out: int, bytes_out: int) -> None:
+        """Note probes that came, and their answers."""
+        ...
 
-def in_order(activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int]]) -> list[Activity]:
+
+def in_order(
+    activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int, float]],
+) -> list[Activity]:
     """Return what the core tells, whoever was heard last at the end."""
-    return sorted((Activity(*each) for each in activities), key=_last_in)
+    return sorted((Activity(*each) for each in activities), key=_last_heard)
 
 
-def _last_in(activity: Activity) -> float:
-    return activity.last_in
+def _last_heard(activity: Activity) -> float:
+    return max(activity.last_in, activity.frame_at)
 
 
 def replay(tunnel: Books, did: Activity) -> None:
     """Tell a tunnel what it did, in the order in which it happened, each packet once."""
-    times = {(at, False) for at in (did.first_in, did.last_in) if at}
-    times |= {(at, True) for at in (did.first_out, did.out_after_in, did.last_out) if at}
     incoming, outgoing = (did.packets_in, did.bytes_in), (did.packets_out, did.bytes_out)
-    for at, is_out in sorted(times):
-        if is_out:
+    if did.frame_at and not (did.first_in or did.first_out):
+        tunnel.answered_elsewhere(did.frame_at, *incoming, *outgoing)
+        return
+    times = {(at, HEARD) for at in (did.first_in, did.last_in) if at}
+    times |= {(at, SENT) for at in (did.first_out, did.out_after_in, did.last_out) if at}
+    times |= {(at, ANSWERED) for at in (did.frame_at,) if at}
+    for at, what in sorted(times):
+        if what == ANSWERED:
+            tunnel.answered_elsewhere(at, *incoming, *outgoing)
+            incoming = outgoing = (0, 0)
+        elif what == SENT:
             tunnel.sent(at, *outgoing)
             outgoing = (0, 0)
         else:

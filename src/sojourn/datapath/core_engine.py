@@ -3,10 +3,11 @@
     core/*.c          threads: TUN -> UDP (core_queues.py) and UDP -> TUN, by rows, paths and keys that stand ready
     core_rows.py      rows shared with the core          core_keys.py    keys given to it
     core_births.py    flows that it begins by itself     core_peers.py   flows with peers on direct paths
+    core_books.py     what tunnels did without us
     core_engine.py    this: the same loop, forwarder and machines as in engine.py, fed by what the core hands up
 
 Whatever the core finds no answer for comes up in one of three bounded queues: reads of the TUN, what authentic peers
-sent, and what strangers sent. What tunnels did without us is taken over (`_catch_up`) every few milliseconds while
+sent, and what strangers sent. What tunnels did without us is taken over (core_books.py) every few milliseconds while
 packets pass, and before any timer is judged, so that silence, keys and measurement are what they always were.
 """
 
@@ -17,8 +18,9 @@ from typing import Final
 
 from sojourn.datapath._core import Core
 from sojourn.datapath.classify import Classifier
-from sojourn.datapath.core_activity import Activity, Notice, in_order, replay
+from sojourn.datapath.core_activity import Notice
 from sojourn.datapath.core_births import CoreForwarder
+from sojourn.datapath.core_books import Books
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
 from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.core_queues import Queues
@@ -45,12 +47,6 @@ FROM_TUN, FROM_PEERS, FROM_STRANGERS = range(3)
 READ, DATAGRAM, OPENED, ADVANCED, LEARNED, FAILED, TUN_GONE, STEP = range(8)
 PER_TURN: Final = {FROM_PEERS: 256, FROM_TUN: 256, FROM_STRANGERS: 64}
 """Notices of each queue that one turn works on."""
-CATCH_UP_EVERY: Final = 0.025
-"""Under QUIET (upmt/constants.py), so that no question is asked late."""
-CATCH_UP_SHARE: Final = 20
-"""Taking over takes at most one part in so many of the time."""
-CATCH_UP_LIGHT: Final = 0.0005
-"""Taking over that takes no longer is done whenever anything comes up."""
 FIRST_PACKET: Final = 0x10
 """Plaintexts that begin lower are control frames (docs/wire.md)."""
 TURNS: Final = 4
@@ -79,18 +75,15 @@ class CoreEngine(Engine):
             self._tunnel_changed,
         )
         self._peers = CorePeers(core, forwarder, lambda: self._rendezvous, gso=self.features.gso)
+        self._books = Books(core, forwarder, self._peers, lambda: self._clock())
         forwarder.table.peers = forwarder.peer_core = self._peers
         self._sockets: dict[int, UdpSocket] = {}
         self._tunnel_of: dict[int, TunnelId] = {}
         """Host: whose socket it is."""
         self._paths: dict[TunnelId, tuple[object, ...]] = {}
         self._holds: dict[TunnelId, float] = {}
-        self._taken: dict[TunnelId, int] = {}
-        """Packets that came, as far as they were taken over."""
-        self._catch_up_at = float("inf")
         self._more = False
         """A queue may hold more than the last turn took."""
-        self._catch_up_took = 0.0
         self._late_since, self._late_turn = 0.0, 0
         """Since when timers wait for the receiving thread, and the turn that it was in."""
         self._look_again_at = 0.0
@@ -118,7 +111,8 @@ class CoreEngine(Engine):
             if isinstance(command, Setup):
                 self._core.configure(command.role is Role.ANCHOR)
             elif isinstance(command, MoveFlows | Report | Snapshot):
-                self._catch_up(self._clock())
+                self._books.catch_up(self._clock())
+                self._books.take_quiet(self._clock())
                 self._take_counts()
             if not isinstance(command, SendInner | SendOutside):
                 self._births.take_all_births(self._clock())
@@ -140,7 +134,8 @@ class CoreEngine(Engine):
         due = self.forwarder.deadline()
         if due is not None:
             due = max(due, self._look_again_at)
-        return self._catch_up_at if due is None else min(due, self._catch_up_at)
+        soon = self._books.deadline()
+        return soon if due is None else min(due, soon)
 
     def tick(self, now: float) -> None:
         """Do what is due, once all that had come before is known. Orders do not wait for that."""
@@ -149,7 +144,8 @@ class CoreEngine(Engine):
         due = self.forwarder.deadline()
         if due is not None and due <= now and self._all_heard(now):
             if not self.forwarder.is_anchor:
-                self._catch_up(now)  # a probe says how many packets went before it
+                self._books.catch_up(now)  # a probe says how many packets went before it
+            self._books.take_quiet(now)
             self.forwarder.tick(now)
 
     def clock_jumped(self, gap: float, now: float) -> None:
@@ -233,7 +229,7 @@ class CoreEngine(Engine):
     def _tunnel_gone(self, number: TunnelId) -> None:
         self._paths.pop(number, None)
         self._holds.pop(number, None)
-        self._taken.pop(number, None)
+        self._books.forget(number)
         self._core.forget(number)
 
     # What the core did.
@@ -241,8 +237,7 @@ class CoreEngine(Engine):
     def _on_core(self) -> None:
         now = self._clock()
         self._core.rest()
-        if now >= self._catch_up_at or self._catch_up_took < CATCH_UP_LIGHT:
-            self._catch_up(now)
+        self._books.look(now)
         queues = [self._core.take(queue, most) for queue, most in PER_TURN.items()]
         # What has begun is taken after what is handed up, and worked on before: the first packet of a flow comes first.
         self._more = self._births.take_births(now)
@@ -251,31 +246,6 @@ class CoreEngine(Engine):
             for notice in notices:
                 _HANDLERS[notice[0]](self, notice)
         self._core.done()
-
-    def _catch_up(self, now: float) -> None:
-        """Take over what tunnels did without us, in the order in which it happened."""
-        activity = self._core.poll(True)
-        if not activity:
-            activity = self._core.poll(False)  # from now on we are woken by the next packet
-        for one in in_order(activity):
-            tunnel = self.forwarder.tunnels.get(TunnelId(one.tunnel))
-            if tunnel is not None:
-                self._replay(tunnel, one)
-            else:
-                self._peers.did(one)
-        self._catch_up_took = 0.0
-        self._catch_up_at = float("inf")
-        if activity:
-            self.forwarder.run_due(now)
-            self._catch_up_took = self._clock() - now
-            self._catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * self._catch_up_took)
-
-    def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
-        self._taken[tunnel.id] = self._taken.get(tunnel.id, 0) + activity.packets_in
-        replay(tunnel, activity)
-        association = self.forwarder.associations.get(tunnel.association)
-        if activity.last_in and association is not None and self.forwarder.is_anchor:
-            association.last_heard = tunnel.id
 
     def _take_counts(self) -> None:
         for name, count in self._core.counts().items():
@@ -303,23 +273,14 @@ class CoreEngine(Engine):
         stale = epoch < tunnel.opener.current
         opened = Opened(plaintext, epoch, counter, Hint(hint), highest, stale)
         first = (SEALED | VERSION << 5 | hint | epoch & 7) << 24 | number
-        since = self._counted_since(tunnel, before) if plaintext[0] < FIRST_PACKET else 0
+        since = self._books.counted_since(tunnel, before) if plaintext[0] < FIRST_PACKET else 0
         tunnel.packets_in -= since
         tunnel.opener.give(opened)
         self._from_outer(notice, first.to_bytes(4) + counter.to_bytes(4) + plaintext + bytes(TAG_BYTES), tunnel)
         tunnel.opener.give(None)
         tunnel.packets_in += since
-
-    def _counted_since(self, tunnel: Tunnel, before: int) -> int:
-        """Take over what a tunnel did up to now, and return how many packets of that came after a control frame.
-
-        A frame says, or asks, how many came before it: with what is yet to be taken over, or came while it waited for
-        its turn, a busy machine would look like a path that loses packets.
-        """
-        activity = self._core.activity(tunnel.id)
-        if activity is not None:
-            self._replay(tunnel, Activity(*activity))
-        return max(self._taken.get(tunnel.id, before) - before, 0)
+        if plaintext[0] < FIRST_PACKET:
+            self._books.tell(tunnel, epoch, counter)
 
     def _from_outer(self, notice: Notice, datagram: bytes, tunnel: Tunnel | None) -> None:
         """Do with one datagram what `_on_udp` does with a batch."""

@@ -142,6 +142,26 @@ class Tunnel(TunnelState):
         if self.live.due < self.armed:
             self._wake_at(self.live.due)
 
+    def answered_elsewhere(self, now: float, packets_in: int, bytes_in: int, packets_out: int, bytes_out: int) -> None:
+        """Note probes of the peer, the last of them at `now`, that were answered without us; as `on_frame` does."""
+        self.packets_in += packets_in
+        self.bytes_in += bytes_in
+        self.packets_out += packets_out
+        self.bytes_out += bytes_out
+        self.live.last_out = max(self.live.last_out, now)
+        keys = self.keys
+        if keys is not None:
+            self._settle_keys(keys, now)
+            if now >= keys.step_at or keys.step_at == _NEVER or not keys.may_seal():
+                self._after_keys(keys.sent(now))
+                self._changed(now)
+        if isinstance(self.live, HostLiveness):
+            self.live.frame_in(now)
+        elif self.live.life is Life.UP:
+            self.live.answered(now)
+        else:
+            self._heard(now)
+
     # Slow path.
 
     def wanted(self, now: float) -> None:

@@ -26,6 +26,30 @@ static void look_at_write(struct receiver *receiver, unsigned queue, const struc
     written += size;
 }
 
+/* An answer is one datagram of a known size, sealed under the newest key, that says what its tunnel's probe said. */
+static void look_at_answer(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *data,
+                           size_t size)
+{
+    static const uint8_t secret[KEY_BYTES] = {1}, iv[IV_BYTES] = {2};
+    static struct aead aead;
+    uint8_t sealed[128], text[128];
+    CHECK(size == 69 + OVERHEAD_BYTES && tunnel->id == TUNNEL && path == atomic_load(&tunnel->path));
+    if (!aead.algorithm)
+        aead_init(&aead, AES_256_GCM, secret, iv);
+    memcpy(sealed, data + HEADER_BYTES, size - HEADER_BYTES);
+    CHECK(read32(data) == atomic_load(&tunnel->send)->first_word);
+    CHECK(aead_open(&aead, 0, read32(data + 4), data, sealed, 69, text));
+    CHECK(text[0] == 2 && !text[1] && read32(text + 2) == EPOCH && read32(text + 38) >= 8 && read32(text + 46) >= 10);
+    CHECK(text[50] == 6 && !read16(text + 67));
+}
+
+/* What Python has counted is known: probes may be answered. */
+static void open_books(struct core *core)
+{
+    struct tunnel *tunnel = tunnel_find(core, TUNNEL);
+    tunnel->books = (struct books){true, tunnel->last_up, 7, 9, EPOCH};
+}
+
 /* One batch: how, the bytes of each datagram, how many of them, and then the datagrams' texts. */
 static void take_batch(struct core *core, struct receiver *receiver, struct send_key *key, uint8_t *buffer, unsigned bank,
                        const uint8_t **from, size_t *left)
@@ -75,11 +99,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!core) {
         core = fuzz_core(false);
         receiver_init(&receiver, core, look_at_write, NULL);
+        receiver.answer = look_at_answer;
     }
     struct send_key *key = atomic_load(&tunnel_find(core, TUNNEL)->send);
     uint8_t *buffers[BANKS] = {malloc(65536), malloc(65536)};
     for (unsigned bank = 0; size >= 3; bank = (bank + 1) % BANKS) {
         ASAN_UNPOISON_MEMORY_REGION(buffers[bank], 65536);
+        open_books(core);
         take_batch(core, &receiver, key, buffers[bank], bank, &data, &size);
         receiver_keep_bank(&receiver, bank);
     }

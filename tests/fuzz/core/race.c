@@ -3,7 +3,8 @@
  *
  * What is sent is what is received: the senders' datagrams go into a ring from which the line reads, so that windows,
  * counters and key changes meet as they do between two ends. Besides races it looks at what must hold: every nonce is
- * used once, no datagram is delivered twice, and what each flow sent arrives in order. */
+ * used once, no datagram is delivered twice, and what each flow sent arrives in order. Python's thread also sends probes, which
+ * are answered by whoever delivers. */
 #include "common.h"
 #include "rules.h"
 #include "worker.h"
@@ -25,7 +26,7 @@ static struct {
 } ring = {.lock = PTHREAD_MUTEX_INITIALIZER};
 static _Atomic bool stopping;
 static uint32_t heard[FLOWS]; /* sequence number that is next; the one who delivers has them */
-static _Atomic uint64_t sent, delivered, lost;
+static _Atomic uint64_t sent, delivered, lost, answered;
 static unsigned born;
 
 /* A super-packet of a flow: `inbound` as the other end's, of which the line's side has the row. */
@@ -108,6 +109,17 @@ static void check_order(struct receiver *receiver, unsigned queue, const struct 
     CHECK((int32_t)(sequence - heard[flow]) >= 0); /* in order, and never twice */
     heard[flow] = sequence + payload;
     atomic_fetch_add(&delivered, payload / SEGMENT);
+}
+
+/* An answer takes its counter from the same key as the senders'. */
+static void check_answer(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *data,
+                         size_t size)
+{
+    const uint32_t newest = atomic_load(&tunnel->send)->epoch;
+    pthread_mutex_lock(&ring.lock);
+    note_nonces(newest, data, size, (unsigned)size);
+    pthread_mutex_unlock(&ring.lock);
+    atomic_fetch_add(&answered, 1);
 }
 
 /* Each sender has flows of its own, as a queue of the TUN has. */
@@ -198,12 +210,34 @@ static void renew_path(struct tunnel *tunnel, unsigned turn)
     retire(core, atomic_exchange(&tunnel->path, path), free);
 }
 
-static void take_all(void)
+/* Say that what went up was counted, as Python does after each frame. */
+static void set_books(struct tunnel *tunnel, const struct notice *last)
+{
+    pthread_mutex_lock(&tunnel->lock);
+    tunnel->books = (struct books){true, (uint64_t)last->epoch << 32 | last->counter, 1, 1, UINT32_MAX};
+    pthread_mutex_unlock(&tunnel->lock);
+}
+
+static void send_probe(struct tunnel *tunnel)
+{
+    static const uint8_t probe[18] = {1};
+    uint8_t datagram[sizeof probe + OVERHEAD_BYTES];
+    struct send_key *key = atomic_load(&tunnel->send);
+    uint64_t counter;
+    CHECK(reserve_counters(core, tunnel, key, 1, &counter) &&
+          seal_at(key, 0, datagram, key->first_word, counter, probe, sizeof probe));
+    to_ring(NULL, tunnel, NULL, datagram, sizeof datagram, sizeof datagram, 1, 0);
+}
+
+static void take_all(struct tunnel *tunnel)
 {
     struct birth *birth;
-    for (unsigned queue = 0; queue < RINGS; queue++)
-        for (unsigned most = 64; most && notice_take(core, (enum ring)queue); most--)
-            ;
+    for (unsigned queue = 0; queue < RINGS; queue++) {
+        struct notice *notice;
+        for (unsigned most = 64; most && (notice = notice_take(core, (enum ring)queue)); most--)
+            if (notice->kind == OPENED)
+                set_books(tunnel, notice);
+    }
     notices_done(core);
     while ((birth = births_take(core))) {
         row_unlink(core, birth->row);
@@ -219,11 +253,12 @@ static void take_all(void)
 static void poll_tunnel(struct tunnel *tunnel)
 {
     pthread_mutex_lock(&core->dirty_lock);
-    free(core->dirty);
-    core->dirty = NULL;
-    core->dirty_count = core->dirty_room = 0;
+    free(core->dirty.at);
+    core->dirty = (struct numbers){0};
+    core->quiet.count = 0;
     pthread_mutex_unlock(&core->dirty_lock);
     atomic_store(&tunnel->dirty, false);
+    atomic_store(&tunnel->quiet, false);
     atomic_exchange(&tunnel->packets_in, 0);
     atomic_exchange(&tunnel->last_in, 0);
     atomic_exchange(&tunnel->packets_out, 0);
@@ -256,7 +291,8 @@ static void be_python(double seconds)
             renew_keys(tunnel, ++epoch);
         if (turn % 5 == 0)
             relink(turn / 5 % FLOWS);
-        take_all();
+        take_all(tunnel);
+        send_probe(tunnel);
         poll_tunnel(tunnel);
         if (turn % 32 == 0)
             quiesce(core);
@@ -273,6 +309,7 @@ int main(int count, char **words)
     core = fuzz_core(true); /* learning, guard and births are an anchor's */
     CHECK((line = line_new(core, RECEIVERS, from_ring, check_order, NULL)));
     core->line = line;
+    line->receiver.answer = check_answer;
     for (unsigned i = 0; i < SENDERS; i++)
         atomic_store(&core->queues[i], 1000 + (int)i); /* nothing is ever read or written there */
     CHECK(holder_set(core, 1, (const uint8_t[4]){10, 201, 0, 2}, NULL));
@@ -285,8 +322,9 @@ int main(int count, char **words)
     atomic_store(&stopping, true);
     for (unsigned i = 0; i < SENDERS + RECEIVERS; i++)
         pthread_join(threads[i], NULL);
-    printf("%llu sent, %llu lost at a full ring, %llu delivered, %u flows begun\n", (unsigned long long)atomic_load(&sent),
-           (unsigned long long)atomic_load(&lost), (unsigned long long)atomic_load(&delivered), born);
-    CHECK(atomic_load(&delivered) > atomic_load(&sent) / 8);
+    printf("%llu sent, %llu lost at a full ring, %llu delivered, %llu answered, %u flows begun\n",
+           (unsigned long long)atomic_load(&sent), (unsigned long long)atomic_load(&lost),
+           (unsigned long long)atomic_load(&delivered), (unsigned long long)atomic_load(&answered), born);
+    CHECK(atomic_load(&delivered) > atomic_load(&sent) / 8 && atomic_load(&answered));
     return 0;
 }

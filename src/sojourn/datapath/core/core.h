@@ -9,6 +9,7 @@
  *   send.c     TUN -> UDP: super-packets cut where they lie, sealed in batches
  *   open.c     UDP -> TUN, first half: datagrams opened where they lie, by any thread
  *   receive.c  UDP -> TUN, second half: replay checked, runs written as super-packets, by one thread at a time
+ *   answer.c   probes that need no decision, answered
  *   line.c     keeps the order between the two
  *   worker.h   threads and system calls: transmit.c, gather.c, worker.c
  *   module*.c  what Python sees
@@ -48,6 +49,14 @@ struct path {
     uint16_t inner_mtu;
 };
 
+/* What Python has counted of a tunnel by itself, without which no probe can be answered (answer.c). */
+struct books {
+    bool good;      /* false: Python has sealed or opened something since */
+    uint64_t up_to; /* the last packet that Python had of it: epoch and counter */
+    uint64_t in, out;
+    uint32_t reported; /* the newest of our epochs that the peer is known to have opened */
+};
+
 struct tunnel {
     _Atomic(struct tunnel *) next;
     uint32_t id;
@@ -56,13 +65,16 @@ struct tunnel {
     _Atomic(struct receive_keys *) receive;
     _Atomic uint32_t current; /* the newest epoch opened */
     _Atomic int64_t hold;     /* learning does not come back here for so long */
-    pthread_mutex_t lock;     /* of marking the windows */
+    pthread_mutex_t lock;     /* of marking the windows, and of: */
+    struct books books;
+    uint64_t last_up; /* the last packet that went up to Python: epoch and counter */
     _Atomic bool failing, asked_step;
     /* Since Python took them last (0: never). */
-    _Atomic bool dirty;
+    _Atomic bool dirty, quiet;
+    _Atomic int64_t frame_at; /* the last probe that was answered here */
     _Atomic int64_t first_in, last_in, first_out, out_after_in, last_out;
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
-    _Atomic uint64_t all_in; /* packets_in, never taken */
+    _Atomic uint64_t all_in, all_out; /* packets_in and packets_out, never taken */
 };
 
 enum { OUTWARD, INWARD, WAYS }; /* from the TUN, to the TUN */
@@ -137,7 +149,7 @@ struct queue {
 enum count {
     C_WRONG_TUNNEL, C_FORGED, C_REPLAYED, C_QUEUE_FULL, C_TOO_BIG, C_NOT_SENT_EPERM, C_NOT_SENT, C_NOT_WRITTEN_EINVAL,
     C_NOT_WRITTEN_EIO, C_NOT_WRITTEN, C_SLOW_FULL, C_SLOW_READS, C_SLOW_PACKETS, C_MESSAGES, C_WRITES, C_NO_MEMORY, C_FLOWS_BEGUN,
-    C_FLOW_RATE, C_FLOWS_FULL, COUNTS
+    C_FLOW_RATE, C_FLOWS_FULL, C_ANSWERED, COUNTS
 };
 
 struct worker;
@@ -161,8 +173,10 @@ struct core {
     _Atomic uint32_t pending[WAYS][PLACES]; /* packets that Python has or is to get, by their flow's hash */
     struct notice *taken;                   /* what Python works on now */
     pthread_mutex_t dirty_lock;
-    uint32_t *dirty;
-    unsigned dirty_count, dirty_room;
+    struct numbers {
+        uint32_t *at;
+        unsigned count, room;
+    } dirty, quiet; /* tunnels that did something: with data, and with nothing but answered probes */
     _Atomic uint64_t counts[COUNTS];
     struct worker *workers[MAX_THREADS];
     struct line *line;
@@ -200,6 +214,7 @@ void quiesce(struct core *core);
 
 void note_in(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
 void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
+void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t bytes_in, uint64_t bytes_out);
 static inline void row_in(struct row *row, int64_t now, uint64_t packets, uint64_t bytes)
 {
     atomic_store_explicit(&row->last_used, now, memory_order_relaxed);
@@ -257,6 +272,9 @@ bool sender_init(struct sender *sender, struct core *core, unsigned thread, tran
 void sender_clear(struct sender *sender);
 void sender_take(struct sender *sender, size_t size, int64_t now);
 void sender_flush(struct sender *sender, int64_t now);
+bool reserve_counters(struct core *core, struct tunnel *tunnel, struct send_key *key, unsigned count, uint64_t *first);
+bool seal_at(struct send_key *key, unsigned thread, uint8_t *at, uint32_t word, uint64_t counter, const uint8_t *text,
+             size_t size);
 
 /* open.c */
 
@@ -313,6 +331,10 @@ struct receiver;
 /* Write a packet on the queue of the TUN that its flow has. */
 typedef void write_fn(struct receiver *receiver, unsigned queue, const struct iovec *parts, int count);
 
+/* Send a datagram back where its tunnel's packets come from. */
+typedef void answer_fn(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *data,
+                       size_t size);
+
 enum { RUN_MOST = 128, BANKS = 2 };
 
 /* Packets of one flow that leave by one write. */
@@ -334,6 +356,7 @@ struct run {
 struct receiver {
     struct core *core;
     write_fn *write;
+    answer_fn *answer; /* NULL: all probes go up */
     void *context;
     struct run run;
     uint16_t place; /* of the flow whose packet was opened last */
@@ -344,6 +367,11 @@ void receiver_init(struct receiver *receiver, struct core *core, write_fn *write
 void receiver_take(struct receiver *receiver, const struct batch *batch, const struct found *found, int64_t now);
 void receiver_flush(struct receiver *receiver);
 void receiver_keep_bank(struct receiver *receiver, unsigned bank);
+
+/* answer.c */
+
+bool answer_probe(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *text, size_t size,
+                  int64_t now);
 
 /* line.c */
 

@@ -26,6 +26,7 @@ PyObject *bench(PyObject *self, PyObject *arguments);
 
 /* module_drive.c */
 PyObject *drive_tun(PyObject *self, PyObject *arguments);
+PyObject *drive_answers(PyObject *self, PyObject *unused);
 PyObject *drive_udp(PyObject *self, PyObject *arguments);
 void drive_free(struct drive *drive);
 
@@ -39,6 +40,7 @@ PyObject *adopt_row(PyObject *owner, PyTypeObject *type, struct row *row);
 PyObject *keys_set_send_key(PyObject *self, PyObject *arguments);
 PyObject *keys_counter(PyObject *self, PyObject *arguments);
 PyObject *keys_skip(PyObject *self, PyObject *arguments);
+PyObject *keys_set_books(PyObject *self, PyObject *arguments);
 PyObject *keys_seal(PyObject *self, PyObject *arguments);
 PyObject *keys_set_receive_keys(PyObject *self, PyObject *arguments);
 PyObject *keys_top(PyObject *self, PyObject *arguments);
@@ -49,6 +51,7 @@ PyObject *keys_open(PyObject *self, PyObject *arguments);
 PyObject *told_take(PyObject *self, PyObject *arguments);
 PyObject *told_done(PyObject *self, PyObject *unused);
 PyObject *told_rest(PyObject *self, PyObject *unused);
+PyObject *told_quiet(PyObject *self, PyObject *arguments);
 PyObject *told_poll(PyObject *self, PyObject *arguments);
 PyObject *told_activity(PyObject *self, PyObject *arguments);
 PyObject *told_counts(PyObject *self, PyObject *unused);

@@ -12,7 +12,8 @@ struct drive {
     uint8_t *scratch;
     uint8_t *buffers[BANKS];
     unsigned bank;
-    PyObject *out; /* the list that is being filled */
+    PyObject *out;     /* the list that is being filled */
+    PyObject *answers; /* what was answered since it was asked for, or NULL */
 };
 
 void drive_free(struct drive *drive)
@@ -20,6 +21,7 @@ void drive_free(struct drive *drive)
     if (!drive)
         return;
     sender_clear(&drive->sender);
+    Py_XDECREF(drive->answers);
     free(drive->finds.at);
     free(drive->scratch);
     for (unsigned i = 0; i < BANKS; i++)
@@ -27,12 +29,14 @@ void drive_free(struct drive *drive)
     free(drive);
 }
 
-static void put(struct drive *drive, PyObject *item)
+static void put_in(PyObject *list, PyObject *item)
 {
-    if (item && drive->out)
-        PyList_Append(drive->out, item); /* no memory: the exception is found at the end */
+    if (item && list)
+        PyList_Append(list, item); /* no memory: the exception is found at the end */
     Py_XDECREF(item);
 }
+
+static void put(struct drive *drive, PyObject *item) { put_in(drive->out, item); }
 
 static void keep_message(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data,
                          size_t size, unsigned width, unsigned count, unsigned ecn)
@@ -52,6 +56,14 @@ static void keep_write(struct receiver *receiver, unsigned queue, const struct i
     put(receiver->context, PyBytes_FromStringAndSize((const char *)whole, (Py_ssize_t)size));
 }
 
+static void keep_answer(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *data,
+                        size_t size)
+{
+    struct drive *drive = receiver->context;
+    if (drive->answers || (drive->answers = PyList_New(0)))
+        put_in(drive->answers, Py_BuildValue("(Iy#)", tunnel->id, (const char *)data, (Py_ssize_t)size));
+}
+
 static struct drive *drive_of(PyObject *object)
 {
     struct core_object *self = (struct core_object *)object;
@@ -63,6 +75,7 @@ static struct drive *drive_of(PyObject *object)
     if (drive && sender_init(&drive->sender, core, 0, keep_message, drive) && (drive->scratch = malloc(65536)) &&
         (drive->buffers[0] = malloc(65536)) && (drive->buffers[1] = malloc(65536))) {
         receiver_init(&drive->receiver, core, keep_write, drive);
+        drive->receiver.answer = keep_answer;
         return self->drive = drive;
     }
     drive_free(drive);
@@ -97,6 +110,16 @@ PyObject *drive_tun(PyObject *self, PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, "more than one read can give");
     }
     return finished(drive);
+}
+
+PyObject *drive_answers(PyObject *self, PyObject *unused)
+{
+    struct drive *drive = drive_of(self);
+    PyObject *answers = drive ? drive->answers : NULL;
+    if (!drive)
+        return NULL;
+    drive->answers = NULL;
+    return answers ? answers : PyList_New(0);
 }
 
 PyObject *drive_udp(PyObject *self, PyObject *arguments)

@@ -66,6 +66,31 @@ PyObject *keys_skip(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+/* Python counts something of its own: until it says how much in all, probes of this tunnel go up. */
+static void close_books(struct tunnel *tunnel)
+{
+    pthread_mutex_lock(&tunnel->lock);
+    tunnel->books.good = false;
+    pthread_mutex_unlock(&tunnel->lock);
+}
+
+/* Take what Python has counted by itself, and how far the peer has followed: probes can be answered from now on. */
+PyObject *keys_set_books(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id, epoch, counter, reported;
+    unsigned long long in, out;
+    if (!core || !PyArg_ParseTuple(arguments, "IIIKKI", &id, &epoch, &counter, &in, &out, &reported))
+        return NULL;
+    struct tunnel *tunnel = tunnel_find(core, id);
+    if (tunnel) {
+        pthread_mutex_lock(&tunnel->lock);
+        tunnel->books = (struct books){true, (uint64_t)epoch << 32 | counter, in, out, reported};
+        pthread_mutex_unlock(&tunnel->lock);
+    }
+    Py_RETURN_NONE;
+}
+
 /* Seal one packet or frame of Python's, with a counter that is nobody else's. */
 PyObject *keys_seal(PyObject *self, PyObject *arguments)
 {
@@ -79,6 +104,7 @@ PyObject *keys_seal(PyObject *self, PyObject *arguments)
     struct send_key *key = tunnel ? atomic_load(&tunnel->send) : NULL;
     if (!key || size > MAX_PACKET)
         return PyErr_Format(PyExc_ValueError, "tunnel %u cannot seal %zd bytes", id, size);
+    close_books(tunnel);
     uint64_t counter = atomic_fetch_add(&key->counter, 1);
     if (counter > UINT32_MAX)
         return PyErr_Format(PyExc_OverflowError, "the packet counter of an epoch has run out");
@@ -233,6 +259,8 @@ PyObject *keys_open(PyObject *self, PyObject *arguments)
     enum opening result = tunnel ? tunnel_open(tunnel, 0, copy, (size_t)size, copy + size, &found) : OPENED_NO_KEY;
     if (result == OPENED_NEW && !tunnel_mark(tunnel, &found, &opened))
         result = OPENED_REPLAY;
+    if (result == OPENED_NEW)
+        close_books(tunnel);
     PyObject *answer =
         result == OPENED_NEW
             ? Py_BuildValue("(y#IIiO)", (char *)copy + HEADER_BYTES, size - OVERHEAD_BYTES, opened.epoch, opened.counter,

@@ -9,6 +9,7 @@ static const char *const COUNT_NAMES[COUNTS] = {
     "wrong-tunnel", "forged", "replayed", "not_sent_queue_full", "send-too-big", "not_sent_eperm", "not_sent_other",
     "not_written_einval", "not_written_eio", "not_written_other", "slow-path-full", "core_slow_reads",
     "core_slow_packets", "core_messages", "core_writes", "core_no_memory", "core_flows_begun", "flow-rate", "flows-full",
+    "core_answers",
 };
 
 static PyObject *notice_tuple(const struct notice *notice)
@@ -64,13 +65,13 @@ PyObject *told_rest(PyObject *self, PyObject *unused)
 static PyObject *activity_of(struct tunnel *tunnel)
 {
     return Py_BuildValue(
-        "(IdddddKKKK)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
+        "(IdddddKKKKd)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
         to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
         to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
         (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
         (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
         (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
-        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0));
+        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0), to_seconds(atomic_exchange(&tunnel->frame_at, 0)));
 }
 
 PyObject *told_activity(PyObject *self, PyObject *arguments)
@@ -83,6 +84,14 @@ PyObject *told_activity(PyObject *self, PyObject *arguments)
     return tunnel ? activity_of(tunnel) : Py_NewRef(Py_None);
 }
 
+static void add_activity(PyObject **list, struct tunnel *tunnel)
+{
+    PyObject *item = activity_of(tunnel);
+    if (!item || PyList_Append(*list, item) < 0)
+        Py_CLEAR(*list);
+    Py_XDECREF(item);
+}
+
 PyObject *told_poll(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
@@ -91,25 +100,47 @@ PyObject *told_poll(PyObject *self, PyObject *arguments)
         return NULL;
     atomic_store(&core->polling, again);
     pthread_mutex_lock(&core->dirty_lock);
-    uint32_t *dirty = core->dirty;
-    unsigned count = core->dirty_count;
-    core->dirty = NULL;
-    core->dirty_count = core->dirty_room = 0;
+    struct numbers dirty = core->dirty;
+    core->dirty = (struct numbers){0};
     pthread_mutex_unlock(&core->dirty_lock);
     PyObject *list = PyList_New(0);
-    for (unsigned i = 0; list && i < count; i++) {
-        struct tunnel *tunnel = tunnel_find(core, dirty[i]);
+    for (unsigned i = 0; list && i < dirty.count; i++) {
+        struct tunnel *tunnel = tunnel_find(core, dirty.at[i]);
         if (!tunnel)
             continue;
         atomic_store(&tunnel->dirty, false); /* before the rest is read: what comes now is told the next time */
-        PyObject *item = activity_of(tunnel);
-        if (!item || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
+        add_activity(&list, tunnel);
     }
-    free(dirty);
+    free(dirty.at);
     if (core->retired)
         reap(core);
+    return list;
+}
+
+/* Tunnels on which probes were answered. What `poll` has told of them meanwhile is not told again. */
+PyObject *told_quiet(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int most;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &most))
+        return NULL;
+    PyObject *list = PyList_New(0);
+    while (list && most--) {
+        uint32_t number = 0;
+        pthread_mutex_lock(&core->dirty_lock);
+        const bool more = core->quiet.count;
+        if (more)
+            number = core->quiet.at[--core->quiet.count];
+        pthread_mutex_unlock(&core->dirty_lock);
+        struct tunnel *tunnel = more ? tunnel_find(core, number) : NULL;
+        if (!more)
+            break;
+        if (tunnel) {
+            atomic_store(&tunnel->quiet, false);
+            if (atomic_load(&tunnel->frame_at))
+                add_activity(&list, tunnel);
+        }
+    }
     return list;
 }
 

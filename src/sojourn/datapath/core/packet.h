@@ -34,6 +34,7 @@ enum {
     MAX_SOCKETS = 256,
     MAX_WORKERS = 4, /* of each direction */
     MAX_THREADS = 1 + 2 * MAX_WORKERS, /* Python's is number 0 */
+    ANSWERING = 1 + MAX_WORKERS,       /* of send keys: whoever delivers; receivers have no other use for them */
     RECEIVE_KEYS = 12,
     VIA_BYTES = 20,
     INPUT_BYTES = VNET_BYTES + 65536,

@@ -147,6 +147,7 @@ static void up_opened(struct receiver *receiver, const struct batch *batch, stru
     count_in(receiver->core, C_SLOW_PACKETS, 1);
     if (receiver->row)
         sent_up(receiver->row, INWARD, now);
+    tunnel->last_up = (uint64_t)opened->epoch << 32 | opened->counter;
     if (notice) {
         notice->place = receiver->place;
         notice->share = path ? (uint16_t)((uint64_t)path->association % NO_PATH_SHARE) : NO_PATH_SHARE;
@@ -269,17 +270,18 @@ static void take_one(struct receiver *receiver, const struct batch *batch, const
         notify(core, FROM_PEERS, ADVANCED, id, opened.epoch, NULL, 0);
     uint8_t *text = datagram + HEADER_BYTES;
     size_t length = size - OVERHEAD_BYTES;
-    const struct path *path = atomic_load_explicit(&tunnel->path, memory_order_acquire);
+    struct path *path = atomic_load_explicit(&tunnel->path, memory_order_acquire);
+    const bool present = opened.epoch == atomic_load_explicit(&tunnel->current, memory_order_relaxed);
     receiver->place = NO_PLACE;
     receiver->row = NULL;
-    if (opened.epoch == atomic_load_explicit(&tunnel->current, memory_order_relaxed) &&
-        deliver(receiver, batch, tunnel, path, opened.hint, text, length, now)) {
+    if (present && deliver(receiver, batch, tunnel, path, opened.hint, text, length, now)) {
         heard[0]++;
         heard[1] += size;
         return;
     }
     hear(core, tunnel, heard, now); /* what came before it is counted before it: it may ask how much that was */
-    up_opened(receiver, batch, tunnel, path, &opened, text, length, now);
+    if (!present || !from_where_it_should(path, batch) || !answer_probe(receiver, tunnel, path, text, length, now))
+        up_opened(receiver, batch, tunnel, path, &opened, text, length, now);
 }
 
 /* Take in what one call has given and what became of each of its datagrams. What can be joined to what comes next

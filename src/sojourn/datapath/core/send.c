@@ -36,8 +36,7 @@ void sender_flush(struct sender *sender, int64_t now)
 }
 
 /* Reserve `count` counters; false if this epoch has none left. They are the caller's alone, whatever other threads do. */
-static bool reserve(struct sender *sender, struct tunnel *tunnel, struct send_key *key, unsigned count,
-                    uint64_t *first)
+bool reserve_counters(struct core *core, struct tunnel *tunnel, struct send_key *key, unsigned count, uint64_t *first)
 {
     *first = atomic_load_explicit(&key->counter, memory_order_relaxed);
     do
@@ -46,7 +45,7 @@ static bool reserve(struct sender *sender, struct tunnel *tunnel, struct send_ke
     while (!atomic_compare_exchange_weak_explicit(&key->counter, first, *first + count, memory_order_relaxed,
                                                   memory_order_relaxed));
     if (*first + count > PACKETS_PER_EPOCH - STEP_MARGIN && !atomic_exchange(&tunnel->asked_step, true))
-        notify(sender->core, FROM_PEERS, STEP, tunnel->id, key->epoch, NULL, 0);
+        notify(core, FROM_PEERS, STEP, tunnel->id, key->epoch, NULL, 0);
     return true;
 }
 
@@ -69,12 +68,12 @@ static uint8_t *place(struct sender *sender, struct tunnel *tunnel, struct path 
     return sender->output + sender->end;
 }
 
-static bool seal_at(struct sender *sender, struct send_key *key, uint8_t *at, uint32_t word, uint64_t counter,
-                    const uint8_t *text, size_t size)
+bool seal_at(struct send_key *key, unsigned thread, uint8_t *at, uint32_t word, uint64_t counter, const uint8_t *text,
+             size_t size)
 {
     write32(at, word);
     write32(at + 4, (uint32_t)counter);
-    return aead_seal(&key->aead, sender->thread, counter, at, text, size, at + HEADER_BYTES);
+    return aead_seal(&key->aead, thread, counter, at, text, size, at + HEADER_BYTES);
 }
 
 static void placed(struct sender *sender, unsigned width, int64_t now)
@@ -96,13 +95,13 @@ static bool send_single(struct sender *sender, const struct vnet *vnet, const st
         return false;
     if (view->flags & SYN && !clamp_mss(packet, view, (uint16_t)(path->inner_mtu - view->at - 20), open))
         return false;
-    if (size > path->inner_mtu || size + OVERHEAD_BYTES > MAX_MESSAGE || !reserve(sender, tunnel, key, 1, &counter))
+    if (size > path->inner_mtu || size + OVERHEAD_BYTES > MAX_MESSAGE || !reserve_counters(sender->core, tunnel, key, 1, &counter))
         return false;
     if (open)
         word |= PARTIAL << 24;
     unsigned width = (unsigned)size + OVERHEAD_BYTES;
     uint8_t *at = place(sender, tunnel, path, width, false, view->ecn, now);
-    if (seal_at(sender, key, at, word, counter, packet, size))
+    if (seal_at(key, sender->thread, at, word, counter, packet, size))
         placed(sender, width, now);
     else
         count_in(sender->core, C_NO_MEMORY, 1);
@@ -133,7 +132,7 @@ static void cut(struct sender *sender, const struct view *view, size_t payload, 
         }
         memcpy(text, header, head);
         uint8_t *at = place(sender, tunnel, path, full, true, view->ecn, now);
-        if (!seal_at(sender, key, at, word, counter++, text, size)) {
+        if (!seal_at(key, sender->thread, at, word, counter++, text, size)) {
             count_in(sender->core, C_NO_MEMORY, 1);
             return;
         }
@@ -155,7 +154,7 @@ static bool send_super(struct sender *sender, const struct vnet *vnet, const str
         return false;
     const size_t count = (payload + segment - 1) / segment;
     if (count > MAX_CUT || view->head + segment + OVERHEAD_BYTES > MAX_MESSAGE ||
-        !reserve(sender, tunnel, key, (unsigned)count, &counter))
+        !reserve_counters(sender->core, tunnel, key, (unsigned)count, &counter))
         return false;
     cut(sender, view, payload, segment, (unsigned)count, tunnel, path, key, counter, now);
     row_out(row, now, count, payload + count * view->head);

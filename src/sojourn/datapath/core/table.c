@@ -89,7 +89,8 @@ void core_free(struct core *core)
         }
     if (core->wake_fd >= 0)
         close(core->wake_fd);
-    free(core->dirty);
+    free(core->dirty.at);
+    free(core->quiet.at);
     free((void *)core->rows);
     free((void *)core->tunnels);
     free(core);
@@ -339,23 +340,30 @@ void quiesce(struct core *core)
 
 /* What Python's machines must know of the packets that it did not see. */
 
+/* Put a tunnel's number on a list, where `is_there` says that it is not; return how many are there then, 0 if it was. */
+static unsigned list_number(struct core *core, struct numbers *list, const struct tunnel *tunnel, _Atomic bool *is_there)
+{
+    if (atomic_load_explicit(is_there, memory_order_relaxed) || atomic_exchange(is_there, true))
+        return 0;
+    pthread_mutex_lock(&core->dirty_lock);
+    if (list->count == list->room) {
+        unsigned room = list->room ? 2 * list->room : 64;
+        uint32_t *larger = realloc(list->at, room * sizeof *larger);
+        if (larger)
+            list->at = larger, list->room = room;
+    }
+    if (list->count < list->room)
+        list->at[list->count++] = tunnel->id;
+    else
+        atomic_store(is_there, false);
+    const unsigned count = list->count;
+    pthread_mutex_unlock(&core->dirty_lock);
+    return count;
+}
+
 static void note_dirty(struct core *core, struct tunnel *tunnel)
 {
-    if (atomic_load_explicit(&tunnel->dirty, memory_order_relaxed) || atomic_exchange(&tunnel->dirty, true))
-        return;
-    pthread_mutex_lock(&core->dirty_lock);
-    if (core->dirty_count == core->dirty_room) {
-        unsigned room = core->dirty_room ? 2 * core->dirty_room : 64;
-        uint32_t *larger = realloc(core->dirty, room * sizeof *larger);
-        if (larger)
-            core->dirty = larger, core->dirty_room = room;
-    }
-    if (core->dirty_count < core->dirty_room)
-        core->dirty[core->dirty_count++] = tunnel->id;
-    else
-        atomic_store(&tunnel->dirty, false);
-    pthread_mutex_unlock(&core->dirty_lock);
-    if (!atomic_load(&core->polling))
+    if (list_number(core, &core->dirty, tunnel, &tunnel->dirty) && !atomic_load(&core->polling))
         wake(core);
 }
 
@@ -382,6 +390,22 @@ void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t pa
     set_first(&tunnel->out_after_in, now);
     atomic_store_explicit(&tunnel->last_out, now, memory_order_relaxed);
     atomic_fetch_add_explicit(&tunnel->packets_out, packets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->all_out, packets, memory_order_relaxed);
     atomic_fetch_add_explicit(&tunnel->bytes_out, bytes, memory_order_relaxed);
     note_dirty(core, tunnel);
+}
+
+/* A probe was answered. Python hears of it when it looks next: nothing it has to do follows from that. */
+void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t bytes_in, uint64_t bytes_out)
+{
+    atomic_store_explicit(&tunnel->frame_at, now, memory_order_relaxed);
+    atomic_store_explicit(&tunnel->out_after_in, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->packets_in, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->all_in, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->bytes_in, bytes_in, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->packets_out, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->all_out, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tunnel->bytes_out, bytes_out, memory_order_relaxed);
+    if (list_number(core, &core->quiet, tunnel, &tunnel->quiet) == 1)
+        wake(core);
 }

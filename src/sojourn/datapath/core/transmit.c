@@ -72,10 +72,9 @@ static void transmit_singly(struct core *core, struct tunnel *tunnel, int fd, co
     }
 }
 
-void transmit(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size,
-              unsigned width, unsigned count, unsigned ecn)
+static void send_message(struct core *core, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size,
+                         unsigned width, unsigned count, unsigned ecn)
 {
-    struct core *core = sender->core;
     struct udp_socket *socket = path->socket;
     const int fd = atomic_load_explicit(&socket->fd, memory_order_relaxed);
     const uint16_t segment = (uint16_t)width;
@@ -105,6 +104,17 @@ void transmit(struct sender *sender, struct tunnel *tunnel, struct path *path, c
     } else {
         not_sent(core, tunnel, errno, count);
     }
+}
+
+void transmit(struct sender *sender, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size,
+              unsigned width, unsigned count, unsigned ecn)
+{
+    send_message(sender->core, tunnel, path, data, size, width, count, ecn);
+}
+
+void send_answer(struct receiver *receiver, struct tunnel *tunnel, struct path *path, const uint8_t *data, size_t size)
+{
+    send_message(receiver->core, tunnel, path, data, size, (unsigned)size, 1, 0);
 }
 
 /* Send what waits in a queue of the TUN, for a turn at most. */

@@ -145,6 +145,7 @@ bool workers_make(struct core *core, unsigned each)
     core->each = each;
     if (!(core->line = line_new(core, each, read_messages, write_tun, NULL)))
         return false;
+    core->line->receiver.answer = send_answer;
     for (unsigned i = 0; i < each; i++)
         if (!(core->workers[FIRST_SENDER + i] = worker_new(core, FIRST_SENDER + i)) ||
             !(core->workers[FIRST_RECEIVER + i] = worker_new(core, FIRST_RECEIVER + i)))

@@ -81,6 +81,7 @@ struct worker {
 enum { FIRST_SENDER = 1, FIRST_RECEIVER = 1 + MAX_WORKERS };
 
 transmit_fn transmit;
+answer_fn send_answer;
 void read_tun(struct worker *worker, unsigned queue);
 fill_fn read_messages;
 write_fn write_tun;

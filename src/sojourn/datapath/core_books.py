@@ -1,0 +1,109 @@
+"""What tunnels did in the core without Python, taken over: when, in which order, and who has counted what.
+
+Timers: tunnels that moved data, every CATCH_UP_EVERY while they do; those that only answered probes, QUIET_EVERY.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from sojourn.datapath.core_activity import Activity, in_order, replay
+from sojourn.datapath.core_peers import CorePeers
+from sojourn.datapath.forwarder import Forwarder
+from sojourn.model import TunnelId
+from sojourn.upmt.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from sojourn.datapath._core import Core
+
+CATCH_UP_EVERY: Final = 0.025
+"""Under QUIET (upmt/constants.py), so that no question is asked late."""
+CATCH_UP_SHARE: Final = 20
+"""Taking over takes at most one part in so many of the time."""
+CATCH_UP_LIGHT: Final = 0.0005
+"""Taking over that takes no longer is done whenever anything comes up."""
+QUIET_EVERY: Final = 1.0
+"""How late we may hear of probes that the core has answered, as long as nothing is to be judged by them."""
+QUIET_AT_ONCE: Final = 256
+_NEVER: Final = float("inf")
+
+
+class Books:
+    """Packets of each tunnel, counted at both places."""
+
+    def __init__(self, core: "Core", forwarder: Forwarder, peers: CorePeers, clock: Callable[[], float]) -> None:
+        self.core, self._forwarder, self._peers, self._clock = core, forwarder, peers, clock
+        self.catch_up_at = self.quiet_at = _NEVER
+        self._took = 0.0
+        self._taken: dict[TunnelId, tuple[int, int]] = {}
+        """Packets that came, and that went, as far as they were taken over."""
+
+    def deadline(self) -> float:
+        """When `look` is wanted next."""
+        return min(self.catch_up_at, self.quiet_at)
+
+    def look(self, now: float) -> None:
+        """Take over what it is time for."""
+        if now >= self.catch_up_at or self._took < CATCH_UP_LIGHT:
+            self.catch_up(now)
+        if now >= self.quiet_at:
+            self.take_quiet(now, QUIET_AT_ONCE)
+        elif self.quiet_at == _NEVER:
+            self.quiet_at = now + QUIET_EVERY  # the first probe that is answered wakes us
+
+    def catch_up(self, now: float) -> None:
+        """Take over what tunnels did with data, in the order in which it happened."""
+        activity = self.core.poll(True)
+        if not activity:
+            activity = self.core.poll(False)  # from now on we are woken by the next packet
+        for one in in_order(activity):
+            tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
+            if tunnel is not None:
+                self._replay(tunnel, one)
+            else:
+                self._peers.did(one)
+        self._took = 0.0
+        self.catch_up_at = _NEVER
+        if activity:
+            self._forwarder.run_due(now)
+            self._took = self._clock() - now
+            self.catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * self._took)
+
+    def take_quiet(self, now: float, most: int = 1 << 20) -> None:
+        """Take over on which tunnels nothing but probes was answered."""
+        activity = self.core.quiet(most)
+        for one in in_order(activity):
+            tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
+            if tunnel is not None:
+                self._replay(tunnel, one)
+        self.quiet_at = now if len(activity) == most else _NEVER
+
+    def counted_since(self, tunnel: Tunnel, before: int) -> int:
+        """Take over what a tunnel did up to now, and return how many packets of that came after a control frame.
+
+        A frame says, or asks, how many came before it: with what is yet to be taken over, or came while it waited for
+        its turn, a busy machine would look like a path that loses packets.
+        """
+        activity = self.core.activity(tunnel.id)
+        if activity is not None:
+            self._replay(tunnel, Activity(*activity))
+        taken = self._taken.get(tunnel.id)
+        return max(taken[0] - before, 0) if taken is not None else 0
+
+    def tell(self, tunnel: Tunnel, epoch: int, counter: int) -> None:
+        """Tell the core what we have counted, so that it can answer probes; `epoch`, `counter`: the last we had."""
+        if tunnel.keys is not None and tunnel.fast:
+            came, went = self._taken.get(tunnel.id, (0, 0))
+            counts = tunnel.packets_in - came, tunnel.packets_out - went
+            self.core.set_books(tunnel.id, epoch, counter, *counts, tunnel.keys.newest_reported())
+
+    def forget(self, number: TunnelId) -> None:
+        """Forget a tunnel that is gone."""
+        self._taken.pop(number, None)
+
+    def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
+        came, went = self._taken.get(tunnel.id, (0, 0))
+        self._taken[tunnel.id] = came + activity.packets_in, went + activity.packets_out
+        replay(tunnel, activity)
+        association = self._forwarder.associations.get(tunnel.association)
+        if (activity.last_in or activity.frame_at) and association is not None and self._forwarder.is_anchor:
+            association.last_heard = tunnel.id
