@@ -134,19 +134,8 @@ class NetworkWatcher:
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
-            self._drain(self._events)
+            self._waiting()  # for nobody: the kernel tells of the next loss only after the queue was empty
             return None
-
-    def _drain(self, events: socket.socket) -> None:
-        """Throw away what waits: the kernel tells of the next loss only after the queue was empty (netlink_overrun)."""
-        while True:
-            try:
-                events.recv(MESSAGE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
 
     async def _dump(self) -> tuple[list[Link], list[Address], list[Default]]:
         self._look_at = None
