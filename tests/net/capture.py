@@ -1,31 +1,22 @@
 """What really passes an interface of the lab: IP packets, as AF_PACKET sees them."""
 
-import ctypes
-import fcntl
 import select
 import socket
-import struct
 from types import TracebackType
 from typing import Self
 
 from sojourn.lab import namespaces
 from sojourn.lab.processes import now
+from sojourn.linux import ethtool
 
 ETH_P_ALL = 0x0003
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 ETHERNET_BYTES = 14
-SIOCETHTOOL, ETHTOOL_STXCSUM = 0x8946, 0x17
 
 
 def compute_checksums(namespace: str, interface: str) -> None:
     """Make an interface send packets with whole checksums: virtual cables leave them open otherwise."""
-
-    def switch() -> None:
-        off = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_STXCSUM, 0))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-            fcntl.ioctl(handle, SIOCETHTOOL, struct.pack("16sP", interface.encode(), ctypes.addressof(off)))
-
-    namespaces.inside(namespace, switch)
+    namespaces.inside(namespace, lambda: ethtool.ask(interface, ethtool.SET_TX_CHECKSUM, 0))
 
 
 class Capture:

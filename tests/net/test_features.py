@@ -4,10 +4,7 @@ mh --- nat0 (wifi) --- core --- an          SOJOURN_WITHOUT in the environment o
                          \\---- ch 86.0.0.1
 """
 
-import ctypes
-import fcntl
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +13,9 @@ import pytest
 from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import WIFI, Lab, Topology
+from sojourn.linux import ethtool
 from tests.net import wire
-from tests.net.capture import SIOCETHTOOL, Capture
+from tests.net.capture import Capture
 from tests.net.conftest import MakeLab
 from tests.net.exchange import exchange
 from tests.net.standing import Sockets
@@ -26,7 +24,6 @@ pytestmark = pytest.mark.net
 
 CORRESPONDENT = "86.0.0.1"
 UDP_SEGMENT = 103
-ETHTOOL_GTSO = 0x1E
 FRAME = 1500
 
 
@@ -56,14 +53,7 @@ def sockets(daemons: Daemons) -> Iterator[Sockets]:
 
 def has_tso(lab: Lab, role: str, device: str) -> bool:
     """Ask the kernel whether a device takes TCP super-packets."""
-
-    def ask() -> bool:
-        value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_GTSO, 0))
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-            fcntl.ioctl(handle, SIOCETHTOOL, struct.pack("16sP", device.encode(), ctypes.addressof(value)))
-        return bool(struct.unpack("=II", value.raw[:8])[1])
-
-    return namespaces.inside(lab.namespace(role), ask)
+    return bool(namespaces.inside(lab.namespace(role), lambda: ethtool.ask(device, ethtool.GET_TSO)))
 
 
 def largest(tap: Capture, source: str) -> int:

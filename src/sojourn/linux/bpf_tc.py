@@ -8,7 +8,6 @@ that somebody else has loaded (linux/bpf.py); errors are OSErrors.
 import contextlib
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import platform
@@ -17,6 +16,7 @@ import struct
 from typing import Any, Final
 
 from sojourn.linux.confine import ARCHITECTURES, BPF_LINK_CREATE
+from sojourn.linux.ethtool import hardware
 
 # <linux/bpf.h>
 TCX_INGRESS, TCX_EGRESS = 46, 47
@@ -27,9 +27,8 @@ PRIORITY: Final = 53
 _INGRESS_HOOK, _EGRESS_HOOK = 0xFFFFFFF2, 0xFFFFFFF3
 _ETH_P_ALL: Final = 3
 
-# <linux/if_arp.h>, <linux/sockios.h>
+# <linux/if_arp.h>
 _WITH_ETHERNET_HEADER: Final = frozenset((1, 772))
-_SIOCGIFHWADDR: Final = 0x8927
 
 
 class SharedArray:
@@ -54,9 +53,7 @@ class SharedArray:
 
 def has_ethernet_header(interface: str) -> bool:
     """Say how packets of an interface begin. OSError when it is not there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        answer = fcntl.ioctl(probe.fileno(), _SIOCGIFHWADDR, struct.pack("=16s24x", interface.encode()))
-    return struct.unpack_from("=H", answer, 16)[0] in _WITH_ETHERNET_HEADER
+    return hardware(interface).kind in _WITH_ETHERNET_HEADER
 
 
 def attach_tcx(program: int, interface: int, *, egress: bool) -> int:

@@ -15,9 +15,9 @@ from sojourn.linux import joiner
 from sojourn.linux.numbers import PLACEHOLDER6
 from sojourn.linux.rules import kernel
 from sojourn.linux.threads import threads_each_way
+from sojourn.linux.tun import IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUNSETIFF
 
-TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
-IFF_TUN, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0001, 0x1000, 0x4000, 0x0100
+TUNSETPERSIST = 0x400454CB
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 ADDR_GEN_MODE_NONE = "1"
 ARPHRD_NONE = 0xFFFE

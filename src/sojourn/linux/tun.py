@@ -9,22 +9,18 @@ attaching creates one that lasts as long as its descriptor. Its gso_max_size is 
 super-packets larger than that are cut into single packets before they get here.
 """
 
-import array
 import errno
 import fcntl
 import os
-import socket
 import struct
 from typing import Final
 
 from sojourn.errors import NotSupported
+from sojourn.linux import ethtool
 from sojourn.packet import vnet
 
 DEVICE: Final = "/dev/net/tun"
 
-# linux/sockios.h, linux/ethtool.h
-SIOCETHTOOL: Final = 0x8946
-ETHTOOL_GLINK: Final = 0x0000000A
 # linux/if_tun.h
 TUNSETIFF: Final = 0x400454CA
 TUNGETIFF: Final = 0x800454D2
@@ -122,11 +118,7 @@ def has_reader(name: str) -> bool:
 
     The kernel refuses a second reader of a plain device, but gives one of a multi-queue device its part of the packets.
     """
-    value = array.array("I", [ETHTOOL_GLINK, 0])
-    where, _ = value.buffer_info()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("@16sP16x", name.encode(), where))
-        except OSError:
-            return False
-    return bool(value[1])
+    try:
+        return bool(ethtool.ask(name, ethtool.GET_LINK))
+    except OSError:
+        return False
