@@ -12,6 +12,7 @@ nothing else. The meaning is ICE's (RFC 8445):
 """
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -126,18 +127,10 @@ def parse(plaintext: bytes) -> Message:
     """Read what a peer has sealed, of which the first nibble is 3; RemoteProtocolError."""
     if len(plaintext) < 2 or plaintext[1] != VERSION:
         raise RemoteProtocolError("a message about direct paths of another version", reason="version")
-    match plaintext[0]:
-        case 0x30:
-            return _offer(plaintext)
-        case 0x31:
-            return _check(plaintext)
-        case 0x32:
-            return _answer(plaintext)
-        case 0x33:
-            return Carried(plaintext[2:])
-        case 0x34:
-            return _probe(plaintext)
-    raise RemoteProtocolError(f"no message about direct paths begins with {plaintext[0]:#x}", reason="plaintext")
+    reader = _READERS.get(plaintext[0])
+    if reader is None:
+        raise RemoteProtocolError(f"no message about direct paths begins with {plaintext[0]:#x}", reason="plaintext")
+    return reader(plaintext)
 
 
 def _offer(plaintext: bytes) -> Offer:
@@ -181,3 +174,12 @@ def _answer(plaintext: bytes) -> Answer:
     if seen is None:
         raise RemoteProtocolError("an answer without the address that was seen", reason="address")
     return Answer(transaction, seen)
+
+
+_READERS: Final[dict[int, Callable[[bytes], Message]]] = {
+    OFFER: _offer,
+    CHECK: _check,
+    ANSWER: _answer,
+    CARRIED: lambda plaintext: Carried(plaintext[2:]),
+    SIZE_PROBE: _probe,
+}
