@@ -11,6 +11,7 @@ destination is read by subjects.py, quantities with their units by quantities.py
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Final
 
 from msgspec import Struct
@@ -306,9 +307,7 @@ def _expanded(words: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*words[:place], *rest, *words[place + 1 :]]))
 
 
-def _one_of(
-    kind: type[Order] | type[Via] | type[Otherwise] | type[Trigger], value: object
-) -> Order | Via | Otherwise | Trigger:
+def _one_of(kind: type[StrEnum], value: object) -> StrEnum:
     return kind(choice(value, tuple(str(one) for one in kind), single=True)[0])
 
 
