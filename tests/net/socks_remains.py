@@ -1,12 +1,16 @@
-"""What a proxy holds: looked at before and after a test, so that nothing stays behind."""
+"""What a proxy, or the local entrance, holds: looked at before and after a test, so that nothing stays behind."""
 
 import hashlib
 import os
 
 from sojourn.lab import namespaces
+from sojourn.lab.processes import Child
 from sojourn.linux import bpf_pin
 from sojourn.linux.bpf_map import BpfMap
 from tests.net.socks_lab import SocksLab
+
+SOME_MEMORY = 3 << 20
+"""Bytes that one test may leave in the interpreter's pools: a session that stayed would keep its rings beside them."""
 
 
 def key(place: SocksLab) -> str:
@@ -26,14 +30,14 @@ def tuples(place: SocksLab) -> int:
     return found
 
 
-def sockets(place: SocksLab) -> int:
-    """Return how many TCP connections there are at the anchor, the kernel's own TIME-WAIT not counted."""
-    listed = namespaces.run(place.lab.namespace("an"), "ss", "-Htan", "state", "connected")
+def sockets(place: SocksLab, role: str = "an") -> int:
+    """Return how many TCP connections there are at one machine, the kernel's own TIME-WAIT not counted."""
+    listed = namespaces.run(place.lab.namespace(role), "ss", "-Htan", "state", "connected")
     return sum("TIME-WAIT" not in line for line in listed.splitlines())
 
 
-def memory(place: SocksLab) -> int:
-    """Return the proxy's resident bytes."""
-    assert place.proxy is not None
-    with open(f"/proc/{place.proxy.pid}/statm") as file:
+def memory(process: Child | None) -> int:
+    """Return the resident bytes of the proxy, or of the entrance."""
+    assert process is not None
+    with open(f"/proc/{process.pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -22,12 +22,10 @@ from sojourn.msocks.client import Account, Answered, Replied, Return, Say, SetUp
 from sojourn.msocks.frames import Reconnect, Status
 from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Reply, Request
 from tests.net.socks_lab import PEER_PORT, PROXY_PORT, Peer, SocksLab, exactly
-from tests.net.socks_remains import memory, sockets, tuples
+from tests.net.socks_remains import SOME_MEMORY, memory, sockets, tuples
 from tests.net.standing import PATIENCE, eventually, own_prefix, sojourn_at, standing
 
 pytestmark = pytest.mark.net
-SOME_MEMORY = 3 << 20
-"""Bytes that one test may leave in the interpreter's pools: a session that stayed would keep its rings beside them."""
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +44,14 @@ def place() -> Iterator[SocksLab]:
 @pytest.fixture
 def tidy(place: SocksLab) -> Iterator[None]:
     """Check that nothing of a test stays behind at the proxy."""
-    before, taken = descriptors(place), memory(place)
+    before, taken = descriptors(place), memory(place.proxy)
     yield
     eventually("no session is left", lambda: place.proxy_status()["sessions"] == 0)
     eventually("no stranger is left", lambda: place.proxy_status()["strangers"] == 0)
     eventually("no descriptor is left", lambda: descriptors(place) <= before, 15.0)
     eventually("no socket is left", lambda: sockets(place) <= place.lingering())
     eventually("the kernel's program knows no connection", lambda: tuples(place) <= place.lingering())
-    assert memory(place) <= taken + SOME_MEMORY
+    assert memory(place.proxy) <= taken + SOME_MEMORY
 
 
 def descriptors(place: SocksLab) -> int:

@@ -23,6 +23,7 @@ from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Request
 from tests.net.socks_asks import DIALLED, answer, ask, dial, finish, open_as, peer_of, session
 from tests.net.socks_lab import LOCAL_PORT, Dialled, Peer, SocksLab, exactly
+from tests.net.socks_remains import SOME_MEMORY, memory, sockets, tuples
 from tests.net.standing import PATIENCE, eventually, own_prefix, sojourn_at, standing
 
 pytestmark = pytest.mark.net
@@ -84,6 +85,19 @@ def _tidy(place: SocksLab) -> Iterator[None]:
     eventually("no descriptor is left", lambda: descriptors(place) <= before + 2, 15.0)
 
 
+@pytest.fixture
+def _spotless(place: SocksLab) -> Iterator[None]:
+    """Check that bad input costs the entrance no memory, and leaves no connection at either end."""
+    taken, open_here = memory(place.client), sockets(place, "mh")
+    yield
+    while DIALLED:
+        DIALLED.pop().close()
+    eventually("no connection is left here", lambda: sockets(place, "mh") <= open_here)
+    eventually("nor at the proxy, but for control's", lambda: sockets(place) <= len(place.up()) + place.lingering())
+    eventually("the kernel's program knows none", lambda: tuples(place) <= place.lingering())
+    assert memory(place.client) <= taken + SOME_MEMORY
+
+
 def descriptors(place: SocksLab) -> int:
     assert place.client is not None
     return len(os.listdir(f"/proc/{place.client.pid}/fd"))
@@ -107,6 +121,7 @@ def sent_away(place: SocksLab, slow: list[socket.socket]) -> None:
     assert place.status()["refused"]["timeout"] >= 30
 
 
+@pytest.mark.usefixtures("_spotless")
 def test_policies_decide_by_the_user_name_and_are_read_again(place: SocksLab) -> None:
     slow = slow_clients(place)
     toml = place.host_folder / "host.toml"
@@ -336,6 +351,7 @@ def cut_legs(place: SocksLab) -> None:
     namespaces.run(place.lab.namespace("mh"), "ss", "-K", "dport", "=", ":1080")
 
 
+@pytest.mark.usefixtures("_spotless")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -358,6 +374,7 @@ def test_nonsense_at_the_entrance_is_answered_closed_and_counted(place: SocksLab
     eventually("it is counted", lambda: place.status()["refused"].get(reason, 0) == before + 1)
 
 
+@pytest.mark.usefixtures("_spotless")
 def test_more_sessions_than_may_be_held_cost_the_oldest_one(place: SocksLab) -> None:
     several = [open_as(place, "browser") for _ in range(6)]
     assert place.client is not None

@@ -186,14 +186,14 @@ def test_a_killed_proxy_leaves_a_hundred_sessions_running_and_the_next_one_has_t
     place.start_proxy()
     assert (place.proxy_status()["sessions"], spliced(place)) == (MANY, MANY)
     speak(calls, b"adopted")
-    before = memory(place)
+    before = memory(place.proxy)
     for call in calls:
         call.close()
     eventually("all are over", lambda: not place.proxy_status()["sessions"])
     for call in [Call(place, listening) for _ in range(MANY // 4)]:
         call.close()
     eventually("all are over", lambda: not place.proxy_status()["sessions"])
-    assert memory(place) < before + 1_000_000, "more of them take no more"
+    assert memory(place.proxy) < before + 1_000_000, "more of them take no more"
 
 
 def speak(calls: list[Call], word: bytes) -> None:
