@@ -26,6 +26,8 @@ from sojourn.msocks.frames import Reconnect
 from sojourn.msocks.socks5 import Address, Command, Request
 
 PORT, PEER_PORT, CHUNK = 1080, 9000, 1 << 20
+LIMIT = 100.0
+"""Seconds for one proxy's part of one run."""
 DANTE = """
 logoutput: stderr
 internal: {anchor} port = 1080
@@ -173,7 +175,7 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {f"{name} {way}": [] for name in peers for way in ("up", "down")}
     for turn in range(given.runs):
         for name, start in peers.items():
-            with ground() as built:
+            with ground(limit=LIMIT) as built:
                 start(built)
                 for way in ("up", "down"):
                     rounds[f"{name} {way}"].append(measure(built, given.seconds, way == "down"))

@@ -20,9 +20,10 @@ from typing import Any
 from tests.net.socks_lab import PEER_PORT, Dialled, Peer, SocksLab
 from tests.net.standing import standing
 
+from bench._bounded import bounded
 from bench._ground import machine
 from sojourn.api.messages import ApiError
-from sojourn.lab.topology import Topology, own_prefix
+from sojourn.lab.topology import Lab, Topology, own_prefix
 from sojourn.msocks.socks5 import Address
 
 PAUSES = (0.0, 0.0005, 0.002, 0.01, 0.05, 0.2)
@@ -76,10 +77,14 @@ class Breaker:
         self._killed_at = time.monotonic()
 
 
-def run(sessions: int, at_once: int, size: int, seconds: float, *, kills: bool, seed: int) -> dict[str, Any]:
+def run(
+    sessions: int, at_once: int, size: int, seconds: float, *, kills: bool, seed: int, limit: float
+) -> dict[str, Any]:
     """Do it, and return the counts."""
     dice = random.Random(seed)
-    with standing(Topology(prefix=own_prefix("sjm"))) as lab:
+    topology = Topology(prefix=own_prefix("sjm"))
+    built = Lab(topology)
+    with bounded(limit, built.folder, [built.namespace(role) for role in built.roles]), standing(topology) as lab:
         place = SocksLab(lab)
         place.set_up('anonymous = ["86.0.0.0/24"]\nhold = 600.0\nsplice = true')
         place.peer = Peer(lab)
@@ -122,11 +127,14 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=30)
     parser.add_argument("--size", type=int, default=500_000, help="bytes each way, at most")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--limit", type=float, default=330.0, help="seconds after which all ends, done or not")
     parser.add_argument("--kills", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     began = time.monotonic()
-    found = run(given.sessions, given.at_once, given.size, given.seconds, kills=given.kills, seed=given.seed)
+    found = run(
+        given.sessions, given.at_once, given.size, given.seconds, kills=given.kills, seed=given.seed, limit=given.limit
+    )
     print(
         json.dumps({"bench": "socks_moves", **machine(), "seconds": round(time.monotonic() - began), **found}, indent=1)
     )

@@ -20,11 +20,13 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench._bounded import bounded
 from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, busy_seconds, ground, machine
 from bench._splice_cost import program_ns
 from bench.socks import PORT, dante, sojourn
@@ -192,9 +194,9 @@ class Side:
         }  # fmt: skip
 
 
-def side(how: str) -> None:
+def side(how: str, limit: float) -> None:
     """Be the process of a `Side`."""
-    with ground() as built:
+    with ground(limit=limit) as built:
         begin(built, how)
         words = ["--role", "client", "--how", how]
         argv = namespaces.entering(MH, [sys.executable, "-m", "bench.splice", *words])
@@ -282,6 +284,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=6, help="of a gigabyte, of each way in a run")
     parser.add_argument("--sessions", type=int, default=5_000)
     parser.add_argument("--hows", default=",".join(HOWS))
+    parser.add_argument("--limit", type=float, default=345.0, help="seconds after which all ends, done or not")
     parser.add_argument("--role")
     parser.add_argument("--how", default="splice")
     given = parser.parse_args()
@@ -292,17 +295,18 @@ def main() -> None:
     elif given.role == "client":
         client(given.how)
     elif given.role == "side":
-        side(given.how)
+        side(given.how, given.limit)
     if given.role is not None:
         return
     result: dict[str, Any] = {"bench": "splice", **machine(), "program_ns": program_ns()}
     hows = [how for how in given.hows.split(",") if how != "dante" or shutil.which("danted")]
-    ways = result["ways"] = duel(hows, given.runs, given.count, given.slices)
-    result["splice / forwarding"] = {
-        key: round(ways["splice"][key] / ways["forwarding"][key], 3) for key in ways["splice"]
-    }  # fmt: skip
-    if given.sessions:
-        result["crowd"] = many(given.sessions, given.seconds)
+    with tempfile.TemporaryDirectory() as folder, bounded(given.limit, Path(folder), []):
+        ways = result["ways"] = duel(hows, given.runs, given.count, given.slices)
+        result["splice / forwarding"] = {
+            key: round(ways["splice"][key] / ways["forwarding"][key], 3) for key in ways["splice"]
+        }  # fmt: skip
+        if given.sessions:
+            result["crowd"] = many(given.sessions, given.seconds)
     print(json.dumps(result, indent=1))
 
 

@@ -267,6 +267,7 @@ print(select.select([], [s], [], 10)[1] == [s], s.getsockopt(socket.SOL_SOCKET, 
 s.connect_ex(("{host}", 9000)); select.select([], [s], [], 10)
 print(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), s.getpeername(), s.getsockname()[0])
 print(s.network in ("wifi", "cellular"))
+print(sorted(network["name"] for network in socket.networks() if network["state"] == "up"))
 print(what(lambda: s.connect(("{host}", 9000))))
 s.settimeout(0.1); print(what(lambda: s.recv(1)))
 print(what(lambda: s.move("nowhere")), s.fileno() > 0, s.family == socket.AF_INET)
@@ -275,8 +276,8 @@ s.close(); print(what(lambda: s.send(b"x")))
     assert said.splitlines() == [
         "ConnectionRefusedError(111)", "PermissionError(13)", "gaierror(-2)", "TimeoutError(None)", "True",
         "OSError(114)" if "OSError(114)" in said else "BlockingIOError(114)", "True True",
-        f"0 ('{host}', 9000) {place.lab.topology.anchor.address}", "True", "OSError(106)", "TimeoutError(None)",
-        "OSError(101) True True", "OSError(9)",
+        f"0 ('{host}', 9000) {place.lab.topology.anchor.address}", "True", "['cellular', 'wifi']", "OSError(106)",
+        "TimeoutError(None)", "OSError(101) True True", "OSError(9)",
     ]  # fmt: skip
 
 

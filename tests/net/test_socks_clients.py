@@ -32,7 +32,8 @@ pytestmark = pytest.mark.net
 def place() -> Iterator[SocksLab]:
     with standing(Topology(prefix=own_prefix())) as lab:
         socks = SocksLab(lab)
-        socks.set_up('passwords = "anywhere"\nsessions_per_user = 6')
+        rule = '[[socks.rule]]\naction = "refuse"\nuser = ["host"]\nports = ["2525"]'
+        socks.set_up(f'passwords = "anywhere"\nsessions_per_user = 6\n{rule}')
         socks.peer = Peer(lab)
         socks.start_proxy()
         try:
@@ -145,8 +146,9 @@ def test_python_socks_connects_and_hears_why_it_may_not(place: SocksLab) -> None
         sock.sendall(b"5 0 0.0\n")
         assert exactly(sock, 2) == b"ok"
     for host, port, code in (
-        (peer_of(place).host, 9, Code.REFUSED), (where, 22, Code.NOT_ALLOWED), ("no.such.name.invalid", 80,
-                                                                                  Code.HOST_UNREACHABLE),
+        (peer_of(place).host, 9, Code.REFUSED), (where, 22, Code.NOT_ALLOWED), ("10.0.0.1", 80, Code.NOT_ALLOWED),
+        (peer_of(place).host, 2525, Code.NOT_ALLOWED), ("no.such.name.invalid", 80, Code.HOST_UNREACHABLE),
+        ("2606:4700::1111", 80, Code.NETWORK_UNREACHABLE),
     ):  # fmt: skip
         with pytest.raises(ProxyError) as error:
             connect(port, host)
