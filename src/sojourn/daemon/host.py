@@ -60,7 +60,7 @@ from sojourn.upmt.association import (
     SendSip,
     SipReceived,
 )
-from sojourn.upmt.commands import AnyCommand, CloseTunnel, MoveFlows, Report, Resumed, Role, SetRules, Setup
+from sojourn.upmt.commands import AnyCommand, CloseTunnel, MoveFlows, Report, Resumed, Role, RowState, SetRules, Setup
 from sojourn.upmt.host_events import CloseChannel, HandoverWanted, LeaseGranted, OpenChannel, Remember
 from sojourn.upmt.lease import Lease
 from sojourn.upmt.policy_push import PushReceived
@@ -111,6 +111,15 @@ class HostDaemon:
         )  # fmt: skip
         self._watch = HostWatch(self, self._tasks)
         self._past = HostPast(self, directory.path)
+
+    @property
+    def carries(self) -> bool:
+        """Say whether there can be flows: with an association, or with peers."""
+        return self.control.host.lease is not None or self.peers.identity is not None
+
+    async def rows(self) -> tuple[RowState, ...]:
+        """Return the data path's rows of now; none where there can be none. Raises TimeoutError."""
+        return (await self.inquiry.snapshot()).rows if self.carries else ()
 
     # -- life
 

@@ -21,7 +21,6 @@ from sojourn.policy.match import parse as parse_match
 from sojourn.upmt.commands import RowState
 from sojourn.upmt.host_events import HandoverWanted
 from sojourn.upmt.mobile_host import HostNetwork
-from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -98,9 +97,7 @@ class HostApi:
 
     async def flows(self, _arguments: Arguments, _peer: Peer) -> list[dict[str, Any]]:
         """List the flows."""
-        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
-            return []
-        return [self._flow(row) for row in (await self._daemon.inquiry.snapshot()).rows]
+        return [self._flow(row) for row in await self._daemon.rows()]
 
     async def apps(self, arguments: Arguments, peer: Peer) -> list[dict[str, Any]]:
         """List applications with their flows summed up."""
@@ -230,12 +227,11 @@ class HostApi:
 
     def _flow(self, row: RowState) -> dict[str, Any]:
         peers = self._daemon.peers
-        peer = peers.name_of(row.flow.remote.address) if row.association == HOME else None
-        return {**flow_row(row, peers.network_of(row.tunnel)), "peer": peer}
+        return {**flow_row(row, peers.network_of(row.tunnel)), "peer": peers.peer_of(row)}
 
     async def _order(self, arguments: Arguments) -> HandoverWanted:
         host = self._daemon.control.host
-        if host.lease is None and self._daemon.peers.identity is None:
+        if not self._daemon.carries:
             raise ApiError("not associated", "`sojourn status` says why.", ErrorKind.NOT_ASSOCIATED)
         target = None if arguments.get("to") == RELEASE else self._target(arguments.get("to"), arguments)
         if (app := arguments.get("app")) is not None:
@@ -247,7 +243,7 @@ class HostApi:
                 raise ApiError(str(error), "Write it like '-p tcp --dport 22'.", ErrorKind.USAGE) from error
         if (wanted := arguments.get("flow")) is not None:
             ids = {str(one) for one in wanted} if isinstance(wanted, list) else {str(wanted)}
-            flows = [row.flow for row in (await self._daemon.inquiry.snapshot()).rows if flow_id(row.flow) in ids]
+            flows = [row.flow for row in await self._daemon.rows() if flow_id(row.flow) in ids]
             if not flows:
                 raise ApiError(f"no flow {wanted!r}", "`sojourn flows` lists them.", ErrorKind.USAGE)
             return HandoverWanted(target, tuple(flows))

@@ -17,7 +17,7 @@ from sojourn.i3.home import HomeIdentity
 from sojourn.linux.home import lead, leave
 from sojourn.model import TunnelId
 from sojourn.store import home_key
-from sojourn.upmt.commands import AddAssociation, AnyCommand, RemoveAssociation, Role, Setup
+from sojourn.upmt.commands import AddAssociation, AnyCommand, RemoveAssociation, Role, RowState, Setup
 from sojourn.upmt.events import AnyEvent
 from sojourn.upmt.peer_commands import HOME, PEERS, SetHome
 from sojourn.upmt.peer_events import PeerChanged, PeersTold, RendezvousMoved, RendezvousStayed
@@ -97,6 +97,10 @@ class HostPeers:
         """Return what the configuration calls a home address."""
         found = next((each.name for each in peer_config.entries(self._daemon.config.peers) if each.home == home), None)
         return found or (home if self.identity is not None and home in _homes(self.told) else None)
+
+    def peer_of(self, row: RowState) -> str | None:
+        """Return whom a flow is with; None for one with the world."""
+        return self.name_of(row.flow.remote.address) if row.association == HOME else None
 
     def network_of(self, tunnel: TunnelId | None) -> str | None:
         """Return the network that a row's place means: what its tunnel runs over, or what peers are reached over."""

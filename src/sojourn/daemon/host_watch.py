@@ -26,7 +26,6 @@ from sojourn.daemon.watch import Watch
 from sojourn.model import Flow, Origin, TunnelId
 from sojourn.upmt.commands import Report, RowState
 from sojourn.upmt.events import AnyEvent, FlowEnded, FlowMoved, FlowSeen, FlowsMoved
-from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -147,11 +146,7 @@ class HostWatch:
 
     async def _flows(self) -> None:
         began = time.thread_time()
-        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
-            rows: tuple[RowState, ...] = ()
-        else:
-            rows = (await self._daemon.inquiry.snapshot()).rows
-        at = now()
+        rows, at = await self._daemon.rows(), now()
         for row in rows:
             self._put(row, self._why)
             self._count(row, at)
@@ -164,7 +159,7 @@ class HostWatch:
     # -- single flows
 
     def _put(self, row: RowState, why: str | None) -> None:
-        place = (row.tunnel, row.label, row.blocked, row.copies, self._network(row.tunnel))
+        place = (row.tunnel, row.label, row.blocked, row.copies, self._daemon.peers.network_of(row.tunnel))
         known = self._known.get(row.flow)
         if known is not None and known[1:] == (row.origin, place):
             return
@@ -173,8 +168,7 @@ class HostWatch:
         if known is not None and before is not None and known[1] == row.origin:
             told = {**before, "network": network, "policy": row.label or None, "state": state_of(row)}
         else:
-            peer = self._daemon.peers.name_of(row.flow.remote.address) if row.association == HOME else None
-            told = {**flow_row(row, network), "peer": peer}
+            told = {**flow_row(row, network), "peer": self._daemon.peers.peer_of(row)}
         key = told["id"]
         self._known[row.flow] = (key, row.origin, place)
         self.picture.tables["flows"].put(key, told)
@@ -186,7 +180,7 @@ class HostWatch:
         row = self.picture.tables["flows"].get(known[0]) if known is not None else None
         if known is None or row is None:
             return
-        network = self._network(tunnel)
+        network = self._daemon.peers.network_of(tunnel)
         told = {**row, "network": network, "state": "carried" if row["state"] == "waiting" else row["state"]}
         self._known[flow] = (known[0], known[1], None)  # the next look fills in the rest
         self.picture.tables["flows"].put(known[0], told)
@@ -208,9 +202,6 @@ class HostWatch:
         self._counted.pop(flow, None)
         if known is not None:
             self.picture.drop_flow(known[0])
-
-    def _network(self, tunnel: TunnelId | None) -> str | None:
-        return self._daemon.peers.network_of(tunnel)
 
 
 def register(server: Server, watch: HostWatch) -> None:

@@ -27,7 +27,7 @@ from sojourn.daemon.flow_rows import flow_id, flow_row
 from sojourn.daemon.question_api import QuestionApi
 from sojourn.linux.clock import local_time
 from sojourn.policy.language import Reading
-from sojourn.policy.names import application_name, application_names
+from sojourn.policy.names import application_names
 from sojourn.policy.problems import Problem
 from sojourn.policy.rules import DEFAULT, Policy
 from sojourn.policy.write import describe, table_of, toml_of
@@ -63,7 +63,7 @@ class PolicyApi:
         """List the rules in order."""
         decide = self._daemon.control.decide
         flows, places = Counter[str](), dict[str, Counter[str]]()
-        for one in await self._running():
+        for one in self._running(await self._daemon.rows()):
             flows[one.label] += 1
             places.setdefault(one.label, Counter())[one.network or "-"] += 1
         return [
@@ -122,9 +122,8 @@ class PolicyApi:
         answer = trial_row(reading)
         if reading.errors:
             return answer
-        rows = {row.flow: row for row in await self._rows()}
-        running = await self._running()
-        at = now()
+        rows = {row.flow: row for row in await self._daemon.rows()}
+        running, at = self._running(rows.values()), now()
         moves = rehearse(book.with_own(candidate), book.policies, running, decide.facts_of(at), local_time(at))
         answer["flows"] = len(running)
         answer["moves"] = [move_row(one, self._flow(rows[one.flow])) for one in moves if one.flow in rows]
@@ -135,7 +134,7 @@ class PolicyApi:
         what = arguments.get("what")
         if not isinstance(what, str) or not 0 < len(what) <= MAX_WHAT:
             raise ApiError("policy_explain: what is a flow's ID or an application", kind=ErrorKind.USAGE)
-        decide, rows = self._daemon.control.decide, await self._rows()
+        decide, rows = self._daemon.control.decide, await self._daemon.rows()
         at = now()
         chosen = [row for row in rows if flow_id(row.flow) == what]
         explanations: list[dict[str, Any]] = []
@@ -159,18 +158,13 @@ class PolicyApi:
 
     # -- what the answers are made of
 
-    async def _rows(self) -> tuple[RowState, ...]:
-        if self._daemon.control.host.lease is None and self._daemon.peers.identity is None:
-            return ()
-        return (await self._daemon.inquiry.snapshot()).rows
-
-    async def _running(self) -> list[Running]:
+    def _running(self, rows: Iterable[RowState]) -> list[Running]:
         peers = self._daemon.peers.network_of(PEERS)
         return [
             Running(
                 row.flow, row.origin, self._label(row), self._network(row), peers if row.association == HOME else None
             )
-            for row in await self._rows()
+            for row in rows
         ]  # fmt: skip
 
     def _label(self, row: RowState) -> str:
@@ -180,7 +174,7 @@ class PolicyApi:
         return self._daemon.peers.network_of(row.tunnel)
 
     def _flow(self, row: RowState) -> dict[str, Any]:
-        return {**flow_row(row, self._network(row)), "application": application_name(row.origin)}
+        return flow_row(row, self._network(row))
 
 
 def text_of(arguments: Arguments) -> str:
