@@ -10,15 +10,15 @@ import argparse
 import json
 import os
 import sys
-import time
 from typing import Any
 
-from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, answers, busy_seconds, ground, machine, median, until
+from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, answers, ground, machine, until
+from bench.throughput import measure, summary
 from sojourn.lab import namespaces
 
 PROGRAM = (sys.executable, "-m", "sojourn")
 NODE = f"{ANCHOR}:1801"
-WARM = 1.5
+WARM = 1
 """Seconds of each flow that do not count: the core takes over a peer's packets when there are many."""
 
 
@@ -66,38 +66,14 @@ def direct(built: Ground) -> dict[str, Any]:
     return found
 
 
-def measure(built: Ground, target: str, seconds: float, *, reverse: bool) -> dict[str, float]:
-    server = built.start(CH, "iperf3", "taskset", "-c", "1", "iperf3", "-s", "-1", "-B", target)
-    time.sleep(0.4)
-    words = ["taskset", "-c", "0", "iperf3", "-c", target, "-O", str(WARM), "-t", str(seconds), "-J"]
-    before = busy_seconds()
-    said = json.loads(built.run(MH, *words, *(["-R"] if reverse else []), timeout=seconds + 30))
-    busy = busy_seconds() - before
-    server.stop()
-    received = said["end"]["sum_received"]
-    whole = received["bytes"] * (1 + WARM / seconds)
-    return {
-        "gbit_s": received["bits_per_second"] / 1e9,
-        "cpu_s_per_gb": busy / (whole / 1e9),
-        "retransmits": said["end"]["sum_sent"].get("retransmits", 0),
-    }
-
-
 def rounds(built: Ground, runs: int, seconds: float) -> dict[str, Any]:
     targets = {"direct": set_up(built), "tunnel": TARGET}
     found: dict[str, dict[str, list[dict[str, float]]]] = {name: {"up": [], "down": []} for name in targets}
     for number in range(runs):
         for name in sorted(targets, reverse=bool(number % 2)):
             for way in ("up", "down"):
-                found[name][way].append(measure(built, targets[name], seconds, reverse=way == "down"))
-    result: dict[str, Any] = {
-        name: {
-            way: {key: median([run[key] for run in ways[way]]) for key in ways[way][0]}
-            | {"gbit_s_runs": [round(run["gbit_s"], 2) for run in ways[way]]}
-            for way in ways
-        }
-        for name, ways in found.items()
-    }
+                found[name][way].append(measure(built, seconds, reverse=way == "down", target=targets[name], warm=WARM))
+    result: dict[str, Any] = {name: summary(ways) for name, ways in found.items()}
     result["direct_to_tunnel"] = {
         way: round(result["direct"][way]["gbit_s"] / result["tunnel"][way]["gbit_s"], 2) for way in ("up", "down")
     }

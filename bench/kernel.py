@@ -145,7 +145,7 @@ def rounds(given: argparse.Namespace, mode: str) -> dict[str, Any]:
                     continue
                 of = found.setdefault(name, {"up": [], "down": [], "small": []})
                 for way in ("up", "down"):
-                    of[way].append(measure(built, given.seconds, way == "down"))
+                    of[way].append(measure(built, given.seconds, reverse=way == "down"))
                 if mode == "super":
                     of["small"].append(small(built, given.seconds))
     peers: dict[str, Any] = {name: {"peer missing": why} for name, why in missing.items()}

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any, Final
 
-from bench._ground import CH, MH, TARGET, Ground, busy_seconds, ground, machine, median
+from bench._ground import CH, MH, TARGET, Ground, ground, machine, median
 from bench._peers import PEERS, Missing
 from bench.latency import ASK, ECHO
 from bench.throughput import measure
@@ -47,19 +47,6 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(socket.SOL_SO
 s.bind(("0.0.0.0", 9)); print("ready", flush=True); time.sleep(600)
 """
 Runs = dict[str, list[dict[str, float]]]
-
-
-def eight(built: Ground, seconds: float) -> dict[str, float]:
-    """Send eight TCP flows up at once."""
-    server = built.start(CH, "iperf3", "taskset", "-c", "1", "iperf3", "-s", "-1", "-B", TARGET)
-    time.sleep(0.4)
-    before = busy_seconds()
-    words = ["taskset", "-c", "0", "iperf3", "-c", TARGET, "-t", str(seconds), "-J", "-P", str(FLOWS)]
-    said = json.loads(built.run(MH, *words, timeout=seconds + 30))
-    busy = busy_seconds() - before
-    server.stop()
-    received = said["end"]["sum_received"]
-    return {"gbit_s": received["bits_per_second"] / 1e9, "cpu_s_per_gb": busy / (received["bytes"] / 1e9)}
 
 
 def dropped(built: Ground) -> int:
@@ -104,9 +91,9 @@ def round_trip(built: Ground, count: int) -> dict[str, float]:
 
 def round_of(built: Ground, runs: Runs, given: argparse.Namespace, split: bool) -> None:
     """Measure one peer once."""
-    found = {way: measure(built, given.seconds, way == "down") for way in ("up", "down")}
+    found = {way: measure(built, given.seconds, reverse=way == "down") for way in ("up", "down")}
     if not split:
-        found["eight_flows_up"] = eight(built, given.seconds)
+        found["eight_flows_up"] = measure(built, given.seconds, flows=FLOWS)
         found["small"] = small(built)
         found["round_trip"] = round_trip(built, given.count)
     for name, value in found.items():

@@ -12,18 +12,22 @@ from bench._ground import CH, MH, TARGET, Ground, busy_seconds, ground, machine,
 from bench._peers import PEERS, Missing
 
 
-def measure(built: Ground, seconds: float, reverse: bool) -> dict[str, float]:
-    server = built.start(CH, "iperf3", "taskset", "-c", "1", "iperf3", "-s", "-1", "-B", TARGET)
+def measure(
+    built: Ground, seconds: float, *, reverse: bool = False, target: str = TARGET, flows: int = 1, warm: int = 0
+) -> dict[str, float]:
+    """Send TCP flows at once, up or in `reverse`; their first `warm` seconds (whole ones: iperf3) are no part of it."""
+    server = built.start(CH, "iperf3", "taskset", "-c", "1", "iperf3", "-s", "-1", "-B", target)
     time.sleep(0.4)
     before = busy_seconds()
-    words = ["taskset", "-c", "0", "iperf3", "-c", TARGET, "-t", str(seconds), "-J", *(["-R"] if reverse else [])]
-    said = json.loads(built.run(MH, *words, timeout=seconds + 30))
+    words = ["taskset", "-c", "0", "iperf3", "-c", target, "-t", str(seconds), "-J", "-P", str(flows), "-O", str(warm)]
+    said = json.loads(built.run(MH, *words, *(["-R"] if reverse else []), timeout=seconds + warm + 30))
     busy = busy_seconds() - before
     server.stop()
     received = said["end"]["sum_received"]
+    whole = received["bytes"] * (1 + warm / seconds)
     return {
         "gbit_s": received["bits_per_second"] / 1e9,
-        "cpu_s_per_gb": busy / (received["bytes"] / 1e9),
+        "cpu_s_per_gb": busy / (whole / 1e9),
         "retransmits": said["end"]["sum_sent"].get("retransmits", 0),
     }
 
@@ -51,16 +55,17 @@ def main() -> None:
                     missing[name] = str(error)
                     continue
                 for direction in ("up", "down"):
-                    rounds[name][direction].append(measure(built, given.seconds, direction == "down"))
+                    rounds[name][direction].append(measure(built, given.seconds, reverse=direction == "down"))
     result: dict[str, Any] = {"bench": "throughput", "mode": "wire" if given.wire else "gso", **machine()}
-    result["peers"] = {name: _summary(rounds[name], missing.get(name)) for name in names}
+    result["peers"] = {
+        name: {"peer missing": missing[name]} if name in missing else summary(rounds[name]) for name in names
+    }
     result["ratios"] = _ratios(result["peers"])
     print(json.dumps(result, indent=1))
 
 
-def _summary(directions: dict[str, list[dict[str, float]]], missing: str | None) -> dict[str, Any]:
-    if missing is not None:
-        return {"peer missing": missing}
+def summary(directions: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """Return the medians of each direction, and the rates that they are of."""
     return {
         direction: {key: median([run[key] for run in runs]) for key in runs[0]}
         | {"gbit_s_runs": [round(run["gbit_s"], 2) for run in runs]}
