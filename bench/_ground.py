@@ -107,6 +107,12 @@ def busy_seconds() -> float:
     return (fields[0] + fields[1] + fields[2] + fields[5] + fields[6]) / HZ
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor seconds that a process has used."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / HZ
+
+
 def median(values: list[float], digits: int = 3) -> float:
     return round(statistics.median(values), digits)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench._ground import AN, ANCHOR, MH, TARGET, Ground, answers, until
 from sojourn.lab import namespaces
+from sojourn.lab.daemons import set_keys
 
 Peer = Callable[[Ground], None]
 
@@ -59,15 +60,10 @@ def _sojourn(built: Ground, tunnels: str = "sealed") -> None:
     program = (sys.executable, "-m", "sojourn")
     anchor, host = built.folder / "anchor", built.folder / "host"
     said = built.run(AN, *program, "init", "--config-dir", str(anchor), "--address", ANCHOR, "--name", "bench")
-    config = anchor / "anchor.toml"
-    lines = [line for line in config.read_text().splitlines() if not line.startswith(("uplink", "plain_tunnels"))]
-    extra = ['uplink = "an1"', f"plain_tunnels = {'true' if tunnels == 'plain' else 'false'}"]
-    first = next((place for place, line in enumerate(lines) if line.startswith("[")), len(lines))
-    config.write_text("\n".join([*lines[:first], *extra, *lines[first:]]) + "\n")
+    set_keys(anchor / "anchor.toml", uplink='"an1"', plain_tunnels="true" if tunnels == "plain" else "false")
     built.run(MH, *program, "join", said.strip().splitlines()[-1], "--config-dir", str(host), "--name", "bench")
     if tunnels == "plain":
-        text = (host / "host.toml").read_text()
-        (host / "host.toml").write_text('tunnels = "plain"\n' + text)
+        set_keys(host / "host.toml", tunnels='"plain"')
     socket = str(built.folder / "host.sock")
     built.start(AN, "anchor", *program, "anchor", "--config-dir", str(anchor), "--socket",
                 str(built.folder / "anchor.sock")).wait_for("ready", 20)  # fmt: skip

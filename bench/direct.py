@@ -15,6 +15,7 @@ from typing import Any
 from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, answers, ground, machine, until
 from bench.throughput import measure, summary
 from sojourn.lab import namespaces
+from sojourn.lab.daemons import set_keys
 
 PROGRAM = (sys.executable, "-m", "sojourn")
 NODE = f"{ANCHOR}:1801"
@@ -29,10 +30,7 @@ def set_up(built: Ground) -> str:
     said = built.run(
         AN, *PROGRAM, "init", "--config-dir", str(folder / "anchor"), "--address", ANCHOR, "--name", "bench"
     )
-    config = folder / "anchor" / "anchor.toml"
-    lines = [line for line in config.read_text().splitlines() if not line.startswith("uplink")]
-    first = next((place for place, line in enumerate(lines) if line.startswith("[")), len(lines))
-    config.write_text("\n".join([*lines[:first], 'uplink = "an1"', *lines[first:]]) + "\n")
+    set_keys(folder / "anchor" / "anchor.toml", uplink='"an1"')
     built.run(MH, *PROGRAM, "join", said.strip().splitlines()[-1], "--config-dir", str(folder / "a"), "--name", "a")
     (folder / "b").mkdir()
     (folder / "b" / "host.toml").write_text('name = "b"\n[portal]\nurl = ""\n')

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from bench._ground import HZ, machine
+from bench._ground import cpu_seconds, machine
 from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab, Topology
@@ -27,9 +27,8 @@ def spent(lab: Lab, role: str) -> dict[str, float]:
     for pid in namespaces.pids(lab.namespace(role)):
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
         if b"sojourn" in line:
-            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             name = f"{'data path' if b'datapath.process' in line else 'control'} {pid}"
-            found[name] = (int(words[11]) + int(words[12])) / HZ
+            found[name] = cpu_seconds(pid)
     return found
 
 

@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench._ground import AN, ANCHOR, CH, HZ, MH, Ground, ground, machine
+from bench._ground import AN, ANCHOR, CH, MH, Ground, cpu_seconds, ground, machine
 from sojourn.api.client import Client
 from sojourn.control import subscribers
 from sojourn.control.token import SECRET_BYTES
 from sojourn.lab import namespaces
+from sojourn.lab.daemons import set_keys
 from sojourn.lab.processes import Piped
 from sojourn.linux.keeper import raise_descriptors
 from sojourn.store import keys
@@ -48,10 +49,7 @@ class Anchor:
         program = (sys.executable, "-m", "sojourn")
         folder, self.socket = built.folder / "anchor", str(built.folder / "anchor.sock")
         built.run(AN, *program, "init", "--config-dir", str(folder), "--address", ANCHOR, "--pool", "10.201.0.0/16")
-        config = folder / "anchor.toml"
-        lines = [line for line in config.read_text().splitlines() if not line.startswith("uplink")]
-        first = next((place for place, line in enumerate(lines) if line.startswith("[")), len(lines))
-        config.write_text("\n".join([*lines[:first], 'uplink = "an1"', *lines[first:]]) + "\n")
+        set_keys(folder / "anchor.toml", uplink='"an1"')
         self.tokens = tokens(ConfigDir(str(folder)), hosts)
         self.process = built.start(
             AN, "anchor", *program, "anchor", "--config-dir", str(folder), "--socket", self.socket
@@ -96,11 +94,6 @@ def tokens(directory: ConfigDir, count: int) -> list[str]:
     finally:
         store.close()
     return [str(token) for _, token in invited]
-
-
-def cpu_seconds(pid: int) -> float:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / HZ
 
 
 def resident(pid: int) -> float:

@@ -62,12 +62,7 @@ class Daemons:
 
     def configure(self, role: str, **settings: object) -> None:
         """Set top-level keys of host.toml or anchor.toml; values as TOML writes them. Call it before the start."""
-        path = self._toml(role)
-        lines = path.read_text().splitlines()
-        first_table = next((index for index, line in enumerate(lines) if line.startswith("[")), len(lines))
-        kept = [line for line in lines[:first_table] if line.partition("=")[0].strip() not in settings]
-        added = [f"{key} = {value}" for key, value in settings.items()]
-        path.write_text("\n".join([*kept, *added, *lines[first_table:]]) + "\n")
+        set_keys(self._toml(role), **settings)
 
     def append(self, role: str, text: str) -> None:
         """Append tables to host.toml or anchor.toml."""
@@ -185,3 +180,12 @@ def _is_tun(descriptor: Path) -> bool:
         return descriptor.stat().st_rdev == TUN_DEVICE
     except OSError:  # closed meanwhile
         return False
+
+
+def set_keys(toml: Path, **settings: object) -> None:
+    """Set top-level keys of a TOML file; values as TOML writes them."""
+    lines = toml.read_text().splitlines()
+    first_table = next((index for index, line in enumerate(lines) if line.startswith("[")), len(lines))
+    kept = [line for line in lines[:first_table] if line.partition("=")[0].strip() not in settings]
+    added = [f"{key} = {value}" for key, value in settings.items()]
+    toml.write_text("\n".join([*kept, *added, *lines[first_table:]]) + "\n")
