@@ -15,12 +15,13 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.net.roam_lab import begin, conversation, home, said
 
 from bench._bounded import bounded
 from bench._ground import PREFIX, machine
@@ -28,22 +29,11 @@ from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.roaming import Roaming, until
 
-ENDS = str(Path(__file__).resolve().parents[1] / "tests" / "net" / "roam_ends.py")
 EVERY = 4.0
 """Seconds between handovers: 0.25 a second."""
 PARTS = ("soft", "throughput", "both")
 STEP = 0.1
 """Seconds of which a flow's rate is known."""
-
-
-def end(lab: Roaming, host: str, *words: str) -> "subprocess.Popen[str]":
-    argv = namespaces.entering(lab.name(host), [sys.executable, ENDS, *words])
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-
-
-def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401
-    out, _ = process.communicate(timeout=seconds)
-    return json.loads(out)
 
 
 def moves(lab: Roaming, seconds: float, *hosts: str) -> list[float]:
@@ -63,9 +53,7 @@ def moves(lab: Roaming, seconds: float, *hosts: str) -> list[float]:
 
 
 def soft(lab: Roaming, seconds: float) -> dict[str, Any]:
-    theirs = end(lab, "b", "count", lab.homes["b"])
-    time.sleep(0.7)
-    ours = end(lab, "a", "number", lab.homes["b"], str(seconds))
+    theirs, ours = conversation(lab, ("count", "number"), seconds)
     count = len(moves(lab, seconds, "a", "b"))
     received = said(theirs)
     said(ours)
@@ -130,9 +118,7 @@ def both(lab: Roaming, times: int) -> dict[str, Any]:
     for number in range(times):
         old, new = nets[number % 2], nets[(number + 1) % 2]
         until(lambda old=old: all(lab.reachable_over(host, old) for host in ("a", "b")), 15)  # type: ignore[misc]
-        theirs = end(lab, "b", "receive", lab.homes["b"])
-        time.sleep(0.7)
-        ours = end(lab, "a", "send", lab.homes["b"], "3.0")
+        theirs, ours = conversation(lab, ("receive", "send"), 3.0)
         time.sleep(1.2)
         for host in ("a", "b"):
             lab.carry(host, new)
@@ -161,20 +147,12 @@ def _stood(lab: Roaming, host: str, since: float) -> float:
 
 
 def measure(lab: Roaming, options: argparse.Namespace) -> dict[str, Any]:
-    lab.start_node()
-    lab.configure("a", "b")
-    for host in ("a", "b"):
-        for net in ("wifi", "cell"):
-            lab.attach(host, net)
-        lab.start_host(host)
-    for host in ("a", "b"):
-        until(lambda host=host: lab.reachable_over(host, "wifi") and lab.works(host, "cell"), 20)  # type: ignore[misc]
+    begin(lab)
     found: dict[str, Any] = {"machine": machine(), "load_before": os.getloadavg()[0]}
     for part in PARTS:
         if part not in options.parts:
             continue
-        for host in ("a", "b"):
-            lab.move(host, "wifi")
+        home(lab)
         time.sleep(1.5)
         match part:
             case "soft":

@@ -1,23 +1,17 @@
 """The direct path with real packets: real daemons, a real node, NATs of nftables (topology: direct_lab.py)."""
 
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sojourn.lab import namespaces
 from sojourn.lab.roaming import OUTSIDE, until
-from tests.net import roam_ends
 from tests.net.direct_lab import HOME, DirectLab
+from tests.net.roam_lab import conversation, said
 
 pytestmark = pytest.mark.net
-
-ENDS = str(Path(roam_ends.__file__).resolve())
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +25,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectLab]:
             made.start_host(host)
         until(lambda: made.reachable_over("a", "wifi") and made.reachable_over("b", "cell"), 10)
         yield made
-
-
-def end(lab: DirectLab, host: str, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        namespaces.entering(lab.name(host), [sys.executable, ENDS, *words]), stdout=subprocess.PIPE, text=True
-    )
-
-
-def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401
-    out, _ = process.communicate(timeout=seconds)
-    assert process.returncode == 0
-    return json.loads(out)
 
 
 def ping(lab: DirectLab, count: int = 3) -> str:
@@ -66,9 +48,7 @@ def test_a_path_that_becomes_narrow_without_a_word_is_measured_and_applications_
     wide = 1500 - 28 - 24
     until(lambda: [lab.room(host) for host in HOME] == [wide, wide], 10, "what an Ethernet carries")
     assert " 0% packet loss" in lab.inside("a", "ping", "-c1", "-W5", "-Mdo", f"-s{wide - 48}", lab.homes["b"]).stdout
-    theirs = end(lab, "b", "receive", lab.homes["b"])
-    time.sleep(0.7)
-    ours = end(lab, "a", "send", lab.homes["b"], "7")
+    theirs, ours = conversation(lab, ("receive", "send"), 7.0)
     time.sleep(0.5)
     lab.narrow("b", "cell", 1400)  # a's packets are cut by the router; b's large ones get lost
     answered = until_narrow(lab, 1400 - 28 - 24)
@@ -94,9 +74,7 @@ def until_narrow(lab: DirectLab, inner: int) -> bool:
 
 
 def test_a_direct_path_that_dies_loses_nothing_and_comes_back(lab: DirectLab) -> None:
-    theirs = end(lab, "b", "count", lab.homes["b"])
-    time.sleep(0.7)
-    ours = end(lab, "a", "number", lab.homes["b"], "4")
+    theirs, ours = conversation(lab, ("count", "number"), 4.0)
     time.sleep(1.5)
     lab.let_die(OUTSIDE["a", "wifi"])
     lab.wait_for("no", 5)
@@ -137,9 +115,7 @@ def test_between_symmetric_nats_packets_go_by_the_node_and_everybody_says_why(la
     lab.attach("a", "cell")
     lab.attach("b", "wifi")
     until(lambda: lab.works("a", "cell") and lab.works("b", "wifi"), 10)
-    theirs = end(lab, "b", "count", lab.homes["b"])
-    time.sleep(0.7)
-    ours = end(lab, "a", "number", lab.homes["b"], "3")
+    theirs, ours = conversation(lab, ("count", "number"), 3.0)
     time.sleep(1.0)
     lab.move("a", "cell")
     lab.move("b", "wifi")
@@ -166,9 +142,7 @@ def test_in_one_access_network_they_speak_inside_it_with_everything_else_cut_off
     assert " 0% packet loss" in ping(lab)
     until(lambda: lab.direct("a")["remote"] == lab_port(lab, "b") and lab.direct("b")["state"] == "on", 10)
     lab.cut_home_off()
-    theirs = end(lab, "b", "receive", lab.homes["b"])
-    time.sleep(0.7)
-    ours = end(lab, "a", "send", lab.homes["b"], "6")
+    theirs, ours = conversation(lab, ("receive", "send"), 6.0)
     sent, received = said(ours), said(theirs)
     assert received["sha256"] == sent["sha256"]
     assert received["longest"] < 0.5, received

@@ -1,13 +1,9 @@
 """Two mobile hosts, both behind NATs: real daemons, a real node, both ends move (topology: lab/roaming.py)."""
 
-import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,53 +12,17 @@ from sojourn.lab.roaming import NODES, Roaming, command, until
 from sojourn.linux.home import METRIC
 from sojourn.model import HOMES
 from tests.net import roam_ends
-from tests.net.roam_lab import roam_lab
+from tests.net.roam_lab import begin, conversation, end, home, roam_lab, said
 
 pytestmark = pytest.mark.net
-
-ENDS = str(Path(roam_ends.__file__).resolve())
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roaming]:
     """One for all tests of it: each leaves both hosts on their Wi-Fi, with cellular beside."""
     with roam_lab(tmp_path_factory.mktemp("roam")) as made:
-        made.start_node()
-        made.configure("a", "b")
-        for host in ("a", "b"):
-            for net in ("wifi", "cell"):
-                made.attach(host, net)
-            made.start_host(host)
-        home(made)
+        begin(made)
         yield made
-
-
-def home(lab: Roaming) -> None:
-    """Bring both back to their Wi-Fi."""
-    until(lambda: all(lab.works(host, net) for host in ("a", "b") for net in ("wifi", "cell")), 20)
-    for host in ("a", "b"):
-        lab.move(host, "wifi")
-    until(lambda: lab.reachable_over("a", "wifi") and lab.reachable_over("b", "wifi"), 10)
-
-
-def end(lab: Roaming, host: str, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        namespaces.entering(lab.name(host), [sys.executable, ENDS, *words]), stdout=subprocess.PIPE, text=True
-    )
-
-
-def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401
-    out, _ = process.communicate(timeout=seconds)
-    assert process.returncode == 0
-    return json.loads(out)
-
-
-def conversation(lab: Roaming, kind: tuple[str, str], seconds: float) -> tuple[Any, Any]:
-    """Start b's end and then a's, which goes on for some seconds."""
-    theirs = end(lab, "b", kind[0], lab.homes["b"])
-    listens = ("ss", "-Hln", f"sport = :{roam_ends.PORT}")
-    until(lambda: lab.inside("b", *listens).stdout != "", 10)
-    return theirs, end(lab, "a", kind[1], lab.homes["b"], str(seconds))
 
 
 def test_home_addresses_answer_by_name_and_everything_about_it_is_shown(lab: Roaming) -> None:
@@ -70,14 +30,13 @@ def test_home_addresses_answer_by_name_and_everything_about_it_is_shown(lab: Roa
     folder = namespaces.ETC_NETNS / lab.name("a")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1\n")
-    argv = namespaces.entering(lab.name("a"), [sys.executable, ENDS, "names", lab.homes["b"]])
-    server = subprocess.Popen(argv)
+    server = end(lab, "a", "names", lab.homes["b"])
     try:
         until(lambda: lab.inside("a", "ss", "-Hlnu", "sport = :53").stdout != "", 10)
         pinged = lab.inside("a", "ping", "-6", "-c", "3", "-i", "0.2", "-W", "5", "laptop2.example")
     finally:
         server.kill()
-        server.wait()
+        server.communicate()
     assert " 0% packet loss" in pinged.stdout, pinged.stdout + pinged.stderr
     assert lab.homes["b"] in pinged.stdout
     peers = lab.call("a", "peers")
