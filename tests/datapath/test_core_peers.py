@@ -10,8 +10,9 @@ import pytest
 from sojourn.datapath._core import Core
 from sojourn.datapath.core_activity import Activity
 from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, OPENED, READ
-from sojourn.datapath.core_peers import IDLE, MANY, MOST_HOMES, CorePeers
+from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.core_rows import CorePeerRow, CoreTable
+from sojourn.datapath.served_peers import IDLE, MANY, MOST_HOMES
 from sojourn.i3.client import Transmit
 from sojourn.i3.roam_commands import Command, Deliver
 from sojourn.i3.roam_sessions import Settings

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sojourn.datapath.engine_flow import Way
 from sojourn.datapath.engine_send import Sender
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import gso
 from sojourn.packet.ip import complete_checksum, udp_packet
 from sojourn.packet.seal import PACKETS_PER_EPOCH, Hint, Opened
 from sojourn.packet.vnet import VnetHeader
-from sojourn.upmt.tunnel import Tunnel
 from tests.datapath.engine_pair import ACK, CWR, FIN, MTU, PSH, SYN, TUNNEL, from_kernel, ready_pair
 from tests.harness.fakenet import Pair
 from tests.packet.build import HOST4, PEER4, echo_packet, ends, tcp_packet
@@ -39,7 +39,7 @@ class Bench:
         self.sender = Sender(node.forwarder, self._transmit, inbound=self.inbound)
         node.on_outer = self._slowly
 
-    def _transmit(self, tunnel: Tunnel, data: memoryview, segment: int, count: int, ecn: int) -> None:
+    def _transmit(self, tunnel: Way, data: memoryview, segment: int, count: int, ecn: int) -> None:
         assert tunnel is self.tunnel
         cut = [bytes(data[at : at + segment]) for at in range(0, len(data), segment)]
         assert len(cut) == count <= 64

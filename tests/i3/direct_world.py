@@ -135,3 +135,16 @@ def talk(world: DirectWorld, a: Roamer, b: Roamer, seconds: float, every: float 
     world.run(1.0)
     got = [("a", text) for text in b.got()] + [("b", text) for text in a.got()]
     return sorted(one for one in sent if got.count(one) != 1)
+
+
+def met(*, mtu: int = 1500, device_mtu: int = 1448, six: bool = False) -> tuple[DirectWorld, Roamer, Roamer]:
+    """Return two hosts that speak directly over a path of `mtu` bytes."""
+    world = DirectWorld()
+    world.mtu, world.device_mtu = mtu, device_mtu
+    a, b = world.wishing("a", "b"), world.wishing("b", "a")
+    world.place(a, "wifi", "2001:db8:1::2" if six else "198.51.100.1")
+    world.place(b, "wifi", "2001:db8:2::2" if six else "198.51.100.2")
+    world.run(0.5)
+    assert talk(world, a, b, 3.0) == []
+    assert agent_of(a, b).selected is not None
+    return world, a, b

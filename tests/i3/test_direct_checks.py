@@ -97,3 +97,15 @@ def test_four_checks_without_an_answer_and_some_patience_end_a_pair() -> None:
     assert pair.is_dead(100.76)
     pair.answer(100.68, 100.75)
     assert not pair.is_dead(100.76)
+
+
+def test_a_pair_over_which_packets_come_has_a_second_and_a_silent_one_a_quarter() -> None:
+    for comes, dead in ((True, 1.0), (False, 0.25)):
+        pair = Pair("wifi", Endpoint("198.51.100.2", 4000), 1, 0.0)
+        pair.answer(0.0, 0.02)
+        for number in range(4):
+            pair.asked(1.0 + number * 0.06)
+        pair.heard = 1.1 if comes else 0.9
+        assert pair.is_suspect() is not comes
+        assert not pair.is_dead(1.0 + dead - 0.01)
+        assert pair.is_dead(1.0 + dead)

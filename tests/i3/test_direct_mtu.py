@@ -7,22 +7,9 @@ from sojourn.i3.direct_message import SizeProbe
 from sojourn.i3.direct_mtu import DirectMtu
 from sojourn.model import Endpoint
 from sojourn.packet.path_mtu import MTU_CONFIRM_EVERY, MTU_RAISE_AFTER
-from tests.i3.direct_world import DirectWorld, Nat, agent_of, talk
+from tests.i3.direct_world import DirectWorld, Nat, agent_of, met, talk
 from tests.i3.roam_world import Roamer
 from tests.i3.world import seeded
-
-
-def met(*, mtu: int = 1500, device_mtu: int = 1448, six: bool = False) -> tuple[DirectWorld, Roamer, Roamer]:
-    """Return two hosts that speak directly over a path of `mtu` bytes."""
-    world = DirectWorld()
-    world.mtu, world.device_mtu = mtu, device_mtu
-    a, b = world.wishing("a", "b"), world.wishing("b", "a")
-    world.place(a, "wifi", "2001:db8:1::2" if six else "198.51.100.1")
-    world.place(b, "wifi", "2001:db8:2::2" if six else "198.51.100.2")
-    world.run(0.5)
-    assert talk(world, a, b, 3.0) == []
-    assert agent_of(a, b).selected is not None
-    return world, a, b
 
 
 def rooms(a: Roamer, b: Roamer) -> list[int]:

@@ -6,22 +6,19 @@ beginning (core_keys.py), so that one counter and one replay window serve both: 
 core without a gap. Each peer has an association number of its own there, so that what one peer sends never finds a
 row of another. The socket is the core's meanwhile; what is not ordinary comes up as ever.
 
-Few packets stay with Python, which keeps what a dying path may lose (direct.py). Many (`MANY` within `WITHIN`) go to
-the core: what dies with a path there is TCP's to send again.
+Which peers those are, served_peers.py says.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
 
 from sojourn.datapath.core_activity import Activity, Notice
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
 from sojourn.datapath.peering import Peering
 from sojourn.datapath.rendezvous_sockets import RendezvousSockets
+from sojourn.datapath.served_peers import MOST_HOMES, Place, Served, ServedPeers
 from sojourn.i3.handshake import Session
-from sojourn.i3.peer import Peer
-from sojourn.i3.roam import RoamProxy
-from sojourn.i3.roam_paths import network_of
 from sojourn.model import Endpoint, TunnelId
 from sojourn.packet.ip import packed, text
 from sojourn.packet.seal import Hint
@@ -31,86 +28,46 @@ from sojourn.upmt.peer_commands import HOME
 if TYPE_CHECKING:
     from sojourn.datapath._core import Core
 
-# Ours.
-MANY: Final = 400
-WITHIN: Final = 0.25
-FEW: Final = 100
-"""Packets within `IDLE` seconds of the core's: fewer, and they are Python's again."""
-IDLE: Final = 2.0
-SUSPECT: Final = 2
-"""More checks in a row without an answer: Python keeps what it sends from then on."""
-MOST_HOMES: Final = 4096
-"""Home addresses that are kept in mind: anybody may come with a new one where host.toml says `anyone`."""
 _REMOTE: Final = slice(17, 33)
 """Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
 
 
-class _Home:
-    """What is kept of a home address, also while its packets are few."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        """Its association in the core."""
-        self.since, self.count = float("-inf"), 0
-        """Since when, and how many packets Python has moved over a direct path."""
-
-
-class _Place(NamedTuple):
-    """Where the core sends a peer's packets."""
-
-    session: TunnelId
-    network: str
-    remote: Endpoint
-    mtu: int
-    """The largest inner packet."""
-
-
-class _Served:
-    """A peer whose packets the core moves."""
-
-    def __init__(self, peer: Peer, now: float) -> None:
-        self.peer = peer
-        self.place: _Place | None = None
-        self.packets = 0
-        self.since = now
-
-
-class CorePeers:
+class CorePeers(ServedPeers):
     """Which peers' packets the core moves, and where."""
 
     def __init__(
         self, core: "Core", forwarder: Peering, sockets: Callable[[], RendezvousSockets], *, gso: bool
     ) -> None:
+        super().__init__()
         self._core, self._forwarder, self._sockets, self._gso = core, forwarder, sockets, gso
         self.networks: dict[int, str] = {}
         """By descriptor: those whose socket the core reads."""
         self.names: dict[int, str] = {}
         """Of descriptors that the core has read: it may still hold something that came there."""
-        self._homes: OrderedDict[bytes, _Home] = OrderedDict()
-        """At most `MOST_HOMES`; the one that nobody has asked for for longest is first."""
+        self._homes: OrderedDict[bytes, int] = OrderedDict()
+        """Associations in the core, at most `MOST_HOMES`; the one that nobody has asked for for longest is first."""
         self._numbered: int = HOME
-        self._served: dict[bytes, _Served] = {}
         self.sessions: dict[TunnelId, Session] = {}
 
     # Rows (core_rows.PeerTwins).
 
     def association(self, key: FlowKey) -> int:
         """Return the number that stands for a flow's peer."""
-        return self._home(key[_REMOTE]).number
+        return self._home(key[_REMOTE])
 
     def place(self, key: FlowKey) -> TunnelId | None:
         """Return the core's tunnel to a flow's peer; None: packets go up."""
-        served = self._served.get(key[_REMOTE])
+        served = self.served.get(key[_REMOTE])
         return served.place.session if served is not None and served.place is not None else None
 
-    def _home(self, home: bytes) -> _Home:
-        """Return what is kept of a home address. A number is never given twice: rows of it may be left."""
+    def _home(self, home: bytes) -> int:
+        """Return the number of a home address. A number is never given twice: rows of it may be left."""
         found = self._homes.get(home)
         if found is None:
             self._numbered += 1
-            found = self._homes[home] = _Home(self._numbered)
+            found = self._homes[home] = self._numbered
             if len(self._homes) > MOST_HOMES:
-                del self._homes[next(each for each in self._homes if each not in self._served)]
+                del self._homes[next(each for each in self._homes if each not in self.served)]
         else:
             self._homes.move_to_end(home)
         return found
@@ -126,53 +83,24 @@ class CorePeers:
 
     def gone(self, index: TunnelId) -> None:
         """Forget a session."""
-        for served in self._served.values():
+        for served in self.served.values():
             if served.place is not None and served.place.session == index:
-                self._leave(served)
+                self.leave(served)
         if index in self.sessions:
             del self.sessions[index]
             self._core.forget(index)
 
     # Peers.
 
-    def moved(self, home: bytes, peer: Peer, now: float) -> None:
-        """Count a packet of a peer that Python has moved; many are better moved by the core."""
-        if peer.agent is None or peer.agent.selected is None or home in self._served:
-            return
-        seen = self._home(home)
-        if now - seen.since > WITHIN:
-            seen.since, seen.count = now, 0
-        seen.count += 1
-        if seen.count >= MANY:
-            seen.since = float("-inf")
-            self._served[home] = _Served(peer, now)
+    def has(self, index: TunnelId) -> bool:
+        """Say whether the core has the keys of a session."""
+        return index in self.sessions
 
-    def follow(self, proxy: RoamProxy, now: float) -> None:
-        """Bring the core to where each peer's direct path is now."""
-        if not self._served:  # as mostly, and each packet asks
-            return
-        for home, served in list(self._served.items()):
-            place = self._wanted(served, now) if proxy.by_home.get(home) is served.peer else None
-            if place is None or not self._enter(home, served, place):
-                self._leave(served)
-                del self._served[home]
-        used = {each.place.network for each in self._served.values() if each.place is not None}
-        for network in set(self.networks.values()) - used:
-            self.back(network)
+    def borrowed(self) -> Iterable[str]:
+        """Return the networks whose socket the core reads."""
+        return self.networks.values()
 
-    def _wanted(self, served: _Served, now: float) -> _Place | None:
-        """Return where a peer's packets are to go now; None: they are Python's again."""
-        if now - served.since > IDLE:
-            few, served.packets, served.since = served.packets < FEW, 0, now
-            if few:
-                return None
-        agent, session = served.peer.agent, served.peer.usable(now)
-        pair = agent.selected if agent is not None else None
-        if pair is None or pair.outstanding[SUSPECT:] or session is None or session.index not in self.sessions:
-            return None
-        return _Place(session.index, network_of(pair.path), pair.remote, served.peer.room())
-
-    def _enter(self, home: bytes, served: _Served, place: _Place) -> bool:
+    def enter(self, home: bytes, served: Served, place: Place) -> bool:
         """Have the core send there, if it does not yet; False: the network has no socket."""
         before = served.place
         if place == before:
@@ -182,7 +110,7 @@ class CorePeers:
             return False
         remote = place.remote
         self._core.set_path(
-            place.session, self._home(home).number, fd, packed(remote.address), remote.port, 0, b"", place.mtu, True
+            place.session, self._home(home), fd, packed(remote.address), remote.port, 0, b"", place.mtu, True
         )
         self._point(home, place.session)
         if before is not None and before.session != place.session:
@@ -202,7 +130,8 @@ class CorePeers:
         self.networks[sock.fd] = self.names[sock.fd] = network
         return sock.fd
 
-    def _leave(self, served: _Served) -> None:
+    def leave(self, served: Served) -> None:
+        """Let a peer's packets come up to Python."""
         if served.place is not None:
             self._point(packed(served.peer.home), None)
             if served.place.session in self.sessions:
@@ -216,15 +145,15 @@ class CorePeers:
 
     def placed(self) -> None:
         """Take note that rows may have changed their place."""
-        for home, served in self._served.items():
+        for home, served in self.served.items():
             if served.place is not None:
                 self._point(home, served.place.session)
 
     def back(self, network: str) -> None:
         """Have a network's socket read by Python again."""
-        for served in self._served.values():
+        for served in self.served.values():
             if served.place is not None and served.place.network == network:
-                self._leave(served)
+                self.leave(served)
         for fd in [fd for fd, name in self.networks.items() if name == network]:
             del self.networks[fd]
             self._core.unwatch(fd)
@@ -256,7 +185,7 @@ class CorePeers:
         if index in self.sessions and roam is not None:
             counts = one.packets_in, one.bytes_in, one.packets_out, one.bytes_out
             roam.done_elsewhere(index, one.last_in, one.last_out, counts)
-            for served in self._served.values():
+            for served in self.served.values():
                 if served.place is not None and served.place.session == index:
                     served.packets += one.packets_in + one.packets_out
 

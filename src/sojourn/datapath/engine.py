@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sojourn.datapath.classify import Classifier
+from sojourn.datapath.engine_flow import Lane, Way
+from sojourn.datapath.engine_peers import EnginePeers
 from sojourn.datapath.engine_receive import Receiver
 from sojourn.datapath.engine_send import Sender
 from sojourn.datapath.epochs import EpochStore
@@ -26,7 +28,7 @@ from sojourn.datapath.features import Features, from_environment
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.datapath.loop import Loop, Timed, boot_time
 from sojourn.datapath.outlets import Outlet, Outlets
-from sojourn.datapath.rendezvous_sockets import RendezvousSockets
+from sojourn.datapath.rendezvous_sockets import RendezvousIo, RendezvousSockets
 from sojourn.linux.descriptors import Descriptors, listen_name, tun_name, tunnel_name
 from sojourn.linux.tun import Tun
 from sojourn.linux.udp import NOT_SENT_FULL, NOT_SENT_GONE, UdpSocket, segment_control
@@ -35,7 +37,6 @@ from sojourn.packet import vnet
 from sojourn.packet.checksum import Buffer
 from sojourn.upmt.commands import AnyCommand, OpenTunnel, Role, Setup
 from sojourn.upmt.events import AnyEvent
-from sojourn.upmt.peer_commands import OpenRendezvous
 from sojourn.upmt.tunnel import Tunnel
 
 READS_PER_TURN: Final = 64
@@ -46,7 +47,7 @@ _COMPLETE: Final = bytes(vnet.HEADER_BYTES)
 Say = Callable[[str, str], None]
 
 
-class Engine:
+class Engine(RendezvousIo):
     """A `DataPath` on real packets, and the `Io` of its forwarder. All methods but `stop` in one thread."""
 
     NAME = "python"
@@ -77,7 +78,14 @@ class Engine:
         self._rendezvous = RendezvousSockets(
             self.forwarder, self.descriptors, self._loop.watch, self._loop.unwatch, clock
         )
-        self._sender = Sender(self.forwarder, self._transmit, inbound=False)
+        peers = EnginePeers(
+            self.forwarder, lambda: self._rendezvous, lambda: self._receiver, self._loop.watch, clock,
+            gso=self.features.gso,
+        )  # fmt: skip
+        self._lanes = peers.lanes
+        if self.forwarder.peer_core is None:  # else the C core serves them
+            self.forwarder.peer_core = peers
+        self._sender = Sender(self.forwarder, self._transmit, self._lanes, inbound=False)
         self._receiver = Receiver(self.forwarder, self._write, inbound=True)
 
     # What another engine does otherwise (core_engine.py).
@@ -140,7 +148,7 @@ class Engine:
 
     def _set_up(self, setup: Setup) -> None:
         inbound = setup.role is Role.ANCHOR
-        self._sender = Sender(self.forwarder, self._transmit, inbound=inbound)
+        self._sender = Sender(self.forwarder, self._transmit, self._lanes, inbound=inbound)
         self._receiver = Receiver(self.forwarder, self._write, inbound=not inbound)
         self._open_tun(setup)
         for endpoint in set(self._listening) - set(setup.listen):
@@ -251,10 +259,10 @@ class Engine:
     # The forwarder's side (forwarder.Io).
 
     def send(
-        self, tunnel: Tunnel, datagram: bytes, destination: Endpoint, *, fragment: bool = False, ecn: int = 0
+        self, tunnel: Way, datagram: bytes, destination: Endpoint, *, fragment: bool = False, ecn: int = 0
     ) -> None:
         """Send one datagram of a tunnel."""
-        outlet = self.outlets.find(tunnel.id, destination)
+        outlet = self._outlet(tunnel, destination)
         if outlet is None:
             self._gone(tunnel.id, "no socket for this address family")
             return
@@ -315,30 +323,17 @@ class Engine:
         finally:
             outlet.socket.fragment(False)
 
-    def open_rendezvous(self, command: OpenRendezvous) -> str:
-        """Open a network's socket for peers."""
-        return self._rendezvous.open(command)
-
-    def rendezvous_local(self, network: str) -> Endpoint | None:
-        """Return the address of a network's socket for peers."""
-        return self._rendezvous.local(network)
-
-    def close_rendezvous(self, network: str) -> None:
-        """Close it."""
-        self._rendezvous.close(network)
-
-    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
-        """Send one datagram to a rendezvous node or a peer; `whole`: with DF."""
-        self._rendezvous.send(network, datagram, node, whole=whole)
-
     def random(self, size: int) -> bytes:
         """Return bytes that nobody can guess."""
         return os.urandom(size)
 
     # Batches, and what may go wrong.
 
-    def _transmit(self, tunnel: Tunnel, data: memoryview, segment: int, count: int, ecn: int) -> None:
-        outlet = self.outlets.find(tunnel.id, tunnel.outer) if tunnel.outer is not None else None
+    def _outlet(self, tunnel: Way, destination: Endpoint) -> Outlet | None:
+        return tunnel.outlet if isinstance(tunnel, Lane) else self.outlets.find(tunnel.id, destination)
+
+    def _transmit(self, tunnel: Way, data: memoryview, segment: int, count: int, ecn: int) -> None:
+        outlet = self._outlet(tunnel, tunnel.outer) if tunnel.outer is not None else None
         if outlet is None:
             self._gone(tunnel.id, "no socket for this address family")
             return
@@ -364,7 +359,7 @@ class Engine:
             if self._failing:
                 self._failing.discard(tunnel.id)
 
-    def _transmit_singly(self, tunnel: Tunnel, data: memoryview, segment: int, ecn: int) -> None:
+    def _transmit_singly(self, tunnel: Way, data: memoryview, segment: int, ecn: int) -> None:
         if tunnel.outer is not None:
             for at in range(0, len(data), segment):
                 self.send(tunnel, bytes(data[at : at + segment]), tunnel.outer, ecn=ecn)

@@ -1,12 +1,43 @@
-"""What both hot loops ask of a packet: whether it is ordinary, and which flow it is of."""
+"""What both hot loops ask of a packet: whether it is ordinary, which flow it is of, and by what it travels."""
 
+from collections.abc import Callable
 from typing import Final
+
+from sojourn.datapath.outlets import Outlet
+from sojourn.i3.handshake import Session
+from sojourn.model import Endpoint
+from sojourn.upmt.peer_commands import HOME
+from sojourn.upmt.tunnel import Tunnel
 
 TCP: Final = 6
 UDP: Final = 17
 UNUSUAL_FLAGS: Final = 0x80 | 4 | 2 | 1
 """CWR, RST, SYN, FIN: they are rare, and the slow path has something to do about each."""
 PSH: Final = 8
+REMOTE6: Final = slice(17, 33)
+"""Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
+
+Note = Callable[[float, int, int], None]
+"""(now, packets, bytes of UDP payload)."""
+
+
+class Lane:
+    """The direct path to one peer: what the hot loops need of it is what they need of a tunnel."""
+
+    fast = True
+    may_fragment = False
+    association = HOME
+
+    def __init__(
+        self, session: Session, home: bytes, outer: Endpoint, inner_mtu: int, outlet: Outlet, sent: Note, heard: Note
+    ) -> None:
+        """`home`: the peer's home address, of which alone flows may come; `sent`, `heard`: as a tunnel's."""
+        self.id, self.sealer, self.opener = session.index, session.sealer, session.opener
+        self.home, self.outer, self.inner_mtu, self.outlet = home, outer, inner_mtu, outlet
+        self.sent, self.heard = sent, heard
+
+
+Way = Tunnel | Lane
 
 
 def ordinary(data: bytearray, o: int, length: int, inbound: bool) -> tuple[int, int, bytes] | None:

@@ -16,14 +16,14 @@ else the whole batch goes to `Forwarder.from_outer`, datagram by datagram, which
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, pairwise, repeat
 from struct import Struct as Layout
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
-from sojourn.datapath.engine_flow import PSH, TCP, UNUSUAL_FLAGS, ordinary
+from sojourn.datapath.engine_flow import PSH, REMOTE6, TCP, UNUSUAL_FLAGS, Lane, Way, ordinary
 from sojourn.datapath.engine_send import CONTINUES, LONG, PARTIAL, WORD, V
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import Endpoint, TunnelId
@@ -32,7 +32,6 @@ from sojourn.packet.checksum import Buffer, checksum, fold
 from sojourn.packet.gso import CHECKSUM_OFFSET, MAX_PACKET
 from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, REPLAY_WINDOW, SEALED, VERSION, ReceiveEpoch, Window
 from sojourn.paft import Mode, Row
-from sojourn.upmt.tunnel import Tunnel
 
 RECEIVE_BYTES: Final = 65536
 MAX_SHAPES: Final = 256
@@ -129,7 +128,7 @@ class Receiver:
         self, size: int, segment: int, source: Endpoint, ecn: int, now: float, tunnel: TunnelId | None = None
     ) -> None:
         """Take in `size` bytes of datagrams of `segment` bytes each; `tunnel` = whose socket they came on (host)."""
-        if not size or self._fast(size, segment, source, ecn, now, tunnel):
+        if not size or self.fast(size, segment, source, ecn, now, tunnel, self._forwarder.tunnels):
             return
         self.flush()
         for at in range(0, size, segment):
@@ -143,13 +142,17 @@ class Receiver:
             self._held = self._held_in = None
             self._emit(run)
 
-    def _fast(self, size: int, segment: int, source: Endpoint, ecn: int, now: float, expected: TunnelId | None) -> bool:
+    def fast(
+        self, size: int, segment: int, source: Endpoint, ecn: int, now: float, expected: TunnelId | None,
+        ways: Mapping[TunnelId, Way],
+    ) -> bool:  # fmt: skip
+        """Take it in if it is ordinary; say whether it was. Else nothing has changed, and it is still in `buffers`."""
         full, rest = divmod(size, segment)
         count = full + 1 if rest else full
         if segment < SMALLEST or 0 < rest < SMALLEST or count > MAX_COUNT or ecn & 1:
             return False  # ECN: ECT(1) and CE may change the inner header (RFC 6040 §4.2), the others do not
         word = LONG.unpack_from(self._input)[0]
-        tunnel = self._forwarder.tunnels.get(TunnelId(word & 0xFFFFFF))
+        tunnel = ways.get(TunnelId(word & 0xFFFFFF))
         if word >> 29 != _KIND or tunnel is None or not tunnel.fast or tunnel.outer != source or tunnel.opener is None:
             return False
         if expected is not None and expected != tunnel.id:
@@ -206,7 +209,7 @@ class Receiver:
     def _runs(
         self,
         shape: _Shape,
-        tunnel: Tunnel,
+        tunnel: Way,
         words: tuple[int, ...],
         begins: list[int],
         segment: int,
@@ -227,7 +230,7 @@ class Receiver:
     def _run(
         self,
         shape: _Shape,
-        tunnel: Tunnel,
+        tunnel: Way,
         segment: int,
         begin: int,
         end: int,
@@ -246,6 +249,8 @@ class Receiver:
             return None
         if row.tunnel != tunnel.id and not self._inbound:
             return None  # the anchor learns from it (paft.py)
+        if isinstance(tunnel, Lane) and key[REMOTE6] != tunnel.home:
+            return None  # it says to be another peer
         packets, flags, head = end - begin, 0, at + 8
         if protocol == TCP:
             head = at + (slots[o + at + 12] >> 4) * 4

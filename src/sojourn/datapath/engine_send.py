@@ -13,11 +13,11 @@ So it stays `pending` until it is full, ends with a shorter datagram, or nothing
 is left of one super-packet travels with the next one. Nothing is sent out of order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct as Layout
 from typing import Final, NamedTuple
 
-from sojourn.datapath.engine_flow import PSH, TCP, UDP, ordinary
+from sojourn.datapath.engine_flow import PSH, REMOTE6, TCP, UDP, Lane, Way, ordinary
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux.udp import MAX_DATAGRAM, MAX_SEGMENTS
@@ -25,7 +25,7 @@ from sojourn.packet import gso, vnet
 from sojourn.packet.checksum import checksum
 from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, PACKETS_PER_EPOCH, Hint, Sealer
 from sojourn.paft import Mode, Row
-from sojourn.upmt.tunnel import Tunnel
+from sojourn.upmt.peer_commands import PEERS
 
 V: Final = vnet.HEADER_BYTES
 READ_BYTES: Final = V + 65536
@@ -36,8 +36,9 @@ MAX_COUNT: Final = 1024
 HEADER_LAYOUT: Final = Layout(">II")
 WORD: Final = Layout(">H")
 LONG: Final = Layout(">I")
+NO_LANES: Final[Mapping[bytes, Lane]] = {}
 
-Transmit = Callable[[Tunnel, memoryview, int, int, int], None]
+Transmit = Callable[[Way, memoryview, int, int, int], None]
 """(tunnel, datagrams end to end, bytes of each but the last, how many, ECN)."""
 
 
@@ -63,8 +64,11 @@ class _Shape(NamedTuple):
 class Sender:
     """Takes what a TUN gives and has it sent."""
 
-    def __init__(self, forwarder: Forwarder, transmit: Transmit, *, inbound: bool) -> None:
-        """`inbound`: packets from this TUN travel to a mobile host (we are its anchor)."""
+    def __init__(
+        self, forwarder: Forwarder, transmit: Transmit, lanes: Mapping[bytes, Lane] = NO_LANES, *, inbound: bool
+    ) -> None:
+        """`inbound`: packets from this TUN travel to a mobile host (we are its anchor). `lanes`: by home address."""
+        self._lanes = lanes
         self._forwarder = forwarder
         self._transmit = transmit
         self._inbound = inbound
@@ -75,7 +79,7 @@ class Sender:
         self._output = bytearray(65536)
         self._out = memoryview(self._output)
         self._shapes: dict[tuple[int, int, int], _Shape] = {}
-        self._pending: Tunnel | None = None
+        self._pending: Way | None = None
         self._count = self._width = self._end = self._ecn = 0
 
     def take(self, size: int, now: float) -> None:
@@ -113,7 +117,9 @@ class Sender:
             return False
         if not row.packets_out and row.packets_in and not self._inbound:
             return False  # the first answer to a correspondent tells who answers
-        tunnel = self._forwarder.tunnels.get(row.tunnel)
+        tunnel: Way | None = self._forwarder.tunnels.get(row.tunnel)
+        if row.tunnel == PEERS and not row.blocked:
+            tunnel = self._lanes.get(key[REMOTE6])
         if tunnel is None or not tunnel.fast or tunnel.may_fragment or tunnel.sealer is None:
             return False
         ecn = data[V + 1] & 3 if at == 20 else data[V + 1] >> 4 & 3
@@ -122,7 +128,7 @@ class Sender:
         return self._single(size, at, protocol, ecn, row, tunnel, tunnel.sealer, now)
 
     def _single(
-        self, size: int, at: int, protocol: int, ecn: int, row: Row, tunnel: Tunnel, sealer: Sealer, now: float
+        self, size: int, at: int, protocol: int, ecn: int, row: Row, tunnel: Way, sealer: Sealer, now: float
     ) -> bool:
         flags, _, _, _, start, offset = vnet.LAYOUT.unpack_from(self._input)
         word = sealer.first_word
@@ -159,7 +165,7 @@ class Sender:
         return True
 
     def _super(
-        self, size: int, at: int, protocol: int, ecn: int, row: Row, tunnel: Tunnel, sealer: Sealer, now: float
+        self, size: int, at: int, protocol: int, ecn: int, row: Row, tunnel: Way, sealer: Sealer, now: float
     ) -> bool:
         data = self._input
         flags, kind, _, segment, start, _ = vnet.LAYOUT.unpack_from(data)
@@ -202,7 +208,7 @@ class Sender:
         size: int,
         tcp_at: int,
         sealer: Sealer,
-        tunnel: Tunnel,
+        tunnel: Way,
         ecn: int,
         now: float,
     ) -> None:

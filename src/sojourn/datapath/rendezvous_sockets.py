@@ -149,3 +149,25 @@ class RendezvousSockets:
                 self._takes.from_rendezvous(network, data[at : at + received.segment], source, now)
                 if self._sockets.get(network, (None,))[0] is not sock:
                     return
+
+
+class RendezvousIo:
+    """What an engine's forwarder needs of them (registry.Io)."""
+
+    _rendezvous: RendezvousSockets
+
+    def open_rendezvous(self, command: OpenRendezvous) -> str:
+        """Open a network's socket for peers."""
+        return self._rendezvous.open(command)
+
+    def rendezvous_local(self, network: str) -> Endpoint | None:
+        """Return the address of a network's socket for peers."""
+        return self._rendezvous.local(network)
+
+    def close_rendezvous(self, network: str) -> None:
+        """Close it."""
+        self._rendezvous.close(network)
+
+    def send_rendezvous(self, network: str, datagram: bytes, node: Endpoint, *, whole: bool = False) -> None:
+        """Send one datagram to a rendezvous node or a peer; `whole`: with DF."""
+        self._rendezvous.send(network, datagram, node, whole=whole)

@@ -33,6 +33,10 @@ QUIET: Final = 0.1
 ASK_AGAIN: Final = 0.06
 MISSING: Final = 4
 SILENT_AFTER: Final = 0.25
+ONE_WAY_AFTER: Final = 1.0
+"""The same while packets come from there: answers wait in queues behind them, or only the way out is dead."""
+SUSPECT: Final = 2
+"""More checks in a row without an answer, and nothing else either: the path may be dead."""
 LOWEST_PORT: Final = 1024
 """NATs keep to it (RFC 4787 REQ-3): nobody's data path is below, and what is there may take a check for a question."""
 _PRIVATE: Final = [
@@ -155,5 +159,13 @@ class Pair:
 
     def is_dead(self, now: float) -> bool:
         """Say whether too many checks in a row have no answer."""
-        patience = max(SILENT_AFTER, self.rtt.late_after())
+        patience = max(self._comes() * ONE_WAY_AFTER, SILENT_AFTER, self.rtt.late_after())
         return len(self.outstanding) >= MISSING and now - self.outstanding[0] >= patience
+
+    def is_suspect(self) -> bool:
+        """Say whether the path may be dead: what is sent there should be kept."""
+        return len(self.outstanding) > SUSPECT and not self._comes()
+
+    def _comes(self) -> bool:
+        """Say whether anything has come since the oldest check that is unanswered."""
+        return bool(self.outstanding) and self.heard > self.outstanding[0]
