@@ -115,9 +115,17 @@ def browser(playwright: Playwright, lab: Lab, tmp_path_factory: pytest.TempPathF
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A profile of its own for each test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(20_000)
     yield context
     context.close()
+
+
+@pytest.fixture(autouse=True)
+def _orders(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take back what a test has ordered: the next one, and the same one tried again, begins as it did."""
+    yield
+    if "daemons" in request.fixturenames:
+        apps.release(request.getfixturevalue("daemons"))
 
 
 @pytest.fixture

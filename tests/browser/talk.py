@@ -34,7 +34,7 @@ while True:
 """
 
 
-def until(what: Callable[[], Any], seconds: float = 10.0) -> Any:  # noqa: ANN401
+def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:  # noqa: ANN401
     """Return what becomes true, or fail."""
     end = time.monotonic() + seconds
     while not (found := what()):

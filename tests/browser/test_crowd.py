@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Crowd, Se
 
 def opened(browser: Browser, served: Served, **options: Any) -> Page:  # noqa: ANN401 - Playwright's
     page = browser.new_context(**options).new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     page.goto(f"http://127.0.0.1:{served.port}/#token={TOKEN}")
     page.locator("main[class^=part-]").wait_for()
     return page

@@ -1,4 +1,4 @@
-"""What the page's menus order, seen in the real data path, and taken back by the page's own Undo.
+"""What the page's menus order, seen in the real data path, and taken back by the page's Undo.
 
 mh ==wifi==\
             an --- ch     "call" at mh talks to ch; "asker" asks ch which address it comes from
@@ -61,8 +61,9 @@ def choose(page: Page, network: str, app: str, item: str) -> None:
 
 
 def undo(page: Page) -> None:
-    """Click the newest Undo."""
-    page.get_by_role("button", name="Undo", exact=True).last.click()
+    """Take the last order back by the menu: the message's own Undo is gone after some seconds."""
+    page.locator("button.everything").click()
+    page.get_by_role("menuitem", name="Undo the last order").click()
     page.get_by_text("Taken back").last.wait_for()
 
 

@@ -27,7 +27,7 @@ def phone(browser: Browser, window: Window, daemons: Daemons) -> Iterator[Page]:
     apps.start(daemons, "call", connections=2, up=80_000)
     context = browser.new_context(viewport={"width": 380, "height": 640}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     page.goto(window.address)
     thread(page, "wifi", "call").wait_for()
     yield page
@@ -40,15 +40,30 @@ def in_view(found: Locator) -> tuple[float, float]:
     return middle(found)
 
 
+def at_rest(phone: Page) -> None:
+    """Wait until a swipe's momentum has gone: what touches a page in motion stops it, and does no more."""
+    phone.evaluate("""() => new Promise((done) => {
+        let last = -1;
+        const look = () => (scrollY === last ? done() : ((last = scrollY), setTimeout(look, 300)));
+        look();
+    })""")
+
+
 def carry_to(phone: Page, finger: Finger, network: str) -> None:
-    """Move the finger over a lane; the page may still be scrolling."""
+    """Carry something over a lane: to the window's edge while the lane is out of sight, and then onto it."""
+    head, aimed = lane(phone, network).locator(".lane-head"), phone.locator(f'.lane.aimed[data-network="{network}"]')
 
-    def aimed() -> int:
-        x, y = middle(lane(phone, network).locator(".lane-head"))
-        finger.move(x, min(max(y, 5), 635))
-        return phone.locator(f'.lane.aimed[data-network="{network}"]').count()
+    def over() -> int:
+        finger.move(190, 320, 2)  # far from the edges the page rests
+        x, y = middle(head)
+        if 80 < y < 560:
+            finger.move(x, y)
+            return aimed.count()
+        finger.move(x, 5 if y < 320 else 635, 2)
+        time.sleep(min(0.5, abs(y - 320) / 900))
+        return 0
 
-    until(aimed)
+    until(over, 30)
 
 
 def test_a_finger_scrolls_carries_and_opens_the_menu(phone: Page, daemons: Daemons) -> None:
@@ -61,7 +76,9 @@ def test_a_finger_scrolls_carries_and_opens_the_menu(phone: Page, daemons: Daemo
     phone.wait_for_function("scrollY > 50")
     assert phone.locator(".carried, .menu").count() == 0
     assert apps.networks_of(daemons, "call") == {"wifi"}
+    at_rest(phone)
     phone.evaluate("scrollTo(0, 0)")
+    at_rest(phone)
 
     # Held for a moment it is picked up; at the window's edge the page comes along.
     finger.down(*middle(grip))

@@ -29,6 +29,8 @@ export class Steering {
     on("pointermove", this.#move);
     on("pointerup", this.#up);
     on("pointercancel", this.#cancel);
+    // The browser keeps a touch that stops a scroll for itself: it picks nothing up.
+    on("touchstart", (event) => event.cancelable || this.#forget(), { passive: false });
     on("touchmove", (event) => this.held?.chip && event.preventDefault(), { passive: false });
     on("keydown", this.#key);
     on("click", this.#click);
