@@ -18,8 +18,9 @@ import pytest
 
 from sojourn.api.server import Arguments, Peer, Server
 from sojourn.window import connections
-from sojourn.window.connections import NOBODY, own_users
+from sojourn.window.connections import own_users
 from sojourn.window.door import MOST_VISITORS, OWN_PLACES, STRANGER_SHARE
+from sojourn.window.unprivileged import NOBODY
 from tests.harness.control_socket import answers
 from tests.window.served import Served, window
 

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sojourn.linux.sock_diag import SocketTable
 from sojourn.model import TCP
 from sojourn.window.door import MOST_VISITORS, Door
+from sojourn.window.unprivileged import NOBODY
 
 Client = tuple[str, int]
 """Address and port of a connection's other end: its name as long as it lives."""
@@ -29,7 +30,6 @@ AT_ONCE: Final = 16
 QUEUE: Final = 256
 """Connections that the kernel keeps for us. Who comes after a crowd waits for all of it, so that more is not better."""
 LONGEST_HEAD: Final = 16 << 10
-NOBODY: Final = "nobody"
 
 
 def own_users() -> set[int]:
