@@ -70,6 +70,25 @@ def test_a_tcp_stream_survives_both_ends_moving_in_the_same_second(lab: Roaming)
     home(lab)
 
 
+def test_what_was_carried_to_a_peer_counts_for_the_network_that_it_went_over(lab: Roaming) -> None:
+    """At each move all flows are looked at; what one carried before anybody looked counts for where it was then."""
+
+    def carried() -> dict[str, int]:
+        rows = lab.call("a", "usage")["rows"]
+        return {name: sum(row["bytes_out"] for row in rows if row["network"] == name) for name in ("wifi", "cell")}
+
+    before = carried()
+    theirs, ours = conversation(lab, ("receive", "send"), 5.0)
+    for network in ("cell", "wifi"):
+        time.sleep(1.5)
+        lab.move("a", network)
+    said(theirs)
+    said(ours)
+    lab.move("a", "cell")
+    until(lambda: all(carried()[name] > before[name] + 50_000 for name in before), 10)
+    home(lab)
+
+
 def test_a_soft_handover_of_both_at_once_loses_nothing(lab: Roaming) -> None:
     theirs, ours = conversation(lab, ("count", "number"), 3.0)
     time.sleep(1.0)

@@ -27,6 +27,8 @@ from sojourn.store import config_dir
 from sojourn.store.history import SAMPLE_SECONDS, History, Sample
 from sojourn.upmt.events import AnyEvent, FlowEnded, FlowsMoved, State
 from sojourn.upmt.mobile_host import HostNetwork
+from sojourn.upmt.peer_commands import HOME, PEERS
+from sojourn.upmt.peer_events import RendezvousMoved
 
 if TYPE_CHECKING:
     from sojourn.daemon.host import HostDaemon
@@ -81,19 +83,19 @@ class HostPast:
             if now() - self._looked_at < LOOK_EVERY / 2:
                 return
             self._looked_at, rows = now(), event.rows
-            network = {row.tunnel: self._network(row.tunnel) for row in rows}
+            network = {row.tunnel: self._daemon.peers.network_of(row.tunnel) or "" for row in rows}
             carried = (
                 Carried(row.flow, application_name(row.origin) or "", network[row.tunnel], row.bytes_in, row.bytes_out)
                 for row in rows
             )
             self._usage.look(carried, _month())
-        elif isinstance(event, FlowsMoved):
+        elif isinstance(event, FlowsMoved | RendezvousMoved):
             self._looked_at = float("-inf")
             self._moved.set()
         elif isinstance(event, FlowEnded) and (event.bytes_in or event.bytes_out):
             known = self._daemon.control.decide.flows.get(event.flow)
             name = application_name(known.origin) if known is not None else None
-            place = (known.network if known is not None else None) or ""
+            place = self._place(event, known.network if known is not None else None)
             self._usage.ended(event.flow, event.bytes_in, event.bytes_out, name or "", place, _month())
 
     # -- verbs
@@ -169,7 +171,7 @@ class HostPast:
         while True:
             self._moved.clear()
             began, spent = time.thread_time(), 0.0
-            if self._daemon.control.host.lease is not None:
+            if self._daemon.carries:
                 try:
                     await self._daemon.inquiry.snapshot()
                 except TimeoutError:
@@ -190,9 +192,10 @@ class HostPast:
         except ConfigError as error:  # a full disk costs counting, never the daemon
             _log.warning("usage of applications not written", why=str(error))
 
-    def _network(self, tunnel: TunnelId | None) -> str:
-        held = self._daemon.control.host.network_of(tunnel)
-        return held.network.name if held is not None else ""
+    def _place(self, ended: FlowEnded, network: str | None) -> str:
+        if ended.association == HOME:
+            network = self._daemon.peers.network_of(PEERS)
+        return network or ""
 
 
 def register(server: Server, past: HostPast) -> None:

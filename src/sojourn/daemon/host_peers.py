@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from sojourn.api.messages import ApiError
@@ -85,6 +86,8 @@ class HostPeers:
             case PeersTold():
                 self.told = event
             case RendezvousMoved(network, came_from, seconds, soft):
+                if self.told is not None:
+                    self.told = msgspec.structs.replace(self.told, network=network)
                 how = "softly" if soft else "at once"
                 reason = f"peers are reached over {network} now" + (f", {how} from {came_from}" if came_from else "")
                 self._daemon.note(Entry("peers", network, reason, {"after_ms": round(seconds * 1000, 1)}))
