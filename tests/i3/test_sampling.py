@@ -97,3 +97,13 @@ def test_a_host_with_one_node_samples_nothing() -> None:
     world = RoamWorld()
     a, _ = world.pair()
     assert a.proxy.sampler.deadline() is None
+
+
+def test_a_rise_in_the_midst_of_a_sample_is_noticed() -> None:
+    for begins in (0.0, 0.6, 1.1, 1.6, 2.1):
+        world, a, b = together()
+        world.run(1.0)
+        talk(world, a, b, begins)
+        world.farther[ONE] = 0.1
+        talk(world, a, b, 15.0)
+        assert a.proxy.client.node in (TWO, THREE), begins

@@ -99,6 +99,7 @@ class Sampler:
             return self._client.measure(path, now)
         self._look_at = now + LOOK_EVERY
         self._learn_anew()
+        self._least = self._found.get(self._client.node)  # a rise in the midst of it is one
         return self._decide(now)
 
     def _decide(self, now: float) -> list[Command]:
