@@ -261,6 +261,39 @@ def test_a_flood_of_strangers_greetings_does_not_keep_peers_from_new_keys() -> N
     assert [int(text) for text in a.got()] == list(range(200))
 
 
+def test_a_peer_known_by_its_address_alone_is_asked_for_its_keys_beforehand_and_meets_through_a_flood() -> None:
+    world = RoamWorld()
+    a, b = world.roamer("a", "b"), world.roamer("b", "a", keys=False)
+    for host, address in ((b, "198.51.100.2"), (a, "198.51.100.1")):
+        host.up("wifi", address)
+        world.run(10.0)
+    peer = b.proxy.by_home[packed(a.home)]
+    assert peer.keys == a.identity.keys
+    assert not any(isinstance(told, PeerTold) for told in b.told), "nobody has wanted it yet"
+    junk = bytes((handshake.HELLO,)).ljust(handshake.HELLO_BYTES, b"\x01")
+
+    def flood() -> None:
+        for _ in range(10):
+            b.do(b.proxy.received("wifi", bytes(Data((b.proxy.public,), junk)), NODE, world.now))
+
+    for turn in range(400):
+        world.at(turn * 0.01, flood)
+    world.run(1.0)
+    a.send(b, "hello")
+    world.run(1.0)
+    assert b.got() == ["hello"]
+
+
+def test_a_peer_that_is_away_is_asked_for_its_keys_ever_more_rarely() -> None:
+    world = RoamWorld()
+    b = world.roamer("b", "a", keys=False)
+    b.up("wifi", "198.51.100.2")
+    world.run(3600.0)
+    peer = next(iter(b.proxy.by_home.values()))
+    assert 8 <= peer.key_asks <= 16
+    assert peer.keys is None
+
+
 def test_lost_packets_of_the_handshake_are_sent_again() -> None:
     world = RoamWorld(loss=0.3)
     a, b = world.pair()

@@ -53,6 +53,9 @@ class Peer:
         """When our private identifier goes alone, if no packet took it along."""
         self.greeting: Greeting | None = None
         self.greet_at: float | None = None
+        self.keys_at: float | None = None
+        """When it is asked for its keys the next time; None: they are known, or nobody has configured it."""
+        self.key_asks = 0
         self.tries = 0
         self.wanted_at = float("-inf")
         """When something was last to be sent to it."""

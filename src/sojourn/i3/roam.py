@@ -247,7 +247,12 @@ class RoamProxy(RoamDirect):
                 continue
             if peer.identifier == identifier:
                 peer.identifier = None
-            elif peer.public == identifier and not peer.usable(now) and peer.problem != "not there":
+            elif (
+                peer.public == identifier
+                and peer.greet_at is not None
+                and not peer.usable(now)
+                and peer.problem != "not there"
+            ):
                 peer.problem = "not there"
                 return [PeerTold(peer.home, "not there: no rendezvous node knows where it is")]
         return []

@@ -32,6 +32,8 @@ from sojourn.packet.path_mtu import MIN_INNER_MTU
 # Ours.
 MAX_PEERS: Final = 256
 """Peers that are not configured."""
+ASK_KEYS, ASK_KEYS_LONGEST = 1.0, 600.0
+"""A peer that is known by address alone is asked for its keys so often, doubling; it may be away."""
 CROSSED_TRIES: Final = 3
 """Hellos of ours that go before a peer's. If it answers none it does not take them: its own has to do."""
 _INDEX_BYTES: Final = 3
@@ -126,8 +128,13 @@ class RoamSessions(RoamPaths):
 
     def _learned(self, peer: Peer, keys: HomeKeys | None) -> None:
         peer.keys = keys
-        if peer.configured and keys is not None:
+        if not peer.configured:
+            return
+        if keys is not None:
             self._greetings.know(keys)
+            peer.keys_at = None
+        elif peer.keys_at is None:
+            peer.keys_at = 0.0
 
     def _forget(self, peer: Peer) -> None:
         self.by_home.pop(_packed(peer.home), None)
@@ -138,7 +145,6 @@ class RoamSessions(RoamPaths):
             del self._by_index[index]
             if session is not None:
                 self.on_session_gone(index)
-            self.on_session_gone(index)
 
     # Greeting.
 
@@ -216,11 +222,19 @@ class RoamSessions(RoamPaths):
         """Believe keys that make the home address of a peer whose keys we asked for."""
         keys = handshake.read_keys(message)
         peer = self.by_home.get(_packed(keys.address))
-        if peer is None or peer.keys is not None or peer.greet_at is None:
+        if peer is None or peer.keys is not None or (peer.greet_at is None and not peer.key_asks):
             raise RemoteProtocolError("keys that nobody asked for", reason="no-peer")
         self._learned(peer, keys)
+        if peer.greet_at is None:
+            return []
         peer.tries = 0
         return self.greet(peer, now)
+
+    def _ask_for_keys(self, peer: Peer, now: float) -> list[Command]:
+        """Ask whose the address of a peer is before anything is to be sent: its greetings go before strangers' then."""
+        peer.keys_at = now + min(ASK_KEYS * 2**peer.key_asks, ASK_KEYS_LONGEST)
+        peer.key_asks = min(peer.key_asks + 1, 16)
+        return self.transmit(peer.public, handshake.who(self.public), now) if peer.greet_at is None else []
 
     def _end_greeting(self, peer: Peer) -> None:
         if peer.greeting is not None:
@@ -295,7 +309,8 @@ class RoamSessions(RoamPaths):
         """When `session_tick` wants to be called next."""
         times: list[float] = [0.0] if self._dropped else []
         for peer in self.by_home.values():
-            times += [at for at in (peer.greet_at, peer.answer_at) if at is not None]
+            keys_at = peer.keys_at if self.path is not None else None
+            times += [at for at in (peer.greet_at, peer.answer_at, keys_at) if at is not None]
             if peer.unanswered_since is not None and peer.greet_at is None:
                 times.append(peer.unanswered_since + DEAF_AFTER)
         return min(times, default=None)
@@ -312,6 +327,8 @@ class RoamSessions(RoamPaths):
                 commands += self.insert_again(now) + self.greet(peer, now)
             elif peer.greet_at is not None and peer.greet_at <= now:
                 commands += self._greet_again(peer, now)
+            if peer.keys_at is not None and peer.keys_at <= now and self.path is not None:
+                commands += self._ask_for_keys(peer, now)
             if peer.answer_at is not None and peer.answer_at <= now:
                 peer.answer_at = None
                 commands += self.say(peer, proxy_header.EMPTY, now)
