@@ -9,9 +9,9 @@ others by one hash for each such peer (some 1.5 us), and each peer has a share o
     anybody's                      `PER_SECOND` together, questions for keys the same
 
 A peer that is configured by its address alone has shown its keys beforehand: it was asked for them (roam_sessions.py),
-and whether they make the address costs one hash. A flood of strangers' greetings keeps strangers out, and no peer. One in 2^24 of them has a given peer's mark by chance.
-Somebody who holds copies of a peer's own Hellos (a node on their way) can use up that peer's share by more than `KEPT`
-different ones; he could as well drop them.
+and whether they make the address costs one hash. A flood of strangers' greetings keeps strangers out, and no peer. One
+in 2^24 of them has a given peer's mark by chance. Somebody who holds copies of a peer's own Hellos (a node on their
+way) can use up that peer's share by more than `KEPT` different ones; he could as well drop them.
 """
 
 import hashlib
