@@ -23,7 +23,7 @@ from sojourn.linux import keeper
 from sojourn.msocks import socks5
 from sojourn.msocks.session import UNPROVED_HOLD
 from sojourn.msocks.socks5 import Address, Command, Request
-from sojourn.socket import line, session
+from sojourn.socket import line, mobile, session
 from sojourn.socket.mobile import Unreachable
 from sojourn.upmt.host_events import HandoverWanted
 from tests.harness.mortal_proxy import Plan
@@ -233,7 +233,8 @@ class Ground:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a client try again sooner than is kind to a network."""
+    """Let a client try again sooner than is kind to a network, and wait for a proxy on a busy machine."""
+    monkeypatch.setattr(mobile, "NO_NETWORK_FOR", 20.0)
     monkeypatch.setattr(line, "RETRY", (0.01,))
     monkeypatch.setattr(session, "PAUSE", 0.01)
 
