@@ -30,12 +30,13 @@ class RedisCluster:
     def urls(self) -> list[str]:
         return [f"redis://{self.host}:{port}" for port in self.ports]
 
-    def start(self) -> None:
-        """Start all and make them a cluster."""
+    def start(self, masters: int | None = None) -> None:
+        """Start all and make them a cluster; those after so many masters are replicas of the first."""
         for port in self.ports:
             self.start_one(port)
-        share = SLOTS // len(self.ports) + 1
-        for index, port in enumerate(self.ports):
+        count = len(self.ports) if masters is None else masters
+        share = SLOTS // count + 1
+        for index, port in enumerate(self.ports[:count]):
             last = min((index + 1) * share, SLOTS) - 1
             assert self.cli(port, "cluster", "addslotsrange", str(index * share), str(last)) == "OK"
             assert self.cli(port, "cluster", "set-config-epoch", str(index + 1)) == "OK"
@@ -43,6 +44,15 @@ class RedisCluster:
             assert self.cli(port, "cluster", "meet", self.host, str(self.ports[0])) == "OK"
         for port in self.ports:
             self._until(port, "cluster_state:ok", f"cluster_known_nodes:{len(self.ports)}", "cluster_slots_ok:16384")
+        for port in self.ports[count:]:
+            assert self.cli(port, "cluster", "replicate", self.cli(self.ports[0], "cluster", "myid")) == "OK"
+
+    def wait_for_copies(self, port: int, keys: int) -> None:
+        """Wait until a replica has so many keys of its master."""
+        end = time.monotonic() + 20
+        while int(self.cli(port, "dbsize") or 0) < keys:
+            assert time.monotonic() < end, self.cli(port, "info", "replication")
+            time.sleep(0.05)
 
     def start_one(self, port: int) -> None:
         """Start one server, or start it again."""

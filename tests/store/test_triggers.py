@@ -1,10 +1,19 @@
 """What stands in a store: the book in memory, and the same orders given to real servers, which must say the same."""
 
 import asyncio
+import datetime
+import ipaddress
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -283,3 +292,85 @@ def test_what_a_servers_user_may_not_do_is_a_store_that_is_not_available(cluster
         await store.close()
 
     asyncio.run(run())
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a key and a certificate for 127.0.0.1 that it signs itself; return their paths."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a store")])
+    day, now = datetime.timedelta(days=1), datetime.datetime.now(datetime.UTC)
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+        .add_extension(alternative, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "store.key", folder / "store.crt"
+    paths[0].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    paths[1].write_bytes(made.public_bytes(Encoding.PEM))
+    return paths
+
+
+def test_a_store_over_tls_is_used_and_one_that_nobody_vouches_for_is_not(tmp_path: Path) -> None:
+    key, trusted = certificate(tmp_path)
+    (tmp_path / "other").mkdir()
+    _, stranger = certificate(tmp_path / "other")
+    (port,) = free_ports(1)
+    words = ["--port", "0", "--tls-port", str(port), "--tls-cert-file", str(trusted), "--tls-key-file", str(key),
+             "--tls-auth-clients", "no", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]  # fmt: skip
+    server = subprocess.Popen(["redis-server", *words], stdout=subprocess.DEVNULL)
+
+    async def use() -> None:
+        told = Told()
+        of = record(identifier(1, 1), BOB)
+        store = await opened([f"rediss://127.0.0.1:{port}?ssl_ca_certs={trusted}"], [], told)
+        await until(lambda: list(store.servers.values()) == [None])
+        assert (await store.put(put(of))).status is Status.INSERTED
+        assert len(await store.look_up(of.identifier[:16])) == 1
+        await store.close()
+        for url in (f"rediss://127.0.0.1:{port}?ssl_ca_certs={stranger}", f"redis://127.0.0.1:{port}"):
+            wrong = await opened([url], [], told)
+            with pytest.raises(StoreUnavailable):
+                await wrong.look_up(of.identifier[:16])
+            assert list(wrong.servers.values()) != [None]
+            await wrong.close()
+
+    try:
+        asyncio.run(use())
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_replica_takes_over_what_its_dead_master_had(tmp_path: Path) -> None:
+    made = RedisCluster(tmp_path, free_ports(4))
+    try:
+        made.start(masters=3)
+        asyncio.run(_outlive_a_master(made))
+    finally:
+        made.stop()
+
+
+async def _outlive_a_master(made: RedisCluster) -> None:
+    store = await opened(made.urls[:3], [], [])
+    master, replica = made.ports[0], made.ports[3]
+    name = f"127.0.0.1:{master}"
+    places = [p for p in (n.to_bytes(16) for n in range(1000)) if served(store, p) == name][:3]
+    for place in places:
+        of = Record(Identifier(place + bytes(16)), BOB, BOB, 1, 30.0, NODE)
+        assert (await store.put(put(of))).status is Status.INSERTED
+    made.wait_for_copies(replica, 3)
+    made.kill(master)
+    begin = time.monotonic()
+    while True:
+        try:
+            found = [await store.look_up(place) for place in places]
+            break
+        except StoreUnavailable:
+            assert time.monotonic() < begin + 20
+            await asyncio.sleep(0.1)
+    assert [len(each) for each in found] == [1, 1, 1], "nothing was lost"
+    after = Record(Identifier(places[0] + bytes(15) + b"\1"), CAROL, CAROL, 1, 30.0, NODE)
+    assert (await store.put(put(after))).status is Status.INSERTED
+    await store.close()
