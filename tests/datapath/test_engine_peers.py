@@ -43,7 +43,13 @@ class Bench:
         self.lent = ""
         sockets: Any = SimpleNamespace(lend=self._lend, take_back=self._take_back)
         self.peers = EnginePeers(
-            self.forwarder, lambda: sockets, lambda: self.receiver, self._watch, lambda: self.world.now, gso=True
+            self.forwarder,
+            lambda: sockets,
+            lambda: self.receiver,
+            self._watch,
+            self._unwatch,
+            lambda: self.world.now,
+            gso=True,
         )
         self.sender = Sender(self.forwarder, self._transmit, self.peers.lanes, inbound=False)
         self.receiver = Receiver(self.forwarder, lambda parts: self.written.append(b"".join(parts)), inbound=True)
@@ -60,14 +66,20 @@ class Bench:
         )  # fmt: skip
 
     def _lend(self, network: str, _back: object) -> Any:  # noqa: ANN401
+        assert not self.lent
         self.lent = network
         return self.socket
 
     def _take_back(self, _network: str) -> None:
+        assert self.read_by is None, "a descriptor is watched once"
         self.lent = ""
 
     def _watch(self, _fd: int, callback: Any) -> None:  # noqa: ANN401
+        assert self.read_by is None
         self.read_by = callback
+
+    def _unwatch(self, _fd: int) -> None:
+        self.read_by = None
 
     def _receive(self, buffers: Any) -> Received | None:  # noqa: ANN401
         if not self.queue:

@@ -79,8 +79,8 @@ class Engine(RendezvousIo):
             self.forwarder, self.descriptors, self._loop.watch, self._loop.unwatch, clock
         )
         peers = EnginePeers(
-            self.forwarder, lambda: self._rendezvous, lambda: self._receiver, self._loop.watch, clock,
-            gso=self.features.gso,
+            self.forwarder, lambda: self._rendezvous, lambda: self._receiver, self._loop.watch,
+            self._loop.unwatch, clock, gso=self.features.gso,
         )  # fmt: skip
         self._lanes = peers.lanes
         if self.forwarder.peer_core is None:  # else the C core serves them

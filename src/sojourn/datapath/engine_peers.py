@@ -28,7 +28,8 @@ class EnginePeers(ServedPeers):
 
     def __init__(
         self, forwarder: Peering, sockets: Callable[[], RendezvousSockets], receiver: Callable[[], Receiver],
-        watch: Callable[[int, Callable[[], None]], None], clock: Callable[[], float], *, gso: bool,
+        watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], None], clock: Callable[[], float],
+        *, gso: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.lanes: dict[bytes, Lane] = {}
@@ -37,7 +38,7 @@ class EnginePeers(ServedPeers):
         self._networks: dict[str, UdpSocket] = {}
         """Whose socket is read here."""
         self._forwarder, self._sockets, self._receiver = forwarder, sockets, receiver
-        self._watch, self._clock, self._gso = watch, clock, gso
+        self._watch, self._unwatch, self._clock, self._gso = watch, unwatch, clock, gso
 
     # Sessions and rows (peer_core.PeerCore).
 
@@ -101,7 +102,9 @@ class EnginePeers(ServedPeers):
         for served in self.served.values():
             if served.place is not None and served.place.network == network:
                 self.leave(served)
-        if self._networks.pop(network, None) is not None:
+        sock = self._networks.pop(network, None)
+        if sock is not None:
+            self._unwatch(sock.fd)
             self._sockets().take_back(network)
 
     # What is sent and what comes.
