@@ -53,7 +53,8 @@ unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real
 NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 
 # Most tests meet the C core; these meet the Python engine, too.
-NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py
+NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py \
+	tests/net/test_direct.py::test_a_fast_flow_goes_on_by_the_node_when_the_path_dies
 
 net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit two at a time
 	$(NET) -n 4 --dist loadfile -m "not timed"
