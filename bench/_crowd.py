@@ -217,12 +217,14 @@ class Crowd:
         """Send `count` packets from `hosts` members: ten talk at a time, `words` packets each, then ten others.
 
         A tunnel is probed several times a second for two seconds after data: it matters how often others begin.
+        `words` 0: the same ten talk all the time, however many others there are.
         """
         began, forwarder = time.monotonic(), self.path.forwarder
         groups = max(1, hosts // TALKERS)
         for number in range(count):
-            group = number // (TALKERS * words) * STRIDE % groups
-            mine = self.packets[group * TALKERS + number % TALKERS]
+            group = number // (TALKERS * words) * STRIDE % groups if words else 0
+            member = group * TALKERS + number % TALKERS if words else number % TALKERS * groups
+            mine = self.packets[member]
             forwarder.from_inner(mine[number // TALKERS % len(mine)], now())
             if number % 16 == 0:
                 ahead = began + number / per_second - time.monotonic()

@@ -15,8 +15,10 @@ class Heard:
     def sent(self, now: float, packets: int, size: int) -> None:
         self.told.append(("out", now, packets))
 
-    def answered_elsewhere(self, now: float, packets_in: int, bytes_in: int, packets_out: int, bytes_out: int) -> None:
-        self.told.append(("answered", now, packets_in + packets_out))
+    def answered_elsewhere(
+        self, now: float, reported: int, incoming: tuple[int, int], outgoing: tuple[int, int]
+    ) -> None:
+        self.told.append(("answered", now, reported + incoming[0] + outgoing[0]))
 
 
 def replayed(activity: Activity) -> list[tuple[str, float, int]]:
@@ -37,7 +39,7 @@ def test_a_single_packet_is_told_once() -> None:
 
 
 def test_answered_probes_are_told_once_where_they_belong() -> None:
-    assert replayed(Activity(7, 0.0, 0.0, 0.0, 0.0, 0.0, 2, 84, 2, 186, 3.0)) == [("answered", 3.0, 4)]
+    assert replayed(Activity(7, 0.0, 0.0, 0.0, 0.0, 0.0, 2, 84, 2, 186, 3.0, 5)) == [("answered", 3.0, 9)]
     # What went out after the answer is something that is expected to be answered; what went out before it was.
     told = replayed(Activity(7, 0.0, 0.0, 2.0, 4.0, 5.0, 1, 42, 3, 300, 3.0))
     assert told == [("out", 2.0, 3), ("answered", 3.0, 1), ("out", 4.0, 0), ("out", 5.0, 0)]
@@ -45,8 +47,8 @@ def test_answered_probes_are_told_once_where_they_belong() -> None:
 
 def test_whoever_was_heard_last_is_told_last() -> None:
     told = in_order([
-        (1, 2.0, 9.0, 0.0, 0.0, 0.0, 1, 1, 0, 0, 0.0),
-        (2, 1.0, 3.0, 0.0, 0.0, 0.0, 1, 1, 0, 0, 0.0),
-        (3, 0.0, 0.0, 0.0, 0.0, 0.0, 1, 1, 1, 1, 4.0),
+        (1, 2.0, 9.0, 0.0, 0.0, 0.0, 1, 1, 0, 0, 0.0, 0),
+        (2, 1.0, 3.0, 0.0, 0.0, 0.0, 1, 1, 0, 0, 0.0, 0),
+        (3, 0.0, 0.0, 0.0, 0.0, 0.0, 1, 1, 1, 1, 4.0, 0),
     ])  # fmt: skip
     assert [each.tunnel for each in told] == [2, 3, 1]

@@ -58,7 +58,7 @@ class Answers(same.Bench):
     def reported(self) -> int:
         keys = self.tunnel(self.pair).keys
         assert keys is not None
-        return keys.newest_reported()
+        return keys.schedule.newest().from_epoch
 
     def wait(self, seconds: float) -> None:
         """Let time pass in which nothing is due."""
@@ -133,13 +133,24 @@ def test_what_needs_a_decision_goes_up() -> None:
     bench = prepared(False)
     reported = bench.reported()
     for case in (
-        bench.probe(2, opened=reported + 1),
         bench.probe(3, padding=b"\0\1"),
         [bench.sealer.seal(bytes(Probe(reported, 4, 0))[:-1])],
         [bench.sealer.seal(bytes(EpochFrame(reported)))],
     ):
         bench.take(case)
         assert bench.settle() == 0
+
+
+def test_which_epochs_of_ours_the_peer_has_opened_is_taken_over_unless_it_lies() -> None:
+    bench = prepared(False)
+    tunnel, epochs = bench.tunnel(bench.pair), bench.node(bench.pair).forwarder.epochs
+    assert tunnel.sealer is not None
+    assert epochs.reported(TUNNEL) < tunnel.sealer.epoch
+    bench.take(bench.probe(2, opened=tunnel.sealer.epoch + 1))
+    assert epochs.reported(TUNNEL) < tunnel.sealer.epoch
+    bench.take(bench.probe(3, opened=tunnel.sealer.epoch))
+    assert epochs.reported(TUNNEL) == tunnel.sealer.epoch
+    assert bench.settle() == 2
 
 
 def test_a_probe_from_elsewhere_moves_the_tunnel_as_ever_and_only_python_answers() -> None:

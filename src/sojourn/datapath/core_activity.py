@@ -9,6 +9,9 @@ descriptor, bytes of the datagram, when,
 source address (packed, empty = none), port, scope, way back, data."""
 
 
+Counts = tuple[int, int]
+"""Packets, and bytes of UDP payload."""
+
 HEARD, ANSWERED, SENT = range(3)
 """In this order where they bear the same time: what came, and what went out because of it."""
 
@@ -29,6 +32,8 @@ class Activity(NamedTuple):
     bytes_out: int
     frame_at: float = 0.0
     """When the core answered the last probe; packets and bytes include those."""
+    reported: int = 0
+    """The newest of our epochs that such a probe has said its sender to have opened, 0 for none."""
 
 
 class Books(Protocol):
@@ -42,13 +47,13 @@ class Books(Protocol):
         """Note packets that went out."""
         ...
 
-    def answered_elsewhere(self, now: float, packets_in: int, bytes_in: int, packets_out: int, bytes_out: int) -> None:
+    def answered_elsewhere(self, now: float, reported: int, incoming: Counts, outgoing: Counts) -> None:
         """Note probes that came, and their answers."""
         ...
 
 
 def in_order(
-    activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int, float]],
+    activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int, float, int]],
 ) -> list[Activity]:
     """Return what the core tells, whoever was heard last at the end."""
     return sorted((Activity(*each) for each in activities), key=_last_heard)
@@ -62,14 +67,14 @@ def replay(tunnel: Books, did: Activity) -> None:
     """Tell a tunnel what it did, in the order in which it happened, each packet once."""
     incoming, outgoing = (did.packets_in, did.bytes_in), (did.packets_out, did.bytes_out)
     if did.frame_at and not (did.first_in or did.first_out):
-        tunnel.answered_elsewhere(did.frame_at, *incoming, *outgoing)
+        tunnel.answered_elsewhere(did.frame_at, did.reported, incoming, outgoing)
         return
     times = {(at, HEARD) for at in (did.first_in, did.last_in) if at}
     times |= {(at, SENT) for at in (did.first_out, did.out_after_in, did.last_out) if at}
     times |= {(at, ANSWERED) for at in (did.frame_at,) if at}
     for at, what in sorted(times):
         if what == ANSWERED:
-            tunnel.answered_elsewhere(at, *incoming, *outgoing)
+            tunnel.answered_elsewhere(at, did.reported, incoming, outgoing)
             incoming = outgoing = (0, 0)
         elif what == SENT:
             tunnel.sent(at, *outgoing)

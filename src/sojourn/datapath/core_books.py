@@ -91,10 +91,10 @@ class Books:
 
     def tell(self, tunnel: Tunnel, epoch: int, counter: int) -> None:
         """Tell the core what we have counted, so that it can answer probes; `epoch`, `counter`: the last we had."""
-        if tunnel.keys is not None and tunnel.fast:
+        if tunnel.fast:
             came, went = self._taken.get(tunnel.id, (0, 0))
             counts = tunnel.packets_in - came, tunnel.packets_out - went
-            self.core.set_books(tunnel.id, epoch, counter, *counts, tunnel.keys.newest_reported())
+            self.core.set_books(tunnel.id, epoch, counter, *counts)
 
     def forget(self, number: TunnelId) -> None:
         """Forget a tunnel that is gone."""

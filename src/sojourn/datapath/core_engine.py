@@ -316,7 +316,7 @@ class CoreEngine(Engine):
             tunnel.opener.advance(notice[2])
             now = self._clock()
             self.forwarder.note_secret(tunnel, Opened(b"", notice[2], 0, Hint.NONE, True, False), now)
-            tunnel.heard(now, 0, 0)
+            tunnel.advanced(now)
 
     def _on_learned(self, notice: Notice) -> None:
         key, number = notice[-1], TunnelId(notice[1])

@@ -125,6 +125,7 @@ class Tunnel(TunnelState):
         self.live.data_in(now)
         if not self.fast:
             self._heard(now)
+            self._changed(now)
         elif self.keys is not None:
             self._settle_keys(self.keys, now)
         if self.live.due < self.armed:
@@ -142,15 +143,21 @@ class Tunnel(TunnelState):
         if self.live.due < self.armed:
             self._wake_at(self.live.due)
 
-    def answered_elsewhere(self, now: float, packets_in: int, bytes_in: int, packets_out: int, bytes_out: int) -> None:
-        """Note probes of the peer, the last of them at `now`, that were answered without us; as `on_frame` does."""
-        self.packets_in += packets_in
-        self.bytes_in += bytes_in
-        self.packets_out += packets_out
-        self.bytes_out += bytes_out
+    def answered_elsewhere(
+        self, now: float, reported: int, incoming: tuple[int, int], outgoing: tuple[int, int]
+    ) -> None:
+        """Note probes of the peer, the last of them at `now`, that were answered without us; as `on_frame` does.
+
+        Each way packets and bytes; `reported` is what the newest of them has said to have opened.
+        """
+        self.packets_in += incoming[0]
+        self.bytes_in += incoming[1]
+        self.packets_out += outgoing[0]
+        self.bytes_out += outgoing[1]
         self.live.last_out = max(self.live.last_out, now)
         keys = self.keys
         if keys is not None:
+            keys.reported(reported)
             self._settle_keys(keys, now)
             if now >= keys.step_at or keys.step_at == _NEVER or not keys.may_seal():
                 self._after_keys(keys.sent(now))
@@ -161,6 +168,12 @@ class Tunnel(TunnelState):
             self.live.answered(now)
         else:
             self._heard(now)
+            self._changed(now)
+
+    def advanced(self, now: float) -> None:
+        """Note that a packet has opened in a new epoch; it is told of itself elsewhere."""
+        if self.keys is not None:
+            self._settle_keys(self.keys, now)
 
     # Slow path.
 

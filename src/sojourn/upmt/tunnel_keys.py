@@ -126,7 +126,7 @@ class TunnelKeys:
 
     def reported(self, epoch: int) -> None:
         """Take in which of our epochs the peer has opened."""
-        if self.sealer is not None and self.newest_reported() < epoch <= self.sealer.epoch:
+        if self.sealer is not None and self._newest_reported() < epoch <= self.sealer.epoch:
             self._epochs.note_reported(self.tunnel, epoch)
 
     def may_seal(self) -> bool:
@@ -157,7 +157,7 @@ class TunnelKeys:
             return newest.from_epoch
         return self.schedule.secrets[0].from_epoch
 
-    def newest_reported(self) -> int:
+    def _newest_reported(self) -> int:
         """Return what the peer has opened; of a secret that it has, it opens the first epoch without having said so."""
         governing = self.schedule.at(self.sealer.epoch) if self.sealer is not None else None
         return max(self._epochs.reported(self.tunnel), governing.from_epoch if governing is not None else 0)

@@ -134,11 +134,11 @@ class TunnelState:
     # Keeping the attributes in step.
 
     def _heard(self, now: float) -> None:
+        """Note anything authentic; `_changed` is still to be called."""
         if self.keys is not None:
             self._settle_keys(self.keys, now)
         if isinstance(self.live, AnchorLiveness) and self.live.answered(now) is Life.SILENT:
             self._pending.append(Tell(TunnelRecovered(self.id)))
-        self._changed(now)
 
     def _settle_keys(self, keys: TunnelKeys, now: float) -> None:
         keys.opened()

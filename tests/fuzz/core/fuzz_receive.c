@@ -47,7 +47,7 @@ static void look_at_answer(struct receiver *receiver, struct tunnel *tunnel, str
 static void open_books(struct core *core)
 {
     struct tunnel *tunnel = tunnel_find(core, TUNNEL);
-    tunnel->books = (struct books){true, tunnel->last_up, 7, 9, EPOCH};
+    tunnel->books = (struct books){true, tunnel->last_up, 7, 9};
 }
 
 /* One batch: how, the bytes of each datagram, how many of them, and then the datagrams' texts. */

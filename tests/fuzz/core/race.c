@@ -214,7 +214,7 @@ static void renew_path(struct tunnel *tunnel, unsigned turn)
 static void set_books(struct tunnel *tunnel, const struct notice *last)
 {
     pthread_mutex_lock(&tunnel->lock);
-    tunnel->books = (struct books){true, (uint64_t)last->epoch << 32 | last->counter, 1, 1, UINT32_MAX};
+    tunnel->books = (struct books){true, (uint64_t)last->epoch << 32 | last->counter, 1, 1};
     pthread_mutex_unlock(&tunnel->lock);
 }
 

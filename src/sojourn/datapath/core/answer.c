@@ -3,8 +3,8 @@
  *
  * upmt/tunnel.py (`on_frame`, `_answer`) is the oracle: what goes out is what it would send, byte for byte, and it hears
  * of it later (table.c, `note_frame`). A probe goes up wherever Python would do more than answer and count: on a path that
- * is not proved or not the tunnel's present one, in an epoch that is not the newest, if it reports an epoch of ours that was
- * not reported before, and if Python has yet to count something of this tunnel, for which it has to be asked first. */
+ * is not proved or not the tunnel's present one, in an epoch that is not the newest, and if Python has yet to count something of
+ * this tunnel, for which it has to be asked first. */
 #include "core.h"
 
 #include <string.h>
@@ -35,11 +35,11 @@ static void write_seen(uint8_t *at, const struct path *path)
 }
 
 /* Say how many packets the tunnel has had, if that is known here. */
-static bool counted(struct tunnel *tunnel, uint32_t reported, uint64_t *in, uint64_t *out)
+static bool counted(struct tunnel *tunnel, uint64_t *in, uint64_t *out)
 {
     struct books *books = &tunnel->books;
     pthread_mutex_lock(&tunnel->lock);
-    const bool good = books->good && books->up_to == tunnel->last_up && reported <= books->reported;
+    const bool good = books->good && books->up_to == tunnel->last_up;
     *in = books->in + atomic_load_explicit(&tunnel->all_in, memory_order_relaxed) + 1;
     *out = books->out + atomic_load_explicit(&tunnel->all_out, memory_order_relaxed) + 1;
     pthread_mutex_unlock(&tunnel->lock);
@@ -55,12 +55,13 @@ bool answer_probe(struct receiver *receiver, struct tunnel *tunnel, struct path 
     uint8_t frame[ANSWER_BYTES] = {ANSWER}, datagram[ANSWER_BYTES + OVERHEAD_BYTES];
     uint64_t in, out, counter;
     if (!receiver->answer || size < PROBE_BYTES || text[0] != PROBE || !all_zero(text + PROBE_BYTES, size - PROBE_BYTES) ||
-        !counted(tunnel, read32(text + 2), &in, &out))
+        !counted(tunnel, &in, &out))
         return false;
     struct send_key *key = atomic_load_explicit(&tunnel->send, memory_order_acquire);
     if (!key || !reserve_counters(core, tunnel, key, 1, &counter))
         return false;
     const uint64_t now_us = (uint64_t)now / 1000;
+    const uint32_t reported = read32(text + 2);
     write32(frame + 2, atomic_load_explicit(&tunnel->current, memory_order_relaxed));
     memcpy(frame + 6, text + 6, 12); /* sequence and time, as they came */
     write64(frame + 18, now_us);
@@ -69,7 +70,7 @@ bool answer_probe(struct receiver *receiver, struct tunnel *tunnel, struct path 
     write64(frame + 42, out);
     write_seen(frame + 50, path);
     if (seal_at(key, ANSWERING, datagram, key->first_word, counter, frame, ANSWER_BYTES)) {
-        note_frame(core, tunnel, now, size + OVERHEAD_BYTES, sizeof datagram);
+        note_frame(core, tunnel, now, reported <= key->epoch ? reported : 0 /* it lies */, size + OVERHEAD_BYTES, sizeof datagram);
         count_in(core, C_ANSWERED, 1);
         receiver->answer(receiver, tunnel, path, datagram, sizeof datagram);
     } else {

@@ -54,7 +54,6 @@ struct books {
     bool good;      /* false: Python has sealed or opened something since */
     uint64_t up_to; /* the last packet that Python had of it: epoch and counter */
     uint64_t in, out;
-    uint32_t reported; /* the newest of our epochs that the peer is known to have opened */
 };
 
 struct tunnel {
@@ -71,7 +70,8 @@ struct tunnel {
     _Atomic bool failing, asked_step;
     /* Since Python took them last (0: never). */
     _Atomic bool dirty, quiet;
-    _Atomic int64_t frame_at; /* the last probe that was answered here */
+    _Atomic int64_t frame_at;  /* the last probe that was answered here */
+    _Atomic uint32_t reported; /* the newest of our epochs that such probes have said the peer to have opened */
     _Atomic int64_t first_in, last_in, first_out, out_after_in, last_out;
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
     _Atomic uint64_t all_in, all_out; /* packets_in and packets_out, never taken */
@@ -214,7 +214,8 @@ void quiesce(struct core *core);
 
 void note_in(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
 void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t packets, uint64_t bytes);
-void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t bytes_in, uint64_t bytes_out);
+void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint32_t reported, uint64_t bytes_in,
+                uint64_t bytes_out);
 static inline void row_in(struct row *row, int64_t now, uint64_t packets, uint64_t bytes)
 {
     atomic_store_explicit(&row->last_used, now, memory_order_relaxed);

@@ -248,7 +248,7 @@ static PyMethodDef core_methods[] = {
     {"counter", keys_counter, METH_VARARGS, "counter(tunnel): the next one of its epoch."},
     {"skip", keys_skip, METH_VARARGS, "skip(tunnel, counter): the next one is this or a higher one."},
     {"set_books", keys_set_books, METH_VARARGS,
-     "set_books(tunnel, epoch, counter, packets in, packets out, reported): what Python counts; epoch, counter: of the last it had."},
+     "set_books(tunnel, epoch, counter, packets in, packets out): what Python counts; epoch, counter: of the last it had."},
     {"seal", keys_seal, METH_VARARGS, "seal(tunnel, text, hint): the datagram."},
     {"set_receive_keys", keys_set_receive_keys, METH_VARARGS,
      "set_receive_keys(tunnel, current, [(epoch, aead, key, iv, seen)]), newest first."},

@@ -74,18 +74,18 @@ static void close_books(struct tunnel *tunnel)
     pthread_mutex_unlock(&tunnel->lock);
 }
 
-/* Take what Python has counted by itself, and how far the peer has followed: probes can be answered from now on. */
+/* Take what Python has counted by itself: probes can be answered from now on. */
 PyObject *keys_set_books(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
-    unsigned int id, epoch, counter, reported;
+    unsigned int id, epoch, counter;
     unsigned long long in, out;
-    if (!core || !PyArg_ParseTuple(arguments, "IIIKKI", &id, &epoch, &counter, &in, &out, &reported))
+    if (!core || !PyArg_ParseTuple(arguments, "IIIKK", &id, &epoch, &counter, &in, &out))
         return NULL;
     struct tunnel *tunnel = tunnel_find(core, id);
     if (tunnel) {
         pthread_mutex_lock(&tunnel->lock);
-        tunnel->books = (struct books){true, (uint64_t)epoch << 32 | counter, in, out, reported};
+        tunnel->books = (struct books){true, (uint64_t)epoch << 32 | counter, in, out};
         pthread_mutex_unlock(&tunnel->lock);
     }
     Py_RETURN_NONE;

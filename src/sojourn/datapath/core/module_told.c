@@ -65,13 +65,14 @@ PyObject *told_rest(PyObject *self, PyObject *unused)
 static PyObject *activity_of(struct tunnel *tunnel)
 {
     return Py_BuildValue(
-        "(IdddddKKKKd)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
+        "(IdddddKKKKdI)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
         to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
         to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
         (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
         (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
         (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
-        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0), to_seconds(atomic_exchange(&tunnel->frame_at, 0)));
+        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0), to_seconds(atomic_exchange(&tunnel->frame_at, 0)),
+        atomic_exchange(&tunnel->reported, 0));
 }
 
 PyObject *told_activity(PyObject *self, PyObject *arguments)

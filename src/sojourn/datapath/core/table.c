@@ -396,8 +396,11 @@ void note_out(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t pa
 }
 
 /* A probe was answered. Python hears of it when it looks next: nothing it has to do follows from that. */
-void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint64_t bytes_in, uint64_t bytes_out)
+void note_frame(struct core *core, struct tunnel *tunnel, int64_t now, uint32_t reported, uint64_t bytes_in,
+                uint64_t bytes_out)
 {
+    if (reported > atomic_load_explicit(&tunnel->reported, memory_order_relaxed))
+        atomic_store_explicit(&tunnel->reported, reported, memory_order_relaxed);
     atomic_store_explicit(&tunnel->frame_at, now, memory_order_relaxed);
     atomic_store_explicit(&tunnel->out_after_in, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&tunnel->packets_in, 1, memory_order_relaxed);
