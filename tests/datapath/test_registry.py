@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sojourn.datapath.memory import MemoryDataPath
-from sojourn.datapath.registry import Association
+from sojourn.datapath.registry import DUE_AT_ONCE, Association
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet.ip import udp_packet
 from sojourn.packet.seal import Direction, KeySchedule, Sealer, Secret
@@ -33,9 +33,25 @@ def test_a_thousand_idle_tunnels_cost_an_anchor_no_timer() -> None:
         node.forwarder.from_outer(sealer.seal(inner), Endpoint("192.0.2.1", number), 0.0)
     assert len(node.forwarder.tunnels) == 1000
     for second in range(1, 11):
-        node.forwarder.tick(float(second))  # Nobody answers a challenge: all addresses are given up.
+        for _ in range(1 + 1000 // DUE_AT_ONCE):
+            node.forwarder.tick(float(second))  # Nobody answers a challenge: all addresses are given up.
     assert {tunnel.outer for tunnel in node.forwarder.tunnels.values()} == {None}
     assert {tunnel.deadline() for tunnel in node.forwarder.tunnels.values()} == {float("inf")}
+
+
+def test_what_is_due_all_at_once_is_served_in_slices_between_which_sockets_are_read() -> None:
+    node = MemoryDataPath(lambda: 0.0)
+    node.submit([Setup(Role.ANCHOR, "sojourn0", 1448), *hosts(3 * DUE_AT_ONCE)])
+    for number in range(1, 3 * DUE_AT_ONCE + 1):
+        sealer = Sealer(KeySchedule(Secret(1, number.to_bytes(32), 1)), TunnelId(number), Direction.HOST_TO_ANCHOR, 1)
+        inner = udp_packet(Endpoint(f"10.201.{number >> 8}.{number & 255}", 1), CORRESPONDENT, b"x")
+        node.forwarder.from_outer(sealer.seal(inner), Endpoint("192.0.2.1", number), 0.0)
+    for turn in (1, 2, 3):
+        due = node.forwarder.deadline()
+        assert due is not None
+        assert due < 10.0
+        node.forwarder.tick(10.0)  # Nobody has answered a challenge: addresses are given up.
+        assert sum(tunnel.outer is None for tunnel in node.forwarder.tunnels.values()) == turn * DUE_AT_ONCE
 
 
 def test_the_timers_of_a_busy_tunnel_do_not_pile_up() -> None:

@@ -27,6 +27,8 @@ __all__ = ["Association", "Io", "Registry"]
 
 _WAITING_WITHIN = 10.0
 """Seconds: far above the spacing of what asks again while an answer is expected."""
+DUE_AT_ONCE = 64
+"""Tunnels whose timers are served in one go, some milliseconds."""
 _OLD_SECRET_FOR = 2.0
 """Seconds for which a replaced secret opens late packets after its successor was first used."""
 
@@ -245,16 +247,20 @@ class Registry(Rows):
             self._retire_secret(self._retire.popleft()[1])
 
     def run_due(self, now: float) -> None:
-        """Let the tunnels whose time has come do what they have to, until none is left."""
-        heap = self._heap
+        """Let tunnels whose time has come do what they have to: DUE_AT_ONCE of them; `deadline` tells of the others.
+
+        Between the slices sockets are read: an answer that waits is not asked for again.
+        """
+        heap, left = self._heap, DUE_AT_ONCE
         for _ in range(3):  # A tick may make another one due at once, but not for ever.
             due: list[Tunnel] = []
-            while heap and heap[0][0] <= now:
+            while heap and heap[0][0] <= now and len(due) < left:
                 entry = heapq.heappop(heap)
                 if self._armed(*entry):
                     due.append(self.tunnels[entry[2]])
             if not due:
                 return
+            left -= len(due)
             for tunnel in due:
                 self.carry_out(tunnel, tunnel.tick(now), now)
 
