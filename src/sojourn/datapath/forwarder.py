@@ -8,7 +8,7 @@ in its tunnels, or is refused, in sending.py.
 
 from sojourn.datapath.expiry import note_tcp_flags
 from sojourn.datapath.peering import Peering
-from sojourn.datapath.registry import Association, Io
+from sojourn.datapath.registry import DUE_A_PACKET, Association, Io
 from sojourn.errors import RemoteProtocolError
 from sojourn.model import TCP, UDP, Endpoint, TunnelId
 from sojourn.packet import frame as frames
@@ -67,14 +67,14 @@ class Forwarder(Peering):
             self.refuse(packet, now)
         else:
             self.send_packet(key, row, packet, now, view)
-        self.run_due(now)
+        self.run_due(now, DUE_A_PACKET)
 
     def _to_peer(self, key: FlowKey, association: Association, packet: bytes, view: IpView, now: float) -> None:
         try:
             self.to_peer(key, association, packet, view, now)
         except RemoteProtocolError as error:
             self.refused[error.reason] += 1
-        self.run_due(now)
+        self.run_due(now, DUE_A_PACKET)
 
     def _begun_here(self, key: FlowKey, association: Association, packet: bytes, now: float) -> Row | None:
         """Return the first row of a flow whose first packet came from the TUN; None: it has to wait."""
@@ -98,7 +98,7 @@ class Forwarder(Peering):
                 self._from_plain(datagram, source, now, tunnel, ecn)
         except RemoteProtocolError as error:
             self.refused[error.reason] += 1
-        self.run_due(now)
+        self.run_due(now, DUE_A_PACKET)
 
     def _from_sealed(self, datagram: bytes, source: Endpoint, now: float, on: TunnelId | None, ecn: int) -> None:
         if len(datagram) < OVERHEAD_BYTES + 1:

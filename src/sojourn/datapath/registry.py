@@ -29,6 +29,8 @@ _WAITING_WITHIN = 10.0
 """Seconds: far above the spacing of what asks again while an answer is expected."""
 DUE_AT_ONCE = 64
 """Tunnels whose timers are served in one go, some milliseconds."""
+DUE_A_PACKET = 2
+"""After each packet: what it has made due, and not all that others have waited for, or reading would never end."""
 _OLD_SECRET_FOR = 2.0
 """Seconds for which a replaced secret opens late packets after its successor was first used."""
 
@@ -246,12 +248,12 @@ class Registry(Rows):
         while self._retire and now >= self._retire[0][0]:
             self._retire_secret(self._retire.popleft()[1])
 
-    def run_due(self, now: float) -> None:
-        """Let tunnels whose time has come do what they have to: DUE_AT_ONCE of them; `deadline` tells of the others.
+    def run_due(self, now: float, most: int = DUE_AT_ONCE) -> None:
+        """Let tunnels whose time has come do what they have to: `most` of them; `deadline` tells of the others.
 
         Between the slices sockets are read: an answer that waits is not asked for again.
         """
-        heap, left = self._heap, DUE_AT_ONCE
+        heap, left = self._heap, most
         for _ in range(3):  # A tick may make another one due at once, but not for ever.
             due: list[Tunnel] = []
             while heap and heap[0][0] <= now and len(due) < left:
