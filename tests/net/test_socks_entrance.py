@@ -88,6 +88,7 @@ def _tidy(place: SocksLab) -> Iterator[None]:
 @pytest.fixture
 def _spotless(place: SocksLab) -> Iterator[None]:
     """Check that bad input costs the entrance no memory, and leaves no connection at either end."""
+    eventually("both networks are up", lambda: len(place.up()) == 2)
     taken, open_here = memory(place.client), sockets(place, "mh")
     yield
     while DIALLED:
@@ -334,6 +335,8 @@ def test_a_client_asleep_goes_on_and_one_that_sleeps_too_long_is_told_so(place: 
     assert exactly(sock, 2) == b"ok"
     sock.close()
     held = open_as(place, "browser")
+    held.sendall(b"5 131072 9.0\n")  # a client that has said something has heard of its session
+    exactly(held, 65536)
     place.client.signal(signal.SIGSTOP)
     try:
         cut_legs(place)
