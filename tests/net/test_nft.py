@@ -121,7 +121,7 @@ def test_without_a_known_address_the_anchor_masquerades(machines: World) -> None
 
 
 def test_a_routed_prefix_keeps_its_addresses(machines: World) -> None:
-    sh("ip -6 route add fd00:5::/64 via 2001:db8:9::1", machines.far)
+    sh("ip -6 route replace fd00:5::/64 via 2001:db8:9::1", machines.far)
     rules = AnchorRules(
         device="sojourn-a", pool="10.201.0.0/16", uplink="eth0", pool6="fd00:5::/64", nat6=False,
         forwards=(PortForward("tcp", 22, VIPA6, 22),),

@@ -335,7 +335,7 @@ def test_a_client_asleep_goes_on_and_one_that_sleeps_too_long_is_told_so(place: 
     assert exactly(sock, 2) == b"ok"
     sock.close()
     held = open_as(place, "browser")
-    held.sendall(b"5 131072 9.0\n")  # a client that has said something has heard of its session
+    held.sendall(b"5 65536 9.0\n")  # a client that has said something has heard of its session
     exactly(held, 65536)
     place.client.signal(signal.SIGSTOP)
     try:
