@@ -11,7 +11,7 @@ Which peers those are, served_peers.py says.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sojourn.datapath.core_activity import Activity, Notice
 from sojourn.datapath.core_keys import CoreOpener, CoreSealer
@@ -20,16 +20,13 @@ from sojourn.datapath.rendezvous_sockets import RendezvousSockets
 from sojourn.datapath.served_peers import MOST_HOMES, Place, Served, ServedPeers
 from sojourn.i3.handshake import Session
 from sojourn.model import Endpoint, TunnelId
-from sojourn.packet.ip import packed, text
+from sojourn.packet.ip import REMOTE6, packed, text
 from sojourn.packet.seal import Hint
 from sojourn.paft import FlowKey
 from sojourn.upmt.peer_commands import HOME
 
 if TYPE_CHECKING:
     from sojourn.datapath._core import Core
-
-_REMOTE: Final = slice(17, 33)
-"""Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
 
 
 class CorePeers(ServedPeers):
@@ -53,11 +50,11 @@ class CorePeers(ServedPeers):
 
     def association(self, key: FlowKey) -> int:
         """Return the number that stands for a flow's peer."""
-        return self._home(key[_REMOTE])
+        return self._home(key[REMOTE6])
 
     def place(self, key: FlowKey) -> TunnelId | None:
         """Return the core's tunnel to a flow's peer; None: packets go up."""
-        served = self.served.get(key[_REMOTE])
+        served = self.served.get(key[REMOTE6])
         return served.place.session if served is not None and served.place is not None else None
 
     def _home(self, home: bytes) -> int:
@@ -83,9 +80,7 @@ class CorePeers(ServedPeers):
 
     def gone(self, index: TunnelId) -> None:
         """Forget a session."""
-        for served in self.served.values():
-            if served.place is not None and served.place.session == index:
-                self.leave(served)
+        super().gone(index)
         if index in self.sessions:
             del self.sessions[index]
             self._core.forget(index)
@@ -101,10 +96,8 @@ class CorePeers(ServedPeers):
         return self.networks.values()
 
     def enter(self, home: bytes, served: Served, place: Place) -> bool:
-        """Have the core send there, if it does not yet; False: the network has no socket."""
+        """Have the core send to another place; False: the network has no socket."""
         before = served.place
-        if place == before:
-            return True
         fd = self._borrowed(place.network)
         if fd is None:
             return False
@@ -140,7 +133,7 @@ class CorePeers(ServedPeers):
 
     def _point(self, home: bytes, index: TunnelId | None) -> None:
         for key, row in self._forwarder.paft.of(HOME).items():
-            if key[_REMOTE] == home:
+            if key[REMOTE6] == home:
                 row.shadow.tunnel = index if row.tunnel is not None else None  # type: ignore[attr-defined]
 
     def placed(self) -> None:
@@ -151,9 +144,7 @@ class CorePeers(ServedPeers):
 
     def back(self, network: str) -> None:
         """Have a network's socket read by Python again."""
-        for served in self.served.values():
-            if served.place is not None and served.place.network == network:
-                self.leave(served)
+        super().back(network)
         for fd in [fd for fd, name in self.networks.items() if name == network]:
             del self.networks[fd]
             self._core.unwatch(fd)

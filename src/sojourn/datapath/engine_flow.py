@@ -14,8 +14,6 @@ UDP: Final = 17
 UNUSUAL_FLAGS: Final = 0x80 | 4 | 2 | 1
 """CWR, RST, SYN, FIN: they are rare, and the slow path has something to do about each."""
 PSH: Final = 8
-REMOTE6: Final = slice(17, 33)
-"""Where a key of IPv6 has the other end (packet/ip.py, flow_key)."""
 
 Note = Callable[[float, int, int], None]
 """(now, packets, bytes of UDP payload)."""

@@ -45,12 +45,6 @@ class EnginePeers(ServedPeers):
     def took(self, session: Session) -> None:
         """Do nothing: a lane uses the session's own keys."""
 
-    def gone(self, index: TunnelId) -> None:
-        """Forget a session."""
-        for served in self.served.values():
-            if served.place is not None and served.place.session == index:
-                self.leave(served)
-
     def placed(self) -> None:
         """Do nothing: the hot loop asks the rows themselves."""
 
@@ -67,8 +61,6 @@ class EnginePeers(ServedPeers):
     def enter(self, home: bytes, served: Served, place: Place) -> bool:
         """Let a peer's packets go by a lane; False: the network has no socket."""
         session = served.peer.session
-        if place == served.place:
-            return True
         sock = self._borrow(place.network)
         if sock is None or session is None or sock.six is not (":" in place.remote.address):
             return False
@@ -99,9 +91,7 @@ class EnginePeers(ServedPeers):
 
     def back(self, network: str) -> None:
         """Have a network's socket read one datagram at a time again."""
-        for served in self.served.values():
-            if served.place is not None and served.place.network == network:
-                self.leave(served)
+        super().back(network)
         sock = self._networks.pop(network, None)
         if sock is not None:
             self._unwatch(sock.fd)

@@ -23,13 +23,14 @@ from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
-from sojourn.datapath.engine_flow import PSH, REMOTE6, TCP, UNUSUAL_FLAGS, Lane, Way, ordinary
+from sojourn.datapath.engine_flow import PSH, TCP, UNUSUAL_FLAGS, Lane, Way, ordinary
 from sojourn.datapath.engine_send import CONTINUES, LONG, PARTIAL, WORD, V
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import Endpoint, TunnelId
 from sojourn.packet import vnet
 from sojourn.packet.checksum import Buffer, checksum, fold
 from sojourn.packet.gso import CHECKSUM_OFFSET, MAX_PACKET
+from sojourn.packet.ip import REMOTE6
 from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, REPLAY_WINDOW, SEALED, VERSION, ReceiveEpoch, Window
 from sojourn.paft import Mode, Row
 

@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct as Layout
 from typing import Final, NamedTuple
 
-from sojourn.datapath.engine_flow import PSH, REMOTE6, TCP, UDP, Lane, Way, ordinary
+from sojourn.datapath.engine_flow import PSH, TCP, UDP, Lane, Way, ordinary
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.errors import RemoteProtocolError
 from sojourn.linux.udp import MAX_DATAGRAM, MAX_SEGMENTS
 from sojourn.packet import gso, vnet
 from sojourn.packet.checksum import checksum
+from sojourn.packet.ip import REMOTE6
 from sojourn.packet.seal import HEADER_BYTES, OVERHEAD_BYTES, PACKETS_PER_EPOCH, Hint, Sealer
 from sojourn.paft import Mode, Row
 from sojourn.upmt.peer_commands import PEERS

@@ -7,7 +7,7 @@ with a path there is TCP's to send again.
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from sojourn.i3.peer import Peer
@@ -62,7 +62,7 @@ class ServedPeers(ABC):
 
     @abstractmethod
     def enter(self, home: bytes, served: Served, place: Place) -> bool:
-        """Send there from now on, if that is not so yet; False: the network has no socket."""
+        """Send to another place from now on; False: the network has no socket."""
 
     @abstractmethod
     def leave(self, served: Served) -> None:
@@ -72,9 +72,18 @@ class ServedPeers(ABC):
     def borrowed(self) -> Iterable[str]:
         """Return the networks whose socket is read here."""
 
-    @abstractmethod
     def back(self, network: str) -> None:
-        """Give a network's socket back."""
+        """Give a network's socket back: what went by it goes one at a time again."""
+        self._leave_where(lambda place: place.network == network)
+
+    def gone(self, index: TunnelId) -> None:
+        """Forget a session."""
+        self._leave_where(lambda place: place.session == index)
+
+    def _leave_where(self, is_meant: Callable[[Place], bool]) -> None:
+        for served in self.served.values():
+            if served.place is not None and is_meant(served.place):
+                self.leave(served)
 
     def moved(self, home: bytes, peer: Peer, now: float) -> None:
         """Count a packet of a peer that has gone or come alone; many are better served."""
@@ -97,7 +106,7 @@ class ServedPeers(ABC):
             return
         for home, served in list(self.served.items()):
             place = self._wanted(served, now) if proxy.by_home.get(home) is served.peer else None
-            if place is None or not self.enter(home, served, place):
+            if place is None or (place != served.place and not self.enter(home, served, place)):
                 self.leave(served)
                 del self.served[home]
         used = {each.place.network for each in self.served.values() if each.place is not None}

@@ -22,6 +22,8 @@ WITH_PORTS: Final = frozenset((TCP, UDP, 33, 132, 136))
 """TCP, UDP, DCCP, SCTP and UDP-Lite: all begin with source port and destination port."""
 IPV4_HEADER: Final = 20
 IPV6_HEADER: Final = 40
+REMOTE6: Final = slice(17, 33)
+"""Where the `flow_key` of an IPv6 flow has the other end."""
 
 _ECHO = {ICMP: frozenset((0, 8, 13, 14)), ICMPV6: frozenset((128, 129))}
 """Questions and answers that carry an identifier: echo, and ICMPv4 timestamp."""
