@@ -3,8 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from sojourn.api.messages import ApiError
 from sojourn.api.server import Arguments, Peer, Server
@@ -87,7 +87,7 @@ class HostPeers:
                 self.told = event
             case RendezvousMoved(network, came_from, seconds, soft):
                 if self.told is not None:
-                    self.told = msgspec.structs.replace(self.told, network=network)
+                    self.told = replace(self.told, network=network)
                 how = "softly" if soft else "at once"
                 reason = f"peers are reached over {network} now" + (f", {how} from {came_from}" if came_from else "")
                 self._daemon.note(Entry("peers", network, reason, {"after_ms": round(seconds * 1000, 1)}))

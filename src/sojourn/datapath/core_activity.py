@@ -12,6 +12,9 @@ source address (packed, empty = none), port, scope, way back, data."""
 Counts = tuple[int, int]
 """Packets, and bytes of UDP payload."""
 
+Told = tuple[int, float, float, float, float, float, int, int, int, int, float, int]
+"""An `Activity` as the core gives it."""
+
 HEARD, ANSWERED, SENT = range(3)
 """In this order where they bear the same time: what came, and what went out because of it."""
 
@@ -52,9 +55,7 @@ class Books(Protocol):
         ...
 
 
-def in_order(
-    activities: Iterable[tuple[int, float, float, float, float, float, int, int, int, int, float, int]],
-) -> list[Activity]:
+def in_order(activities: Iterable[Told]) -> list[Activity]:
     """Return what the core tells, whoever was heard last at the end."""
     return sorted((Activity(*each) for each in activities), key=_last_heard)
 

@@ -3,10 +3,10 @@
 Timers: tunnels that moved data, every CATCH_UP_EVERY while they do; those that only answered probes, QUIET_EVERY.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from sojourn.datapath.core_activity import Activity, in_order, replay
+from sojourn.datapath.core_activity import Activity, Told, in_order, replay
 from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import TunnelId
@@ -55,12 +55,7 @@ class Books:
         activity = self.core.poll(True)
         if not activity:
             activity = self.core.poll(False)  # from now on we are woken by the next packet
-        for one in in_order(activity):
-            tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
-            if tunnel is not None:
-                self._replay(tunnel, one)
-            else:
-                self._peers.did(one)
+        self._take(activity)
         self._took = 0.0
         self.catch_up_at = _NEVER
         if activity:
@@ -71,10 +66,7 @@ class Books:
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""
         activity = self.core.quiet(most)
-        for one in in_order(activity):
-            tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
-            if tunnel is not None:
-                self._replay(tunnel, one)
+        self._take(activity)
         self.quiet_at = now if len(activity) == most else _NEVER
 
     def counted_since(self, tunnel: Tunnel, before: int) -> int:
@@ -99,6 +91,14 @@ class Books:
     def forget(self, number: TunnelId) -> None:
         """Forget a tunnel that is gone."""
         self._taken.pop(number, None)
+
+    def _take(self, activity: Iterable[Told]) -> None:
+        for one in in_order(activity):
+            tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
+            if tunnel is not None:
+                self._replay(tunnel, one)
+            else:
+                self._peers.did(one)
 
     def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
         came, went = self._taken.get(tunnel.id, (0, 0))
