@@ -12,27 +12,26 @@ from sojourn.datapath.core_activity import Activity
 from sojourn.datapath.core_engine import FROM_PEERS, FROM_STRANGERS, FROM_TUN, OPENED, READ
 from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.core_rows import CorePeerRow, CoreTable
-from sojourn.datapath.served_peers import IDLE, MANY, MOST_HOMES
+from sojourn.datapath.served_peers import IDLE, MOST_HOMES
 from sojourn.i3.client import Transmit
 from sojourn.i3.roam_commands import Command, Deliver
 from sojourn.i3.roam_sessions import Settings
 from sojourn.model import Endpoint
 from sojourn.packet import vnet
-from sojourn.packet.ip import flow_key, packed, udp_packet
-from sojourn.paft import Paft, Row
-from sojourn.upmt.peer_commands import HOME, PEERS
-from tests.i3.direct_world import DirectWorld, agent_of, talk
+from sojourn.packet.ip import flow_key, packed
+from sojourn.paft import Paft
+from sojourn.upmt.peer_commands import PEERS
+from tests.datapath.peer_bench import PeerBench
+from tests.i3.direct_world import agent_of, talk
 from tests.i3.world import NODE, identity
 
 
-class Bench:
-    """Two hosts that speak directly; a's data path has a core."""
+class Bench(PeerBench):
+    """a's data path has a core."""
 
     def __init__(self) -> None:
-        self.world = DirectWorld()
-        self.a, self.b = self.world.wishing("a", "b"), self.world.wishing("b", "a")
+        super().__init__()
         self.core = Core()
-        self.fd = os.eventfd(0)  # stands for a socket: nothing is ever sent on it
         self.lent: list[str] = []
         self.forwarder = self._forwarder()
         sockets: Any = SimpleNamespace(lend=self._lend, take_back=self.lent.remove)
@@ -40,10 +39,7 @@ class Bench:
         self.a.proxy.on_session, self.a.proxy.on_session_gone = self.peers.took, self.peers.gone
         self.forwarder.paft.shadow = table = CoreTable(self.core)
         table.peers = self.peers
-        self.world.place(self.a, "wifi", "198.51.100.1")
-        self.world.place(self.b, "wifi", "198.51.100.2")
-        self.world.run(0.5)
-        assert talk(self.world, self.a, self.b, 5.0) == []
+        self.meet()
 
     def _forwarder(self) -> Any:  # noqa: ANN401
         return SimpleNamespace(
@@ -54,25 +50,6 @@ class Bench:
     def _lend(self, network: str, _back: object) -> Any:  # noqa: ANN401
         self.lent.append(network)
         return SimpleNamespace(fd=self.fd)
-
-    def packet(self, text: str, *, source: str = "", inbound: bool = False) -> bytes:
-        ends = Endpoint(self.a.home, 7), Endpoint(source or self.b.home, 9)
-        here, there = ends[::-1] if inbound else ends
-        return udp_packet(here, there, text.encode())
-
-    def row(self, other: str) -> Row:
-        row = Row(HOME, PEERS, self.world.now)
-        row.packets_out = 1
-        self.forwarder.paft.add(flow_key(self.packet("", source=other)), row)
-        return row
-
-    def busy(self) -> None:
-        """Let Python move so many packets that the core has to."""
-        peer = self.a.proxy.peer_at(self.b.home)
-        assert peer is not None
-        for _ in range(MANY):
-            self.peers.moved(packed(self.b.home), peer, self.world.now)
-        self.peers.follow(self.a.proxy, self.world.now)
 
     def read(self, packet: bytes) -> list[Any]:
         return self.core.drive_tun(bytes(vnet.HEADER_BYTES) + packet, self.world.now) + self.core.drive_tun(

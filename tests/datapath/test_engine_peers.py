@@ -17,27 +17,24 @@ from sojourn.i3.roam_commands import Deliver
 from sojourn.linux.udp import Received
 from sojourn.model import Endpoint
 from sojourn.packet import vnet
-from sojourn.packet.ip import flow_key, packed, udp_packet
-from sojourn.paft import Paft, Row
-from sojourn.upmt.peer_commands import HOME, PEERS
-from tests.i3.direct_world import DirectWorld, agent_of, talk
+from sojourn.paft import Paft
+from tests.datapath.peer_bench import PeerBench
+from tests.i3.direct_world import agent_of, talk
 from tests.i3.world import identity
 
 AT_B = ("198.51.100.2", 4000)
 
 
-class Bench:
-    """Two hosts that speak directly; a has the hot loops."""
+class Bench(PeerBench):
+    """a has the hot loops."""
 
     def __init__(self) -> None:
-        self.world = DirectWorld()
-        self.a, self.b = self.world.wishing("a", "b"), self.world.wishing("b", "a")
+        super().__init__()
         self.sent: list[bytes] = []
         self.written: list[bytes] = []
         self.slowly: list[bytes] = []
         self.queue: list[bytes] = []
         self.read_by: Any = None
-        self.fd = os.eventfd(0)
         self.forwarder = self._forwarder()
         self.socket: Any = SimpleNamespace(fd=self.fd, six=False, gso=False, receive=self._receive)
         self.lent = ""
@@ -53,10 +50,7 @@ class Bench:
         )
         self.sender = Sender(self.forwarder, self._transmit, self.peers.lanes, inbound=False)
         self.receiver = Receiver(self.forwarder, lambda parts: self.written.append(b"".join(parts)), inbound=True)
-        self.world.place(self.a, "wifi", "198.51.100.1")
-        self.world.place(self.b, "wifi", "198.51.100.2")
-        self.world.run(0.5)
-        assert talk(self.world, self.a, self.b, 5.0) == []
+        self.meet()
 
     def _forwarder(self) -> Any:  # noqa: ANN401
         return SimpleNamespace(
@@ -91,25 +85,6 @@ class Bench:
     def _transmit(self, lane: Any, data: memoryview, segment: int, _count: int, _ecn: int) -> None:  # noqa: ANN401
         assert lane.outlet.address == AT_B
         self.sent += [bytes(data[at : at + segment]) for at in range(0, len(data), segment)]
-
-    def packet(self, text: str, *, source: str = "", inbound: bool = False) -> bytes:
-        ends = Endpoint(self.a.home, 7), Endpoint(source or self.b.home, 9)
-        here, there = ends[::-1] if inbound else ends
-        return udp_packet(here, there, text.encode())
-
-    def row(self, other: str = "") -> Row:
-        row = Row(HOME, PEERS, self.world.now)
-        row.packets_out = 1
-        self.forwarder.paft.add(flow_key(self.packet("", source=other)), row)
-        return row
-
-    def busy(self) -> None:
-        """Let so many packets go one at a time that they are better served."""
-        peer = self.a.proxy.peer_at(self.b.home)
-        assert peer is not None
-        for _ in range(self.peers.many):
-            self.peers.moved(packed(self.b.home), peer, self.world.now)
-        self.peers.follow(self.a.proxy, self.world.now)
 
     def from_tun(self, packet: bytes) -> None:
         data = bytes(vnet.HEADER_BYTES) + packet
