@@ -76,7 +76,6 @@ def daemons(running: Daemons) -> Iterator[Daemons]:
         child.stop()
     file.write_bytes(text)
     running.call("policy_reload")
-    apps.release(running)
     for link in running.lab.links.values():
         link.set_carrier(True)
     until(lambda: running.network_states().keys() >= running.lab.links.keys(), 20)
