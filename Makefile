@@ -74,6 +74,7 @@ race: $(VENV)/.apt-test $(VENV)/.installed ## The threads of the C core under Th
 
 bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
 	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }
+	scripts/newest-wireguard-go build/peers || echo "the newest wireguard-go will be missing" >&2
 	for name in $(notdir $(basename $(BENCHMARKS))); do echo "== $$name" >&2; $(PY) -m bench.$$name; done
 
 format: $(VENV)/.installed ## Put the code into its form

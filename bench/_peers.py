@@ -1,8 +1,8 @@
 """The tunnels that are compared: each function brings one up on the ground, mh <-> an.
 
 How each is made: Debian's openvpn (no DCO, AES-256-GCM, TLS with throw-away certificates), Debian's
-wireguard-go, and the wireguard-go that WIREGUARD_GO names, if it names one. A peer that is not
-there is reported as missing, never replaced by an old figure.
+wireguard-go, and the newest one: that of Debian's unstable, as scripts/newest-wireguard-go has put it into build/peers,
+or what WIREGUARD_GO names. A peer that is not there is reported as missing, never replaced by an old figure.
 """
 
 import json
@@ -17,6 +17,7 @@ from sojourn.lab import namespaces
 from sojourn.lab.daemons import set_keys
 
 Peer = Callable[[Ground], None]
+NEWEST_WIREGUARD_GO = "build/peers/usr/bin/wireguard-go"
 
 
 class Missing(Exception):
@@ -115,13 +116,13 @@ def wireguard_go_debian(built: Ground) -> None:
 
 
 def wireguard_go_named(built: Ground) -> None:
-    """The one that WIREGUARD_GO names."""
-    _wireguard(built, os.environ.get("WIREGUARD_GO"))
+    """The newest, or the one that WIREGUARD_GO names."""
+    _wireguard(built, os.environ.get("WIREGUARD_GO", NEWEST_WIREGUARD_GO))
 
 
 def _wireguard(built: Ground, program: str | None) -> None:
     if program is None or not os.access(program, os.X_OK) or shutil.which("wg") is None:
-        raise Missing("wireguard-go or wg is not here (WIREGUARD_GO=path names a newer one)")
+        raise Missing(f"no wireguard-go at {program}, or no wg: make bench gets both")
     keys: dict[str, tuple[Path, str]] = {}
     for name in ("an", "mh"):
         private = namespaces.execute(["wg", "genkey"])
