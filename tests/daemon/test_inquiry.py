@@ -21,7 +21,8 @@ def test_counters_are_asked_for_and_the_answer_is_kept() -> None:
 
         ask = Inquiry(submit)
         await ask.measure()
-        assert asked == [Report()]
+        await ask.measure(tunnels=False)
+        assert asked == [Report(), Report(tunnels=False)]
         assert ask.counters == COUNTERS
 
     asyncio.run(run())

@@ -7,6 +7,8 @@ from sojourn.datapath.expiry import (
     ICMP_IDLE,
     ONE_WAY_IDLE,
     SLICE,
+    SLICE_EVERY,
+    SLICE_EVERY_WHILE_MANY_END,
     TCP_IDLE,
     UDP_IDLE,
     WAITING_IDLE,
@@ -73,3 +75,39 @@ def test_the_table_is_swept_in_slices_and_every_dead_row_is_found() -> None:
     assert len(gone) == SLICE
     assert largest <= SLICE // 2
     assert sweep.expired(now) == []
+
+
+def table(rows: int, last_used: float) -> Paft:
+    paft = Paft()
+    for number in range(rows):
+        new = row()
+        new.last_used = last_used
+        paft.add(bytes((UDP,)) + number.to_bytes(4), new)
+    return paft
+
+
+def test_a_large_table_is_swept_fast_only_while_many_of_its_rows_end() -> None:
+    sweep = Sweep(table(3 * SLICE, 1000.0))
+    sweep.expired(1000.0)  # the walk begins
+    begun = sweep.due
+    assert sweep.expired(begun) == []
+    assert sweep.due == begun + SLICE_EVERY
+    later = sweep.due + UDP_IDLE
+    assert len(sweep.expired(later)) == SLICE
+    assert sweep.due == later + SLICE_EVERY_WHILE_MANY_END
+
+
+def test_counts_are_not_fetched_for_rows_that_cannot_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Row] = []
+
+    def told(_key: bytes, row: Row) -> float:
+        asked.append(row)
+        return UDP_IDLE
+
+    monkeypatch.setattr("sojourn.datapath.expiry.lifetime", told)
+    sweep = Sweep(table(10, 1000.0))
+    sweep.expired(1000.0)
+    assert sweep.expired(1000.0 + ONE_WAY_IDLE) == []
+    assert asked == []
+    assert sweep.expired(1001.0 + ONE_WAY_IDLE + SLICE_EVERY * 100) == []
+    assert len(asked) == 10

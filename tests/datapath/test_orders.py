@@ -147,6 +147,10 @@ def test_a_report_gives_counters_and_one_measurement_a_tunnel() -> None:
     assert counters.totals["packets_out"] > 100
     assert [event.tunnel for event in pair.host_told(TunnelMeasured)[before:]] == [A, B]
     assert pair.host_told(TunnelMeasured)[before].srtt == pytest.approx(0.02)
+    told = len(pair.host_told(TunnelMeasured))
+    pair.host.submit([Report(tunnels=False)])
+    assert len(pair.host_told(Counters)) == 2
+    assert len(pair.host_told(TunnelMeasured)) == told
 
 
 def test_an_active_tunnel_is_reported_on_about_five_times_a_second_and_an_idle_one_is_not() -> None:

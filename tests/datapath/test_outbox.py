@@ -110,6 +110,18 @@ def test_no_event_of_flows_is_kept_between_the_first_one_dropped_and_the_state(e
     assert [message for frame in read(ends[1]) for message in frame] == [silent(1)]
 
 
+def test_measurements_beyond_what_there_is_room_for_are_let_go_without_asking_for_the_whole_state(ends: Ends) -> None:
+    outbox = Outbox(soft_limit=50, hard_limit=500)
+    measured = [events.TunnelMeasured(TunnelId(n), None, None, None, None, None, 1400, 0, 0, 0, 0) for n in range(60)]
+    for event in measured:
+        outbox.put(event)
+    assert outbox.flush(ends[0])
+    assert outbox.take_dropped() == 0
+    outbox.put(seen(1))
+    assert outbox.flush(ends[0])
+    assert [message for frame in read(ends[1]) for message in frame] == [*measured[:50], seen(1)]
+
+
 def test_too_much_of_what_must_not_be_dropped_is_an_overflow() -> None:
     outbox = Outbox(soft_limit=5, hard_limit=10)
     for number in range(10):

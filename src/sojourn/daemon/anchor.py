@@ -269,7 +269,7 @@ class AnchorDaemon:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
-            self.submit(Report())
+            self.submit(Report(tunnels=False))
 
     def _woke(self, slept: float) -> None:
         self.submit(Resumed(slept))

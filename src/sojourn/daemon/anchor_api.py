@@ -36,7 +36,7 @@ class AnchorApi:
 
     async def status(self, _arguments: Arguments, _peer: Peer) -> dict[str, Any]:
         """Say who is associated."""
-        await self._daemon.inquiry.measure()
+        await self._daemon.inquiry.measure(tunnels=False)
         return self.current()
 
     def current(self) -> dict[str, Any]:

@@ -34,10 +34,10 @@ class Inquiry:
                 self.counters = event
                 self._counted.set()
 
-    async def measure(self) -> None:
-        """Have counters and measurements told anew; without an answer, the last ones stand."""
+    async def measure(self, *, tunnels: bool = True) -> None:
+        """Have counters told anew, and what is measured of tunnels; without an answer, the last ones stand."""
         self._counted.clear()
-        self._submit(Report())
+        self._submit(Report(tunnels))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._counted.wait(), MEASURE_PATIENCE)
 

@@ -22,7 +22,12 @@ WAITING_IDLE: Final = 3600.0
 """A flow with a kept packet is remembered at least so long."""
 SWEEP_EVERY: Final = 5.0
 SLICE: Final = 1000
-SLICE_EVERY: Final = 0.02
+SLICE_EVERY: Final = 0.2
+"""A hundred thousand rows, of which none ends, are gone through in twenty seconds, and take half a per cent."""
+SLICE_EVERY_WHILE_MANY_END: Final = 0.02
+MANY: Final = SLICE // 50
+_SHORTEST: Final = {TCP: CLOSED_TCP_IDLE, ICMP: ICMP_IDLE, ICMPV6: ICMP_IDLE}
+"""No row ends sooner, and to say when it does its counts must be fetched from where packets are counted."""
 
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 
@@ -70,5 +75,14 @@ class Sweep:
             keys += islice(self._rest, SLICE - len(keys))
         else:
             self.due = now + SLICE_EVERY
-        rows = ((key, self._paft.rows.get(key)) for key in keys)
-        return [key for key, row in rows if row is not None and now - row.last_used > lifetime(key, row)]
+        found = [key for key in keys if self._is_over(key, now)]
+        if len(found) > MANY:
+            self.due = min(self.due, now + SLICE_EVERY_WHILE_MANY_END)
+        return found
+
+    def _is_over(self, key: FlowKey, now: float) -> bool:
+        row = self._paft.rows.get(key)
+        if row is None:
+            return False
+        idle = now - row.last_used
+        return idle > _SHORTEST.get(key[0], ONE_WAY_IDLE) and idle > lifetime(key, row)

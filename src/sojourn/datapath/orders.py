@@ -91,8 +91,8 @@ class Orders(Registry):
                     self.send_inner(self.tunnels[command.tunnel], command.packet, now)
             case SendOutside():
                 self.io.send_outside(command.packet, command.destination)
-            case Report():
-                self._report()
+            case Report(tunnels):
+                self._report(tunnels)
                 self.report_peers(now)
             case Measure(number, seconds):
                 if (watched := self.tunnels.get(number)) is not None:
@@ -339,7 +339,7 @@ class Orders(Registry):
 
     # Reports.
 
-    def _report(self) -> None:
+    def _report(self, with_tunnels: bool) -> None:
         totals = self.totals + Counter(
             packets_in=sum(tunnel.packets_in for tunnel in self.tunnels.values()),
             packets_out=sum(tunnel.packets_out for tunnel in self.tunnels.values()),
@@ -348,7 +348,7 @@ class Orders(Registry):
             waiting=len(self.waiting),
         )
         self.emit(Counters(dict(totals), dict(self.refused), len(self.paft), dict(self.served_by)))
-        for tunnel in self.tunnels.values():
+        for tunnel in self.tunnels.values() if with_tunnels else ():
             self.emit(tunnel.measured())
 
     def state(self, now: float) -> State:

@@ -40,9 +40,9 @@ class Outbox:
 
     def put(self, message: Message) -> None:
         """Queue a message, or drop it and remember that."""
-        if isinstance(message, FlowSeen | FlowMoved | FlowEnded | TunnelMeasured) and (
-            self._dropped or self._size >= self._soft
-        ):
+        if isinstance(message, TunnelMeasured) and self._size >= self._soft:
+            return  # the next report has it again
+        if isinstance(message, FlowSeen | FlowMoved | FlowEnded) and (self._dropped or self._size >= self._soft):
             self._dropped += 1
             return
         if isinstance(message, InnerReceived | StrangerReceived) and self._size >= self._soft:

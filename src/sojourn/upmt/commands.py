@@ -220,7 +220,10 @@ class SendOutside(Command, frozen=True):
 
 
 class Report(Command, frozen=True):
-    """Ask for `Counters` and one `TunnelMeasured` a tunnel, now."""
+    """Ask for `Counters`, now, and for one `TunnelMeasured` a tunnel."""
+
+    tunnels: bool = True
+    """False: for the counters only. An anchor of ten thousand hosts has thirty thousand tunnels."""
 
 
 class Measure(Command, frozen=True):
