@@ -88,3 +88,20 @@ def test_one_host_takes_a_quarter_of_what_an_anchor_has_room_for() -> None:
     assert len(core.take(FROM_PEERS, 1000)) == 1000
     core.done()
     assert arrive(1010) == 10
+
+
+def test_a_key_that_is_given_twice_is_held_and_given_back_once() -> None:
+    core = CoreReceiver(ready_pair().anchor.forwarder, lambda _parts: None, inbound=False).core
+    twice = (7, 1, b"k" * 32, b"i" * 12, -1)
+    core.set_receive_keys(99, 7, [twice, twice])
+    core.set_receive_keys(99, 7, [twice])
+    core.set_receive_keys(99, 8, [(8, 1, b"n" * 32, b"i" * 12, -1)])
+    core.forget(99)
+    assert core.top(99, 8) == -1
+
+
+def test_a_batch_of_nothing_is_no_batch() -> None:
+    pair = ready_pair()
+    receiver = CoreReceiver(pair.anchor.forwarder, lambda _parts: None, inbound=False)
+    with pytest.raises(ValueError, match="no such batch"):
+        receiver.core.drive_udp(receiver.fd, b"", 0, bytes(4), 1, b"", 0, pair.now)

@@ -27,7 +27,7 @@ static struct {
 static _Atomic bool stopping;
 static uint32_t heard[FLOWS]; /* sequence number that is next; the one who delivers has them */
 static _Atomic uint64_t sent, delivered, lost, answered;
-static unsigned born;
+static unsigned born, moved;
 
 /* A super-packet of a flow: `inbound` as the other end's, of which the line's side has the row. */
 static size_t packet_of(uint8_t *packet, unsigned flow, uint32_t sequence)
@@ -278,6 +278,22 @@ static void relink(unsigned flow)
     rows[flow][OUTWARD] = next;
 }
 
+/* A request moves a row in the moment in which a packet has: what the request leaves is held against later packets. */
+static void move_after_learning(struct row *row, unsigned number)
+{
+    const int64_t until = now_ns() + 2000000;
+    atomic_store(&row->left, NO_TUNNEL);
+    atomic_store(&row->tunnel, TUNNEL + 1);
+    while (atomic_load(&row->tunnel) != TUNNEL)
+        if (now_ns() > until)
+            return;
+    CHECK(row_move(row, TUNNEL + 1, number, now_ns()) == MOVED);
+    struct timespec moment = {0, 100000};
+    nanosleep(&moment, NULL);
+    CHECK(atomic_load(&row->tunnel) == TUNNEL + 1 && atomic_load(&row->left) == TUNNEL);
+    moved++;
+}
+
 static void be_python(double seconds)
 {
     struct tunnel *tunnel = tunnel_find(core, TUNNEL);
@@ -285,7 +301,10 @@ static void be_python(double seconds)
     uint32_t epoch = EPOCH;
     for (unsigned turn = 1; now_ns() < until; turn++) {
         row_move(rows[turn % FLOWS][OUTWARD], turn & 8 ? TUNNEL : TUNNEL + 1, turn, now_ns());
-        row_move(rows[turn % FLOWS][OUTWARD], TUNNEL, turn, now_ns());
+        for (unsigned flow = 0; flow < FLOWS; flow++)
+            move_after_learning(rows[flow][OUTWARD], turn);
+        for (unsigned flow = 0; flow < FLOWS; flow++)
+            row_move(rows[flow][OUTWARD], TUNNEL, turn, now_ns());
         renew_path(tunnel, turn);
         if (turn % 16 == 0)
             renew_keys(tunnel, ++epoch);
@@ -310,6 +329,7 @@ int main(int count, char **words)
     CHECK((line = line_new(core, RECEIVERS, from_ring, check_order, NULL)));
     core->line = line;
     line->receiver.answer = check_answer;
+    atomic_store(&tunnel_find(core, TUNNEL)->hold, 1000000000);
     for (unsigned i = 0; i < SENDERS; i++)
         atomic_store(&core->queues[i], 1000 + (int)i); /* nothing is ever read or written there */
     CHECK(holder_set(core, 1, (const uint8_t[4]){10, 201, 0, 2}, NULL));
@@ -322,9 +342,9 @@ int main(int count, char **words)
     atomic_store(&stopping, true);
     for (unsigned i = 0; i < SENDERS + RECEIVERS; i++)
         pthread_join(threads[i], NULL);
-    printf("%llu sent, %llu lost at a full ring, %llu delivered, %llu answered, %u flows begun\n",
+    printf("%llu sent, %llu lost at a full ring, %llu delivered, %llu answered, %u flows begun, %u moved\n",
            (unsigned long long)atomic_load(&sent), (unsigned long long)atomic_load(&lost),
-           (unsigned long long)atomic_load(&delivered), (unsigned long long)atomic_load(&answered), born);
-    CHECK(atomic_load(&delivered) > atomic_load(&sent) / 8 && atomic_load(&answered));
+           (unsigned long long)atomic_load(&delivered), (unsigned long long)atomic_load(&answered), born, moved);
+    CHECK(atomic_load(&delivered) > atomic_load(&sent) / 8 && atomic_load(&answered) && moved);
     return 0;
 }

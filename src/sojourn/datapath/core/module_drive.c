@@ -134,7 +134,7 @@ PyObject *drive_udp(PyObject *self, PyObject *arguments)
                                     &port, &via, &via_size, &ecn, &now))
         return NULL;
     struct udp_socket *socket = find_socket(drive->receiver.core, fd);
-    if (data && (!socket || size > 65536 || (address_size != 4 && address_size != 16) || via_size > VIA_BYTES))
+    if (data && (!socket || !size || size > 65536 || (address_size != 4 && address_size != 16) || via_size > VIA_BYTES))
         return PyErr_Format(PyExc_ValueError, "no such batch of datagrams can come");
     if (!(drive->out = PyList_New(0)))
         return NULL;

@@ -138,6 +138,8 @@ static bool add_key(struct receive_keys *next, const struct receive_keys *had, P
     if (!PyArg_ParseTuple(item, "Iiy#y#L", &epoch, &algorithm, &key, &key_size, &iv, &iv_size, &seen) ||
         !good_key(algorithm, key_size, iv_size))
         return false;
+    if (held_key(next, epoch, key))
+        return true; /* twice in the list: it would be given back twice */
     struct receive_key *made_key = held_key(had, epoch, key);
     if (!made_key && (made_key = calloc(1, sizeof *made_key))) {
         receive_key_init(made_key, (enum algorithm)algorithm, (const uint8_t *)key, (const uint8_t *)iv, epoch, seen);

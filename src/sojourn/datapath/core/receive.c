@@ -179,6 +179,8 @@ static void learn(struct receiver *receiver, struct row *row, struct tunnel *tun
         return;
     atomic_store(&row->left, was);
     atomic_store(&row->left_at, now);
+    if (atomic_load(&row->tunnel) != tunnel->id) /* a request has moved it on meanwhile: what that left is held */
+        atomic_store(&row->left, tunnel->id);
     notify(receiver->core, FROM_PEERS, LEARNED, tunnel->id, 0, row->key.bytes, row->key.size);
 }
 

@@ -31,6 +31,8 @@ void sender_flush(struct sender *sender, int64_t now)
     unsigned count = sender->count, end = sender->end;
     sender->tunnel = NULL;
     sender->count = sender->end = 0;
+    if (!count)
+        return; /* the only one could not be sealed */
     note_out(sender->core, tunnel, now, count, end);
     sender->transmit(sender, tunnel, sender->path, sender->output, end, sender->width, count, sender->ecn);
 }

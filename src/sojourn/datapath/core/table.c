@@ -229,6 +229,7 @@ enum move_result row_move(struct row *row, int64_t tunnel, int64_t number, int64
         atomic_store(&row->left, was);
         atomic_store(&row->left_at, now);
     } while (!atomic_compare_exchange_strong(&row->tunnel, &was, tunnel));
+    atomic_store(&row->left, was); /* once more: `learn` may have written what it left, between the two */
     return MOVED;
 }
 
