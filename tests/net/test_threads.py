@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sojourn.upmt.events import TunnelTested
-from tests.net.engine_lab import CORRESPONDENT, HOST, PEER, End, Lab, layout, within
+from sojourn.packet.seal import Secret
+from sojourn.upmt.commands import InstallSecret
+from sojourn.upmt.events import SecretInUse, TunnelTested
+from tests.net.engine_lab import CORRESPONDENT, HOST, ME, PEER, End, Lab, layout, within
 
 pytestmark = [
     pytest.mark.net,
@@ -51,9 +53,27 @@ def made(namespace: str, kind: int, port: int = 0) -> socket.socket:
     return within(namespace, make)
 
 
-def send_all(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
+def send_all(sock: socket.socket, data: bytes, enough: threading.Event, sent: dict[int, int]) -> None:
+    """Send it once, and again until it is enough; note how often."""
+    while not sent.get(sock.fileno()) or not enough.is_set():
+        sock.sendall(data)
+        sent[sock.fileno()] = sent.get(sock.fileno(), 0) + 1
     sock.shutdown(socket.SHUT_WR)
+
+
+def renew_secrets(lab: Lab, enough: threading.Event) -> None:
+    """Give both ends two new secrets, the second when the first is in use."""
+    try:
+        for generation in (2, 3):
+            new = InstallSecret(ME, Secret(generation, bytes((generation,)) * 32, 100 * generation))
+            lab.anchor.submit(new)
+            lab.anchor.counters()  # it has it
+            lab.host.submit(new)
+            until = time.monotonic() + 10
+            while SecretInUse(ME, generation) not in lab.anchor.events and time.monotonic() < until:
+                time.sleep(0.01)
+    finally:
+        enough.set()
 
 
 def turns(end: End) -> dict[str, list[int]]:
@@ -65,7 +85,7 @@ def turns(end: End) -> dict[str, list[int]]:
     return found
 
 
-def test_eight_flows_at_once_carry_every_byte_both_ways_and_both_threads_work(lab: Lab) -> None:
+def test_eight_flows_at_once_carry_every_byte_both_ways_while_keys_change_and_both_threads_work(lab: Lab) -> None:
     data = hashlib.shake_256(b"threads").digest(EACH)
     listener = made(CORRESPONDENT, socket.SOCK_STREAM, 5001)
     listener.listen(FLOWS)
@@ -75,7 +95,9 @@ def test_eight_flows_at_once_carry_every_byte_both_ways_and_both_threads_work(la
         client.connect((PEER, 5001))
         pairs.append((client, listener.accept()[0]))
     ends = [sock for pair in pairs for sock in pair]
-    threads = [threading.Thread(target=send_all, args=(sock, data)) for sock in ends]
+    enough, sent = threading.Event(), dict[int, int]()
+    threads = [threading.Thread(target=send_all, args=(sock, data, enough, sent)) for sock in ends]
+    threads.append(threading.Thread(target=renew_secrets, args=(lab, enough)))
     for thread in threads:
         thread.start()
     digests = {sock: hashlib.sha256() for sock in ends}
@@ -90,9 +112,11 @@ def test_eight_flows_at_once_carry_every_byte_both_ways_and_both_threads_work(la
                 waiting.discard(sock)
     for thread in threads:
         thread.join()
+    came = [(digests[one].digest(), sent[other.fileno()]) for pair in pairs for one, other in (pair, pair[::-1])]
     for sock in (*ends, listener):
         sock.close()
-    assert {digest.digest() for digest in digests.values()} == {hashlib.sha256(data).digest()}
+    assert {digest for digest, times in came} == {hashlib.sha256(data * times).digest() for _, times in came}
+    assert [event.generation for event in lab.anchor.events if isinstance(event, SecretInUse)][-2:] == [2, 3]
     for end in (lab.host, lab.anchor):
         waited = turns(end)
         assert len(waited["sojourn-send"]) == 2
