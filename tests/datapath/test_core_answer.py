@@ -13,6 +13,7 @@ from sojourn.model import Endpoint
 from sojourn.packet import frame as frames
 from sojourn.packet.frame import Answer, EpochFrame, Probe
 from sojourn.packet.ip import packed, udp_packet
+from sojourn.packet.seal import SECONDS_PER_IDLE_EPOCH
 from sojourn.upmt.tunnel import Tunnel
 from tests.datapath import test_engine_receive as same
 from tests.datapath.engine_pair import TUNNEL, source_at_host
@@ -205,8 +206,12 @@ def test_an_anchor_whose_host_only_probes_steps_its_keys_when_it_is_time() -> No
         bench.take(bench.probe(sequence))
         answered += bench.settle()
     assert bench.tunnel(bench.pair).sealer is sealer
+    assert sealer.epoch == epoch
+    bench.wait(SECONDS_PER_IDLE_EPOCH)
+    bench.take(bench.probe(9))
+    answered += bench.settle()
     assert sealer.epoch == epoch + 1
-    assert answered == 7
+    assert answered == 8
 
 
 def test_what_is_idle_is_taken_over_a_second_later_and_wakes_python_once() -> None:

@@ -4,7 +4,16 @@ import pytest
 
 from sojourn.datapath.epochs import EpochStore
 from sojourn.model import TunnelId
-from sojourn.packet.seal import PACKETS_PER_EPOCH, SECONDS_PER_EPOCH, Direction, KeySchedule, Opened, Sealer, Secret
+from sojourn.packet.seal import (
+    PACKETS_PER_EPOCH,
+    SECONDS_PER_EPOCH,
+    SECONDS_PER_IDLE_EPOCH,
+    Direction,
+    KeySchedule,
+    Opened,
+    Sealer,
+    Secret,
+)
 from sojourn.upmt.commands import Role
 from sojourn.upmt.tunnel_keys import TunnelKeys
 
@@ -66,6 +75,24 @@ def test_an_epoch_ends_120_s_after_its_first_packet() -> None:
     assert epoch_of(tunnel) == 10
     tunnel.sent(1000.0 + SECONDS_PER_EPOCH)
     assert epoch_of(tunnel) == 11
+
+
+def test_an_epoch_of_control_frames_alone_lasts_an_hour_and_one_of_data_ends_with_the_next_frame() -> None:
+    tunnel = keys()
+    tunnel.begin(0.0)
+    for at in range(0, int(SECONDS_PER_IDLE_EPOCH), 25):
+        tunnel.frame_sent(1000.0 + at)
+    assert epoch_of(tunnel) == 10
+    tunnel.frame_sent(1000.0 + SECONDS_PER_IDLE_EPOCH)
+    assert epoch_of(tunnel) == 11
+    tunnel.reported(11)
+    tunnel.frame_sent(5000.0)
+    tunnel.sent(5010.0)
+    tunnel.frame_sent(5010.0 + SECONDS_PER_EPOCH - 1)
+    assert epoch_of(tunnel) == 11
+    assert tunnel.frame_may_step(5010.0 + SECONDS_PER_EPOCH)
+    tunnel.frame_sent(5010.0 + SECONDS_PER_EPOCH)
+    assert epoch_of(tunnel) == 12
 
 
 def test_an_epoch_ends_at_two_to_the_23_packets_and_without_permission_nothing_more_is_sealed() -> None:

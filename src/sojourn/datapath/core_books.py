@@ -19,8 +19,6 @@ CATCH_UP_EVERY: Final = 0.025
 """Under QUIET (upmt/constants.py), so that no question is asked late."""
 CATCH_UP_SHARE: Final = 20
 """Taking over takes at most one part in so many of the time."""
-CATCH_UP_LIGHT: Final = 0.0005
-"""Taking over that takes no longer is done whenever anything comes up."""
 QUIET_EVERY: Final = 1.0
 """How late we may hear of probes that the core has answered, as long as nothing is to be judged by them."""
 QUIET_AT_ONCE: Final = 256
@@ -33,7 +31,6 @@ class Books:
     def __init__(self, core: "Core", forwarder: Forwarder, peers: CorePeers, clock: Callable[[], float]) -> None:
         self.core, self._forwarder, self._peers, self._clock = core, forwarder, peers, clock
         self.catch_up_at = self.quiet_at = _NEVER
-        self._took = 0.0
         self._taken: dict[TunnelId, tuple[int, int]] = {}
         """Packets that came, and that went, as far as they were taken over."""
 
@@ -43,7 +40,8 @@ class Books:
 
     def look(self, now: float) -> None:
         """Take over what it is time for."""
-        if now >= self.catch_up_at or self._took < CATCH_UP_LIGHT:
+        # While data moves, no sooner: where there are thousands of tunnels, one or another wakes us all the time.
+        if now >= self.catch_up_at or self.catch_up_at == _NEVER:
             self.catch_up(now)
         if now >= self.quiet_at:
             self.take_quiet(now, QUIET_AT_ONCE)
@@ -56,12 +54,11 @@ class Books:
         if not activity:
             activity = self.core.poll(False)  # from now on we are woken by the next packet
         self._take(activity)
-        self._took = 0.0
         self.catch_up_at = _NEVER
         if activity:
             self._forwarder.run_due(now)
-            self._took = self._clock() - now
-            self.catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * self._took)
+            took = self._clock() - now
+            self.catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * took)
 
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""

@@ -159,8 +159,8 @@ class Tunnel(TunnelState):
         if keys is not None:
             keys.reported(reported)
             self._settle_keys(keys, now)
-            if now >= keys.step_at or keys.step_at == _NEVER or not keys.may_seal():
-                self._after_keys(keys.sent(now))
+            if keys.frame_may_step(now):
+                self._after_keys(keys.frame_sent(now))
                 self._changed(now)
         if isinstance(self.live, HostLiveness):
             self.live.frame_in(now)
@@ -249,7 +249,7 @@ class Tunnel(TunnelState):
         self.bytes_out += size
         self.live.last_out = max(self.live.last_out, now)
         if self.keys is not None:
-            self._after_keys(self.keys.sent(now))
+            self._after_keys(self.keys.frame_sent(now))
 
     def tick(self, now: float) -> list[TunnelCommand]:
         """Do what is due. Early, late or twice is harmless."""

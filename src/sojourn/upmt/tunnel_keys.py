@@ -1,7 +1,7 @@
 """The epochs of one tunnel: when a sender steps, how far it may, and when old keys go (DESIGN §3.2, Keys).
 
 a host seals with a new secret at once; an anchor once it has opened a packet sealed with it
-a sender steps after 2^23 packets, after 120 s of sending, and at every start of its process
+a sender steps after 2^23 packets, after 120 s of sending data or an hour of control frames alone, and at every start
 it stays within two epochs of the newest that its peer has reported; beyond, only a new secret helps
 a receiver keeps the keys of the epoch before for 3 RTT
 """
@@ -13,6 +13,7 @@ from sojourn.model import TunnelId
 from sojourn.packet.seal import (
     EPOCHS_AHEAD,
     SECONDS_PER_EPOCH,
+    SECONDS_PER_IDLE_EPOCH,
     Direction,
     KeySchedule,
     Opened,
@@ -82,13 +83,17 @@ class TunnelKeys:
         self.opened_new_epoch = False
         """The opener has stepped since the last `settle`."""
         self.step_at = _NEVER
-        """When the present epoch has been used for its 120 s; the hot loop compares."""
+        """When the present epoch has been used for data for its 120 s; the hot loop compares."""
+        self.rest_at = _NEVER
+        """When it ends at the latest, if only control frames use it."""
         self.drop_at = _NEVER
         """When the keys of the opener's previous epoch go."""
         self._role = role
         self._out = out
         self._epochs = epochs
         self._needed_at = float("-inf")
+        self._heard_of = 0
+        """What the peer has reported last: each of its frames says it again."""
 
     def begin(self, now: float) -> bool:
         """Make the sealer ready, if the rules allow one; say whether a new secret is needed first."""
@@ -115,19 +120,32 @@ class TunnelKeys:
         return opened.epoch >= self.schedule.newest().from_epoch
 
     def sent(self, now: float) -> bool:
-        """Note that packets were sealed; step where it is time. Say whether a new secret is needed."""
+        """Note that data was sealed; step where it is time. Say whether a new secret is needed."""
+        if self.sealer is not None and self.step_at == _NEVER:
+            self.step_at = now + SECONDS_PER_EPOCH
+        return self.frame_sent(now)
+
+    def frame_sent(self, now: float) -> bool:
+        """Note that anything was sealed; step where it is time. Say whether a new secret is needed."""
         if self.sealer is None:
             return False
-        if self.step_at == _NEVER:
-            self.step_at = now + SECONDS_PER_EPOCH
-        if now < self.step_at and self.sealer.counter < self.sealer.step_after:
+        if self.rest_at == _NEVER:
+            self.rest_at = now + SECONDS_PER_IDLE_EPOCH
+        if now < self.step_at and now < self.rest_at and self.sealer.counter < self.sealer.step_after:
             return False
         return self._step(now, 0)
 
+    def frame_may_step(self, now: float) -> bool:
+        """Say whether `frame_sent` has to be asked, for a frame that the core has sealed."""
+        return now >= self.step_at or now >= self.rest_at or self.rest_at == _NEVER or not self.may_seal()
+
     def reported(self, epoch: int) -> None:
         """Take in which of our epochs the peer has opened."""
-        if self.sealer is not None and self._newest_reported() < epoch <= self.sealer.epoch:
+        if epoch == self._heard_of or self.sealer is None or epoch > self.sealer.epoch:
+            return
+        if epoch > self._newest_reported():
             self._epochs.note_reported(self.tunnel, epoch)
+        self._heard_of = epoch
 
     def may_seal(self) -> bool:
         """Say whether the present epoch may seal another packet."""
@@ -176,7 +194,7 @@ class TunnelKeys:
             self.sealer = self._ends.sealer(self.schedule, self.tunnel, self._out, epoch)
         else:
             self.sealer.step(epoch)
-        self.step_at = _NEVER
+        self.step_at = self.rest_at = _NEVER
         return False
 
     def _ask_for_secret(self, now: float) -> bool:
