@@ -4,43 +4,37 @@
     split      they are cut before the cable, as by a card without tunnel offloads; GRO at the receiver off
     split-gro  the same with GRO on
 
-In each round every peer is measured once, so that noise hits all. Both ends are pinned. Ratios are to `bare`.
+All peers stand at once, and short slices of each follow one another (bench/_turns.py). Both ends are pinned. Ratios are
+to `bare`. Small packets: datagrams a second that one sender brings to the target's interface while under a hundredth is
+lost, and processor time of the sender for each, in which the kernel does nearly all of the way.
 """
 
 import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
-from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, answers, ground, machine, median, until
+from bench._bounded import bounded
+from bench._ground import AN, ANCHOR, MH, TARGET, Ground, answers, machine, median, until
 from bench._peers import Missing, bare, sojourn_plain
-from bench.throughput import measure
+from bench._turns import client, peer, serve, sides
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import CORRESPONDENT, MOBILE_HOST, Lab, Topology
 
-MODES: Final = {"super": None, "split": "off", "split-gro": "on"}
-"""By mode: GRO, or None where nothing is turned off."""
+SLICE_BYTES: Final = {"super": 1 << 30, "split": 1 << 27, "split-gro": 1 << 28}
+"""By mode: a slice of a TCP flow, some tenths of a second."""
+LOST: Final = 0.01
+"""The part of datagrams that may be lost."""
 NEAR: Final = 0.1
 """Seconds after a handover in which a gap counts as its own."""
 
-BLAST: Final = """
-import json, socket, sys, time
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((sys.argv[1], 9))
-data, sent = b"x" * 64, 0
-s.send(data); time.sleep(0.3)
-began = time.monotonic(); end = began + float(sys.argv[2])
-while time.monotonic() < end:
-    for _ in range(200):
-        try: s.send(data)
-        except OSError: continue
-        sent += 1
-print(json.dumps([sent, time.monotonic() - began]))
-"""
 SERVER: Final = """
 import json, socket, sys, time
 up, seconds = sys.argv[2] == "up", float(sys.argv[3])
@@ -99,74 +93,60 @@ PEERS: Final[dict[str, Callable[[Ground], None]]] = {"bare": bare, "vxlan": vxla
 
 def offloads(mode: str) -> None:
     """Make the cable between host and anchor one of this mode."""
-    gro = MODES[mode]
-    if gro is None:
+    if mode == "super":
         return
+    gro = "off" if mode == "split" else "on"
     for name, device in ((MH, "mh0"), (AN, "an0")):
         words = ("tso", "off", "tx-udp-segmentation", "off", "tx-udp_tnl-segmentation", "off",
                  "tx-udp_tnl-csum-segmentation", "off", "gso", "on", "gro", gro)  # fmt: skip
         namespaces.run(name, "ethtool", "-K", device, *words)
 
 
-def small(built: Ground, seconds: float) -> dict[str, float]:
-    """Send 64-byte datagrams as fast as one sender can; return how many a second reach the target's interface.
-
-    The target drops them there: what an application at the other end can take is another question.
-    """
-    drop = "table ip bench { chain drop9 { type filter hook prerouting priority -300; udp dport 9 drop; }; }"
-    namespaces.run(CH, "nft", "-f", "-", stdin=drop + "\n")
-    before = packets_at(built)
-    sent, took = json.loads(built.run(MH, "taskset", "-c", "0", sys.executable, "-c", BLAST, TARGET, str(seconds)))
-    time.sleep(0.2)
-    arrived = packets_at(built) - before
-    return {"packets_s": arrived / took, "lost": max(1 - arrived / sent, 0.0)}
-
-
-def packets_at(built: Ground) -> int:
-    """Return how many packets the target's interface has received."""
-    (line,) = (line for line in built.run(CH, "cat", "/proc/net/dev").splitlines() if line.strip().startswith("ch0:"))
-    return int(line.partition(":")[2].split()[1])
-
-
 def rounds(given: argparse.Namespace, mode: str) -> dict[str, Any]:
-    """Measure all peers in one mode."""
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
-    missing: dict[str, str] = {}
-    for _ in range(given.runs):
-        for name, peer in PEERS.items():
-            if name in missing:
-                continue
-            with ground() as built:
-                offloads(mode)
-                try:
-                    peer(built)
-                except Missing as error:
-                    missing[name] = str(error)
-                    continue
-                of = found.setdefault(name, {"up": [], "down": [], "small": []})
-                for way in ("up", "down"):
-                    of[way].append(measure(built, given.seconds, reverse=way == "down"))
-                if mode == "super":
-                    of["small"].append(small(built, given.seconds))
-    peers: dict[str, Any] = {name: {"peer missing": why} for name, why in missing.items()}
-    for name, of in found.items():
-        peers[name] = {
-            way: {key: median([run[key] for run in runs]) for key in runs[0]} for way, runs in of.items() if runs
-        }
+    """Measure all peers in one mode, turn by turn; every second turn the other way round."""
+    program = [sys.executable, "-m", "bench.kernel", "--mode", mode, "--limit", str(given.limit), "--role"]
+    with sides({name: [*program, name] for name in given.peers.split(",")}) as (standing, missing):
+        for turn in range(given.turns + 1):
+            if turn == 1:  # what the first one found belongs to cold caches, and to flows that have just begun
+                for side in standing:
+                    side.found.clear()
+            for word in ("up", "down", "small")[: 3 if mode == "super" else 2]:
+                for side in standing if turn % 2 else reversed(standing):
+                    side.ask(word, given.seconds if word == "small" else SLICE_BYTES[mode])
+        peers: dict[str, Any] = {name: {"peer missing": why} for name, why in missing.items()}
+        peers |= {side.name: summary(side.found, SLICE_BYTES[mode]) for side in standing}
     return {"peers": peers, "ratios": ratios(peers)}
 
 
+def summary(found: dict[str, list[list[float]]], size: int) -> dict[str, Any]:
+    """Return the medians of one peer's slices; of datagrams those of the slices that lost under `LOST`."""
+    out: dict[str, Any] = {
+        word: {"gbit_s": median([size * 8e-9 / seconds for seconds, _ in found[word]]),
+               "cpu_s_per_gb": median([sum(busy for _, busy in found[word]) / len(found[word]) / (size / 1e9)])}
+        for word in ("up", "down")
+    }  # fmt: skip
+    if "small" in found:
+        losses = [max(1 - arrived / sent, 0.0) for sent, _, _, arrived in found["small"]]
+        good = [one for one, lost in zip(found["small"], losses, strict=True) if lost < LOST]
+        out["small"] = {"lost": median(losses, 4), "slices_within_bound": len(good), "slices": len(losses)}
+        if good:
+            out["small"] |= {"packets_s": median([arrived / took for _, took, _, arrived in good], 0),
+                             "cpu_us": median([used / arrived * 1e6 for _, _, used, arrived in good])}  # fmt: skip
+    return out
+
+
 def ratios(peers: dict[str, Any]) -> dict[str, Any]:
-    """Return each peer's part of what bare forwarding carries, both directions together."""
+    """Return each peer's part of what bare forwarding carries, TCP in both directions together."""
     base = peers.get("bare", {})
     out: dict[str, Any] = {}
     for name, one in peers.items():
         if name == "bare" or "up" not in one or "up" not in base:
             continue
         part = (one["up"]["gbit_s"] + one["down"]["gbit_s"]) / (base["up"]["gbit_s"] + base["down"]["gbit_s"])
-        out[name] = {"tcp": round(part, 2)}
-        if "small" in one and "small" in base:
-            out[name]["small"] = round(one["small"]["packets_s"] / base["small"]["packets_s"], 2)
+        out[name] = {"tcp": round(part, 3)}
+        if "packets_s" in one.get("small", {}) and "packets_s" in base.get("small", {}):
+            out[name]["small"] = round(one["small"]["packets_s"] / base["small"]["packets_s"], 3)
+            out[name]["small_by_cpu"] = round(base["small"]["cpu_us"] / one["small"]["cpu_us"], 3)
     return out
 
 
@@ -231,19 +211,43 @@ def handovers(count: int, up: bool, *, moving: bool = True) -> dict[str, Any]:
     }
 
 
+def serve_side(given: argparse.Namespace) -> None:
+    """Be one of the processes of `rounds`."""
+    if given.part == "peer":
+        peer()
+    elif given.part == "client":
+        client()
+    else:
+
+        def begin(built: Ground) -> None:
+            offloads(given.mode)
+            PEERS[given.role](built)
+
+        serve(begin, [sys.executable, "-m", "bench.kernel", "--role", given.role], given.limit)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a slice of datagrams")
+    parser.add_argument("--modes", default=",".join(SLICE_BYTES))
+    parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--handovers", type=int, default=8)
+    parser.add_argument("--limit", type=float, default=230.0, help="seconds after which what still stands is removed")
+    parser.add_argument("--role", choices=PEERS)
+    parser.add_argument("--mode", choices=SLICE_BYTES)
+    parser.add_argument("part", nargs="?", choices=("peer", "client"))
     given = parser.parse_args()
-    result: dict[str, Any] = {"bench": "kernel", **machine(), "modes": {}}
-    for mode in filter(None, given.modes.split(",")):
-        result["modes"][mode] = rounds(given, mode)
-    if given.handovers:
-        for name, moving in (("handover", True), ("no_handover", False)):
-            result[name] = {way: handovers(given.handovers, way == "up", moving=moving) for way in ("up", "down")}
+    if given.role is not None:
+        serve_side(given)
+        return
+    result: dict[str, Any] = {"bench": "kernel", **machine(), "load": os.getloadavg()[0], "modes": {}}
+    with tempfile.TemporaryDirectory() as folder, bounded(given.limit, Path(folder), []):
+        for mode in filter(None, given.modes.split(",")):
+            result["modes"][mode] = rounds(given, mode)
+        if given.handovers:
+            for name, moving in (("handover", True), ("no_handover", False)):
+                result[name] = {way: handovers(given.handovers, way == "up", moving=moving) for way in ("up", "down")}
     print(json.dumps(result, indent=1))
 
 

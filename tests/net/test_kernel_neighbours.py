@@ -3,9 +3,11 @@
 Topologies: tests/net/kernel_lab.py, tests/net/test_plain.py.
 """
 
+import contextlib
 import itertools
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -17,8 +19,9 @@ from msgspec.structs import replace
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.topology import CELLULAR, WIFI, Lab, Topology
+from tests.net.capture import ETH_P_ALL
 from tests.net.conftest import MakeLab
-from tests.net.kernel_lab import ANCHOR, CORRESPONDENT, HOST, KernelLab, layout
+from tests.net.kernel_lab import ANCHOR, CORRESPONDENT, HOST, OUTER, PEER, KernelLab, layout
 from tests.net.test_kernel_path import (
     _close_sockets,
     families,
@@ -70,6 +73,44 @@ def test_it_crosses_devices_without_offloads(six: bool, up: bool) -> None:
             single = int(inside(end, "cat", "/sys/class/net/sj0-j1/statistics/rx_packets"))
             assert single > 20000, "all have passed where the kernel joins them"
             train(made, six, up)
+        finally:
+            made.close()
+
+
+def test_packets_follow_a_neighbour_to_another_hardware_address_within_a_second() -> None:
+    def tapped() -> socket.socket:
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        tap.bind(("a0", ETH_P_ALL))
+        tap.setblocking(False)
+        return tap
+
+    def addressed_to(tap: socket.socket) -> list[str]:
+        """Return where the tunnel's packets that have come since the last call went to."""
+        found, source = [], socket.inet_aton(OUTER[4][0][0])
+        with contextlib.suppress(BlockingIOError):
+            while frame := tap.recv(2048):
+                if frame[26:30] == source and len(frame) > 100:  # a ping: the tunnel's own are shorter
+                    found.append(frame[:6].hex(":"))
+        return found
+
+    with layout():
+        made = KernelLab(4)
+        try:
+            before, after = inside(ANCHOR, "cat", "/sys/class/net/a0/address").strip(), "02:00:00:00:77:01"
+            ping = ["ping", "-q", "-i", "0.02", "-c", "150", "-W", "1", PEER]
+            with (
+                namespaces.inside(ANCHOR, tapped) as tap,
+                subprocess.Popen(namespaces.entering(HOST, ping), stdout=subprocess.PIPE) as pinging,
+            ):
+                time.sleep(1.2)
+                inside(ANCHOR, "ip", "link", "set", "a0", "address", after)
+                assert set(addressed_to(tap)) == {before}
+                inside(HOST, "ip", "neigh", "replace", OUTER[4][0][1], "lladdr", after, "dev", "h0")
+                time.sleep(1.2)
+                assert set(addressed_to(tap)) == {before, after}, "a way is believed for a second"
+                pinging.communicate(timeout=30)
+                assert set(addressed_to(tap)) == {after}
+            assert min(made.carried()) > 100
         finally:
             made.close()
 

@@ -4,6 +4,7 @@
  *
  *   leave     egress of the capturing device: a packet whose flow has a row is put into its tunnel and sent on
  *   arrive    ingress of a network's interface: a tunnel's packet is taken out and given to that device
+ *   depart    egress of a network's interface: once a second it notes by which hardware addresses a tunnel's packets go
  *   joined    ingress of the second of two veths, by which single TCP packets take the way there, so that the
  *             kernel joins them (linux/joiner.py)
  *
@@ -16,15 +17,13 @@
  * costs. IPv4 flows have a table with keys of their own length for that reason. */
 #include <stddef.h>
 
-#include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
-#include <linux/udp.h>
 
 #include "plain.h"
 #include "plain_view.h"
+#include "plain_wrap.h"
 
 #define MAX_IP 65535
-#define HOP_LIMIT 64 /* RFC 1700's, and net.ipv4.ip_default_ttl */
 
 /* Since Linux 6.3; where they are not known, packets of the other family are left to the engine. */
 #define DECAP_L3_IPV4 (1ull << 7)
@@ -93,72 +92,6 @@ static __always_inline struct settings *attended(__u64 now)
     return found && now < found->until ? found : 0;
 }
 
-static __always_inline __u16 checksum(const __u16 *words, int count)
-{
-    __u32 sum = 0;
-#pragma unroll
-    for (int i = 0; i < count; i++)
-        sum += words[i];
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum;
-}
-
-struct outer4 {
-    struct iphdr ip;
-    struct udphdr udp;
-};
-
-struct outer6 {
-    struct ipv6hdr ip;
-    struct udphdr udp;
-};
-
-/* Make room for the outer headers behind a link-layer header, which a TUN's packets get now, because
- * bpf_redirect_neigh wants one. -1: nothing has been changed. */
-static __always_inline int make_room(struct __sk_buff *skb, __u32 at, __u32 size, __u64 flags, __u16 kind)
-{
-    __be16 protocol = bpf_htons(kind);
-    if (bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC,
-                            BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | flags))
-        return -1;
-    return (!at && bpf_skb_change_head(skb, ETH_HLEN, 0)) ||
-           bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol, sizeof protocol, 0);
-}
-
-static __always_inline int wrap4(struct __sk_buff *skb, __u32 at, const struct tunnel *tunnel, const struct view *view)
-{
-    struct outer4 outer = {};
-    outer.ip.version = 4, outer.ip.ihl = 5, outer.ip.ttl = HOP_LIMIT, outer.ip.protocol = IPPROTO_UDP;
-    outer.ip.tos = view->ecn; /* RFC 6040 §4.1, normal mode */
-    outer.ip.tot_len = bpf_htons(view->total + sizeof outer);
-    if (tunnel->flags & MAY_FRAGMENT)
-        outer.ip.id = bpf_get_prandom_u32();
-    else
-        outer.ip.frag_off = bpf_htons(DONT_FRAGMENT);
-    __builtin_memcpy(&outer.ip.saddr, tunnel->local, 4);
-    __builtin_memcpy(&outer.ip.daddr, tunnel->remote, 4);
-    outer.ip.check = checksum((__u16 *)&outer.ip, sizeof outer.ip / 2);
-    outer.udp.source = tunnel->local_port, outer.udp.dest = tunnel->remote_port;
-    outer.udp.len = bpf_htons(view->total + sizeof outer.udp);
-    int failed = make_room(skb, at, sizeof outer, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, ETH_P_IP);
-    return failed ? failed : bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof outer, 0) != 0;
-}
-
-static __always_inline int wrap6(struct __sk_buff *skb, __u32 at, const struct tunnel *tunnel, const struct view *view)
-{
-    struct outer6 outer = {};
-    outer.ip.version = 6, outer.ip.hop_limit = HOP_LIMIT, outer.ip.nexthdr = IPPROTO_UDP;
-    outer.ip.flow_lbl[0] = view->ecn << 4;
-    outer.ip.payload_len = bpf_htons(view->total + sizeof outer.udp);
-    __builtin_memcpy(&outer.ip.saddr, tunnel->local, 16);
-    __builtin_memcpy(&outer.ip.daddr, tunnel->remote, 16);
-    outer.udp.source = tunnel->local_port, outer.udp.dest = tunnel->remote_port;
-    outer.udp.len = outer.ip.payload_len;
-    int failed = make_room(skb, at, sizeof outer, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, ETH_P_IPV6);
-    return failed ? failed : bpf_skb_store_bytes(skb, ETH_HLEN, &outer, sizeof outer, 0) != 0;
-}
-
 /* Say why a packet of `view` cannot go into the tunnel as it is. */
 static __always_inline enum reason fits(struct __sk_buff *skb, const struct tunnel *tunnel, const struct view *view)
 {
@@ -206,13 +139,27 @@ static __always_inline int leave(struct __sk_buff *skb, __u32 at)
     if (why)
         return pass(why, 0);
     __u32 packets = packets_of(skb, &view, &bytes);
+    int knows_way = now < tunnel->way_until;
     int failed = tunnel->family == 4 ? wrap4(skb, at, tunnel, &view) : wrap6(skb, at, tunnel, &view);
     if (failed)
         return failed < 0 ? pass(REFUSED_BY_KERNEL, 0) : lose(LOST, 0);
     account(row, slot, 0, packets, bytes, now);
     skb->mark = 0; /* of the inner packet's own route */
-    /* With an explicit next hop a packet that waits for its neighbour would leave with a wrong address. */
+    if (knows_way)
+        return bpf_redirect(tunnel->interface, 0);
+    /* So the kernel looks for the route, and after its neighbours. With an explicit next hop a packet that waits for
+     * its neighbour would leave with a wrong address. */
+    skb->tc_index = WAY_WANTED | slot;
     return bpf_redirect_neigh(tunnel->interface, 0, 0, 0);
+}
+
+static __always_inline int is_same(const __u8 *one, const __u8 *other)
+{
+    __u32 different = 0;
+#pragma unroll
+    for (int i = 0; i < 16; i++)
+        different |= one[i] ^ other[i];
+    return !different;
 }
 
 SEC("tc")
@@ -228,9 +175,36 @@ int leave_ethernet(struct __sk_buff *skb)
     return leave(skb, ETH_HLEN);
 }
 
+/* Note the hardware addresses of a packet that has waited for them, if it had to. For a second the tunnel's others take
+ * the same: what a route and a neighbour cost is a tenth of a small packet. bpf_fib_lookup answers only those who
+ * forward, which a mobile host doesn't. */
+SEC("tc")
+int depart_ethernet(struct __sk_buff *skb)
+{
+    __u32 slot = skb->tc_index;
+    if (!(slot & WAY_WANTED))
+        return TC_ACT_UNSPEC;
+    slot &= ~WAY_WANTED;
+    __u64 way[2] = {};
+    struct tunnel *tunnel = bpf_map_lookup_elem(&tunnels, &slot);
+    if (!tunnel || skb->ifindex != tunnel->interface || bpf_skb_load_bytes(skb, 0, way, 2 * ETH_ALEN))
+        return TC_ACT_UNSPEC;
+    __u8 remote[16] = {};
+    int six = tunnel->family == 6;
+    if (six ? bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, daddr), remote, 16)
+            : bpf_skb_load_bytes(skb, ETH_HLEN + offsetof(struct iphdr, daddr), remote, 4))
+        return TC_ACT_UNSPEC;
+    if (!is_same(remote, tunnel->remote)) /* it has moved meanwhile */
+        return TC_ACT_UNSPEC;
+    skb->tc_index = 0;
+    tunnel->way[0] = way[0], tunnel->way[1] = way[1]; /* the other's address in one piece */
+    tunnel->way_until = bpf_ktime_get_coarse_ns() + NANOSECONDS_OF_WAY;
+    return TC_ACT_UNSPEC;
+}
+
 /* Where the inner packet is, and how the outer one came. */
 struct arrival {
-    __u32 *slot; /* whose tunnel's it is, or none's */
+    struct sender *sender; /* whose tunnel's it is, or none's */
     __u32 family;
     __u32 inner;
     __u32 bytes;
@@ -249,7 +223,7 @@ static __always_inline int read_outer4(struct __sk_buff *skb, __u32 at, struct a
     struct source4 source = {.remote_port = outer.udp.source, .local_port = outer.udp.dest};
     __builtin_memcpy(source.remote, &outer.ip.saddr, 4);
     __builtin_memcpy(source.local, &outer.ip.daddr, 4);
-    arrival->slot = bpf_map_lookup_elem(&sources4, &source), arrival->family = 4;
+    arrival->sender = bpf_map_lookup_elem(&sources4, &source), arrival->family = 4;
     arrival->inner = at + sizeof outer, arrival->bytes = bpf_ntohs(outer.udp.len) - sizeof outer.udp;
     arrival->ecn = outer.ip.tos & 3, arrival->has_checksum = 1;
     return 0;
@@ -264,7 +238,7 @@ static __always_inline int read_outer6(struct __sk_buff *skb, __u32 at, struct a
     struct source6 source = {.remote_port = outer.udp.source, .local_port = outer.udp.dest};
     __builtin_memcpy(source.remote, &outer.ip.saddr, 16);
     __builtin_memcpy(source.local, &outer.ip.daddr, 16);
-    arrival->slot = bpf_map_lookup_elem(&sources6, &source), arrival->family = 6;
+    arrival->sender = bpf_map_lookup_elem(&sources6, &source), arrival->family = 6;
     arrival->inner = at + sizeof outer, arrival->bytes = bpf_ntohs(outer.udp.len) - sizeof outer.udp;
     arrival->ecn = outer.ip.flow_lbl[0] >> 4 & 3, arrival->has_checksum = outer.udp.check != 0;
     return 0;
@@ -301,8 +275,9 @@ static __always_inline int unwrap(struct __sk_buff *skb, const struct arrival *a
     return 0;
 }
 
-/* Send an unwrapped packet through the pair of interfaces that joins what belongs together. All of TCP goes there but
- * what is joined already, so that a flow's packets keep their order. */
+/* Send an unwrapped packet through the pair of interfaces that joins what belongs together. All of TCP with data goes
+ * there but what is joined already, so that a flow's data keep their order. What only acknowledges is never joined, and
+ * does no harm when it comes early. */
 static __always_inline int join(struct __sk_buff *skb, __u32 at, __u8 version, const struct settings *ours)
 {
     struct ethhdr header = {.h_proto = bpf_htons(version == 4 ? ETH_P_IP : ETH_P_IPV6)};
@@ -322,16 +297,16 @@ static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
         no = read_outer6(skb, at, &arrival);
     else
         return TC_ACT_UNSPEC;
-    if (no || !arrival.slot)
+    if (no || !arrival.sender)
         return TC_ACT_UNSPEC;
     __u64 now = bpf_ktime_get_coarse_ns(), bytes;
     struct settings *ours = attended(now);
-    __u32 slot = *arrival.slot;
-    struct tunnel *tunnel = bpf_map_lookup_elem(&tunnels, &slot);
-    if (!ours || !tunnel)
+    const struct sender *sender = arrival.sender;
+    __u32 slot = sender->slot;
+    if (!ours)
         return TC_ACT_UNSPEC;
     if (!arrival.has_checksum) {
-        if (!(tunnel->flags & ZERO_CHECKSUM6))
+        if (!(sender->flags & ZERO_CHECKSUM6))
             return TC_ACT_UNSPEC; /* the kernel drops it (RFC 8200 §8.1) */
         struct counts *counts = bpf_map_lookup_elem(&tunnel_counts, &slot);
         if (counts)
@@ -346,7 +321,7 @@ static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
     if (skb->gso_size && view.protocol != IPPROTO_TCP)
         return pass(SEGMENTS, 1); /* once unwrapped, the kernel would cut it as the tunnel's (reference: pitfall 3) */
     struct row *row = row_of(&view);
-    if (!row || row->association != tunnel->association)
+    if (!row || row->association != sender->association)
         return pass(NO_ROW, 1);
     __u32 packets = packets_of(skb, &view, &bytes);
     __u8 version = view.version, ecn = arrival.ecn;
@@ -360,7 +335,7 @@ static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
     if ((ecn == CE || ecn == ECT1) && view.ecn != NOT_ECT && view.ecn != CE && view.ecn != ecn &&
         mark_congestion(skb, at, &view, ecn))
         return lose(LOST, 1);
-    if (ours->joiner && view.protocol == IPPROTO_TCP && !skb->gso_size)
+    if (ours->joiner && view.protocol == IPPROTO_TCP && !skb->gso_size && view.total > view.head + view.transport)
         return join(skb, at, version, ours);
     return bpf_redirect(ours->device, BPF_F_INGRESS);
 }

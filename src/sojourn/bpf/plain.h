@@ -11,6 +11,10 @@
 
 /* STREAM_GAP of upmt/constants.py: after so long a pause Python is told. */
 #define NANOSECONDS_OF_IDLENESS 100000000ull
+/* How long a packet's way out is believed, before the kernel is asked again. */
+#define NANOSECONDS_OF_WAY 1000000000ull
+/* tc_index of a packet whose hardware addresses are wanted: with its tunnel's slot, of which there are 1 << 15. */
+#define WAY_WANTED 0x8000
 
 enum { USABLE = 1, MAY_FRAGMENT = 2, ZERO_CHECKSUM6 = 4 };
 
@@ -60,6 +64,16 @@ struct tunnel {
     __u8 local[16], remote[16]; /* IPv4: in the first four bytes */
     __be16 local_port, remote_port;
     __u32 id; /* for a successor of the process that filled this in */
+    /* Ours; what Python writes begins without. */
+    __u64 way_until; /* nanoseconds */
+    __u64 way[2];    /* hardware addresses that packets leave with, the other's and ours, and four zeros */
+};
+
+/* Whose tunnel's packets come from there. */
+struct sender {
+    __u32 slot;
+    __u32 flags; /* the tunnel's */
+    __u64 association;
 };
 
 struct source4 {
@@ -131,7 +145,7 @@ struct {
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __uint(max_entries, 1 << 15);
     __type(key, struct source4);
-    __type(value, __u32);
+    __type(value, struct sender);
 } sources4 SEC(".maps");
 
 struct {
@@ -139,7 +153,7 @@ struct {
     __uint(map_flags, BPF_F_NO_PREALLOC);
     __uint(max_entries, 1 << 15);
     __type(key, struct source6);
-    __type(value, __u32);
+    __type(value, struct sender);
 } sources6 SEC(".maps");
 
 struct {

@@ -10,7 +10,9 @@ from sojourn.model import Endpoint
 from sojourn.packet.ip import packed, text
 from sojourn.paft import FlowKey
 
-PROGRAMS: Final = ("leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet", "joined_ethernet")
+PROGRAMS: Final = (
+    "leave_bare", "leave_ethernet", "arrive_bare", "arrive_ethernet", "depart_ethernet", "joined_ethernet",
+)  # fmt: skip
 MAPS: Final = (
     "rows4", "rows6", "row_counts", "tunnels", "tunnel_counts", "sources4", "sources6", "settings", "reasons", "wakes",
 )  # fmt: skip
@@ -26,7 +28,8 @@ ROW_KEY_BYTES: Final = {4: 16, 6: 40}
 ROW: Final = struct.Struct("=IIQ")
 COUNTS: Final = struct.Struct("=8Q")
 SLOT: Final = struct.Struct("=I")
-TUNNEL: Final = struct.Struct("=QIHBB16s16s2s2sI")
+TUNNEL: Final = struct.Struct("=QIHBB16s16s2s2sI24x")
+SENDER: Final = struct.Struct("=IIQ")
 SOURCE: Final = {4: struct.Struct("=4s4s2s2s"), 6: struct.Struct("=16s16s2s2s")}
 SETTINGS: Final = struct.Struct("=QIII6s6x")
 REASON: Final = struct.Struct("=Q")
@@ -72,6 +75,10 @@ class TunnelEntry(Struct, frozen=True):
             packed(self.remote.address), packed(self.local.address),
             self.remote.port.to_bytes(2), self.local.port.to_bytes(2),
         )  # fmt: skip
+
+    def sender(self, slot: int) -> bytes:
+        """Return the value there."""
+        return SENDER.pack(slot, self.flags, self.association)
 
 
 def unpack_tunnel(value: bytes) -> TunnelEntry:

@@ -1,4 +1,4 @@
-"""Where the programs of the kernel path are attached: the TUN's way out, and the way in of networks' interfaces.
+"""Where the programs of the kernel path are attached: the TUN's way out, both ways of networks' interfaces.
 
 By tcx links, whose descriptors control holds, too: the death of one process changes nothing, and with both they end.
 Where the kernel has no tcx, by filters, which `close` and `sojourn cleanup` remove.
@@ -43,13 +43,19 @@ class Links:
         self._joins_for = ""
         self._joined = 0
 
+        self._device = 0
+
     def leave(self, device: int) -> None:
         """Take what leaves by the capturing device, the TUN, of index `device`."""
+        self._device = device
         self._attach(self._programs[f"leave_{_form(device)}"], device, egress=True)
 
     def arrive(self, interface: int) -> None:
-        """Take what arrives on an interface."""
-        self._attach(self._programs[f"arrive_{_form(interface)}"], interface, egress=False)
+        """Take what arrives on an interface, and see by which hardware addresses packets leave there."""
+        form = _form(interface)
+        self._attach(self._programs[f"arrive_{form}"], interface, egress=False)
+        if form == "ethernet":
+            self._attach(self._programs["depart_ethernet"], interface, egress=True)
 
     def join(self, device: int) -> None:
         """Have the TCP packets of the capturing device joined. Where that cannot be, they go on singly."""
@@ -63,10 +69,10 @@ class Links:
         self.joiner, self._joins_for = (into, address), name
 
     def keep(self, interfaces: Collection[int]) -> None:
-        """Take no longer what arrives on other interfaces than these."""
+        """Leave other networks' interfaces than these alone."""
         for interface, egress in list(self._links):
-            if not egress and interface not in interfaces and interface != self._joined:
-                self._detach(interface, egress=False)
+            if interface not in interfaces and interface not in (self._device, self._joined):
+                self._detach(interface, egress=egress)
 
     def close(self) -> None:
         """Leave nothing attached."""

@@ -75,7 +75,7 @@ class KernelTables:
         }
         self._tunnels = BpfMap(fds["tunnels"], layout.SLOT.size, layout.TUNNEL.size)
         self._sources = {
-            family: BpfMap(fds[f"sources{family}"], form.size, layout.SLOT.size)
+            family: BpfMap(fds[f"sources{family}"], form.size, layout.SENDER.size)
             for family, form in layout.SOURCE.items()
         }
         self._row_counts = SharedArray(fds["row_counts"], layout.COUNTS, most_rows)
@@ -154,7 +154,7 @@ class KernelTables:
             self._forget_source(slot, before)
         key = layout.SLOT.pack(slot)
         self._tunnels.update(key, entry.pack())
-        self._sources[entry.family].update(entry.source(), key)
+        self._sources[entry.family].update(entry.source(), entry.sender(slot))
 
     def drop_tunnel(self, slot: int, before: TunnelEntry) -> None:
         """Take a tunnel out; its slot stays in use until `free_slot`."""
@@ -171,7 +171,8 @@ class KernelTables:
 
     def _forget_source(self, slot: int, entry: TunnelEntry) -> None:
         key, sources = entry.source(), self._sources[entry.family]
-        if sources.look_up(key) == layout.SLOT.pack(slot):  # it may be another tunnel's by now
+        value = sources.look_up(key)
+        if value is not None and layout.SENDER.unpack(value)[0] == slot:  # it may be another tunnel's by now
             sources.delete(key)
 
     # Reports.
