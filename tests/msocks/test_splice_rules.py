@@ -1,12 +1,14 @@
 """A spliced session whose legs are cut at any step: every byte arrives once, at its place, in both directions.
 
-A correspondent and a client with plain TCPs of their own, a network that loses, doubles, delays and reorders, the
-splice's rules between them, and the proxy's arithmetic at each reconnect (linux/splice.py). Hypothesis says what
-happens next; cuts may follow each other at once, answers be lost, and packets of legs that were left still arrive.
+A correspondent and a client with plain TCPs of their own, a network that loses, doubles, delays and reorders, a
+firewall before each that knows its connection's numbers, the splice's rules between them, and the proxy's arithmetic
+at each reconnect (linux/splice.py). Hypothesis says what happens next; cuts may follow each other at once, answers be
+lost, and packets of legs that were left still arrive.
 """
 
 import copy
 import socket
+import struct
 from typing import Any, cast
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from sojourn.linux import splice, tcp_repair
 from sojourn.linux.splice import Kept, Spliced
-from sojourn.linux.tcp_repair import Numbers, Terms
+from sojourn.linux.tcp_repair import OPTION_SACK, Numbers, Terms
 from sojourn.msocks.splice_pair import CLIENT, CORRESPONDENT, FIRST, Half, Pair, PairFlag, State, Stream, tuple_key
 from sojourn.msocks.splice_rules import ACK, Segment, Splice, build, parse
 
@@ -23,6 +25,7 @@ HOST, PROXY, OUT, FAR = ("198.51.100.7", 0), ("192.0.2.1", 1080), ("192.0.2.1", 
 HEAD = bytes([0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6])
 ANSWER = b"resumed"
 FIRST_LEG, MOST = 40000, 100
+TERMS = Terms(OPTION_SACK, 0, 0, 1460, 1460)
 UP_ISN, DOWN_ISN = 0xFFFFFF80, 0xFFFFFFC0
 """About to wrap."""
 
@@ -33,6 +36,8 @@ class Tcp:
     def __init__(self, sends: int, expects: int) -> None:
         self.sends, self.expects = sends, expects
         self.written, self.heard = b"", b""
+        self.apart: dict[int, bytes] = {}
+        """What came behind a gap, by its place."""
         self.acked = self.sent = 0
         self.deaf = False
 
@@ -40,18 +45,32 @@ class Tcp:
         """Return what it sends of its stream, or (nothing) an acknowledgement."""
         self.sent = max(self.sent, end)
         seq, ack = (self.sends + start) & 0xFFFFFFFF, (self.expects + len(self.heard)) & 0xFFFFFFFF
-        return Segment(seq, ack, ACK, 0xFFFF, 0, b"", self.written[start:end])
+        return Segment(seq, ack, ACK, 0xFFFF, 0, self._sack(), self.written[start:end])
+
+    def _sack(self) -> bytes:
+        blocks = [(at, at + len(piece)) for at, piece in self.apart.items()][-4:]
+        edges = [(self.expects + edge) & 0xFFFFFFFF for block in blocks for edge in block]
+        return b"\1\1" + bytes([5, 2 + 4 * len(edges)]) + struct.pack(f"!{len(edges)}I", *edges) if edges else b""
 
     def take(self, segment: Segment) -> bool:
         """Take a segment in; say whether it wants an acknowledgement."""
         acked = signed(segment.ack - self.sends)
-        if self.deaf or acked > self.sent:
-            return False
+        if self.deaf or max(acked, *self._sacked(segment.options)) > self.sent:
+            return False  # as nf_conntrack's tcp_in_window does, whatever the end itself would do
         self.acked = max(self.acked, acked)
         at = signed(segment.seq - self.expects)
-        if at <= len(self.heard) < at + len(segment.payload):
-            self.heard += segment.payload[len(self.heard) - at :]
+        if segment.payload and at + len(segment.payload) > len(self.heard):
+            self.apart[at] = segment.payload
+        for place in sorted(self.apart):
+            if place <= len(self.heard):
+                self.heard += self.apart.pop(place)[len(self.heard) - place :]
         return bool(segment.payload)
+
+    def _sacked(self, options: bytes) -> list[int]:
+        """Return how far the blocks go; 0 stands for none."""
+        at = options.find(5)
+        blocks = options[at + 2 : at + options[at + 1]] if at >= 0 else b""
+        return [0, *(signed(right - self.sends) for _, right in struct.iter_unpack("!II", blocks))]
 
 
 def signed(number: int) -> int:
@@ -116,7 +135,7 @@ class World:
             Stream(FIRST + UP_ISN, FIRST + UP_ISN, FIRST + UP_ISN + 65535),
             Stream(FIRST + DOWN_ISN, FIRST + DOWN_ISN, FIRST + DOWN_ISN + 65535),
         )
-        kept = Kept(0, 1, FIRST + UP_ISN, FIRST + DOWN_ISN, near=Terms(0, 0, 0, 1460, 1460))
+        kept = Kept(0, 1, FIRST + UP_ISN, FIRST + DOWN_ISN, near=TERMS)
         self.joint = Spliced(cast("Any", self.tables), cast("Any", Near()), kept, returns=True)
         self.rules = Splice(self.tables.pair)
         self.far = Tcp(DOWN_ISN, UP_ISN)
@@ -217,7 +236,7 @@ def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splice, "_say", lambda _leg, _data: None)
     monkeypatch.setattr(splice.Spliced, "_way", lambda _self, _place: 1)
     monkeypatch.setattr(tcp_repair, "numbers", numbers)
-    monkeypatch.setattr(tcp_repair, "terms", lambda _: Terms(0, 0, 0, 1460, 1460))
+    monkeypatch.setattr(tcp_repair, "terms", lambda _: TERMS)
     monkeypatch.setattr(tcp_repair, "clock", lambda _: 0)
     monkeypatch.setattr(tcp_repair, "forget", lambda _: None)
 
@@ -238,8 +257,12 @@ steps = st.lists(
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 @example(steps=[("far writes", 50), ("far sends", 0), ("leaves", 0), ("arrives", 1), ("arrives", 1), ("arrives", 0)])
+@example(steps=[("client writes", 400)] + 4 * [("client sends", 0)] + [("is lost", 1), ("is lost", 2)] + 2 * [
+    ("arrives", 1)])  # fmt: skip
 def test_legs_may_be_cut_at_any_step(steps: list[tuple[str, int]]) -> None:
-    """The example: what comes in between the client's count and the cut must not be acknowledged."""
+    """The examples: what comes in between the client's count and the cut must not be acknowledged; and what came behind
+    a gap by one leg must not be in what is acknowledged to the next, until that has sent as much.
+    """
     world = World()
     world.reconnect(lost=False)
     for what, number in steps:

@@ -109,7 +109,7 @@ struct pair {
     __u32 quiet; /* nothing was heard of the client for a while: the correspondent is told to wait, too */
     struct half half[2];
     struct stream stream[2];
-    __u64 leg_sent; /* turn << 32 | the end of what this leg has sent; no acknowledgement goes beyond it */
+    __u64 leg_sent; /* turn << 32 | the end of what this leg has sent; no acknowledgement, no SACK goes beyond it */
     __u64 unused;
 };
 

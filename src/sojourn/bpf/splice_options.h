@@ -13,6 +13,7 @@ struct options {
     __u8 bytes[64] __attribute__((aligned(8)));
     __u32 length, at, malformed;
     __u32 ack_delta, flags;
+    __u32 leg_sent, bounded; /* with `bounded`, SACK blocks go no further than `leg_sent` */
     __u32 stamps; /* where the timestamps stand; 0: there are none */
 };
 
@@ -51,6 +52,29 @@ static __always_inline void put32(__u8 *bytes, __u32 at, __u32 value)
     bytes[(at + 2) & 63] = value >> 8, bytes[(at + 3) & 63] = value;
 }
 
+/* Translate a SACK option, and return how many bytes are left of it. What an earlier leg has sent may have come in
+ * behind a gap: a client would discard a block beyond what it has sent, but a stateful firewall before it drops the
+ * segment with all that it carries (nf_conntrack's tcp_in_window), each time, and the session stands still. */
+static __always_inline __u32 translate_sack(struct options *options, __u32 at, __u32 size)
+{
+    __u32 kept = 2;
+    for (__u32 block = 2; block + 8 <= 34; block += 8) {
+        __u32 left = get32(options->bytes, at + block), right = get32(options->bytes, at + block + 4);
+        __u32 bound = options->bounded ? options->leg_sent : right;
+        if (block + 8 > size || (options->bounded && (__s32)(left - bound) >= 0))
+            continue;
+        if ((__s32)(right - bound) > 0)
+            right = bound;
+        put32(options->bytes, at + kept, left + options->ack_delta);
+        put32(options->bytes, at + kept + 4, right + options->ack_delta);
+        kept += 8;
+    }
+    if (kept == 2)
+        return 0;
+    options->bytes[(at + 1) & 63] = kept;
+    return kept;
+}
+
 /* Translate one option: a step of bpf_loop, since the verifier would walk every path through a loop written out. */
 static long next_option(__u32 step, struct options *options)
 {
@@ -69,17 +93,14 @@ static long next_option(__u32 step, struct options *options)
         options->malformed = 1;
         return 1;
     }
-    if (kind == OPTION_TIMESTAMPS && size == 10 && options->flags & TIMESTAMPS && !options->stamps) {
-        options->stamps = at + 2;
-    } else if (kind == OPTION_SACK && size >= 10 && options->flags & SACK) {
-        for (__u32 edge = 2; edge + 4 <= 34; edge += 4)
-            if (edge + 4 <= size)
-                put32(options->bytes, at + edge, get32(options->bytes, at + edge) + options->ack_delta);
-    } else {
-        for (__u32 i = 0; i < MOST_OPTIONS; i++)
-            if (i < size)
-                options->bytes[(at + i) & 63] = OPTION_NOP;
-    }
+    __u32 kept = 0;
+    if (kind == OPTION_TIMESTAMPS && size == 10 && options->flags & TIMESTAMPS && !options->stamps)
+        options->stamps = at + 2, kept = size;
+    else if (kind == OPTION_SACK && size >= 10 && options->flags & SACK)
+        kept = translate_sack(options, at, size);
+    for (__u32 i = 0; i < MOST_OPTIONS; i++)
+        if (i >= kept && i < size)
+            options->bytes[(at + i) & 63] = OPTION_NOP;
     options->at = at + size;
     return 0;
 }
@@ -96,6 +117,7 @@ __noinline __s64 translate_options(struct __sk_buff *skb, __u32 tcp, __u32 lengt
     struct half *half = &pair->half[whose];
     const struct half *other = &pair->half[!whose];
     struct options options = {.ack_delta = half->ack_delta, .flags = half->flags};
+    options.bounded = whose == CORRESPONDENT, options.leg_sent = now64(&pair->leg_sent);
     if (length < 1 || length > MOST_OPTIONS || bpf_skb_load_bytes(skb, tcp + 20, options.bytes, length))
         return -1;
     options.length = length;

@@ -139,7 +139,7 @@ class Pair(Struct):
     serial: int = 0
     flags: int = 0
     leg_sent: int = 0
-    """The end of what the present leg has sent; no acknowledgement goes beyond it."""
+    """The end of what the present leg has sent; no acknowledgement and no SACK block goes beyond it."""
     halves: tuple[Half, Half] = field(default_factory=lambda: (Half(), Half()))
     streams: tuple[Stream, Stream] = field(default_factory=lambda: (Stream(), Stream()))
     turn: int = 1

@@ -220,7 +220,7 @@ class Splice:
         return build(head, half, out)
 
     def _options(self, whose: int, options: bytes) -> bytes | None:
-        """Translate the timestamps (once) and SACK edges; all other options become NOPs."""
+        """Translate the timestamps (once) and SACK blocks; all other options become NOPs."""
         half, out, at, stamps = self.pair.halves[whose], bytearray(options), 0, 0
         while at < len(options) and options[at] != _END:
             if options[at] == _NOP:
@@ -229,20 +229,33 @@ class Splice:
             size = options[at + 1] if at + 1 < len(options) else 0
             if size < 2 or at + size > len(options):
                 return None
-            kind = options[at]
+            kind, kept = options[at], b""
             if kind == _TIMESTAMPS and size == 10 and half.flags & HalfFlag.TIMESTAMPS and not stamps:
-                stamps = at + 2
-            elif kind == _SACK and size >= 10 and half.flags & HalfFlag.SACK:
-                for edge in range(at + 2, at + size - 3, 4):
-                    number = int.from_bytes(options[edge : edge + 4])
-                    out[edge : edge + 4] = _u32(number + half.ack_delta).to_bytes(4)
-            else:
-                out[at : at + size] = bytes([_NOP]) * size
+                stamps, kept = at + 2, options[at : at + size]
+            elif kind == _SACK and half.flags & HalfFlag.SACK:
+                kept = self._sack(whose, options[at + 2 : at + size])
+            out[at : at + size] = kept.ljust(size, bytes([_NOP]))
             at += size
         if stamps:  # last: nothing is noted of options that make no sense
             value, echo = struct.unpack_from("!II", options, stamps)
             struct.pack_into("!II", out, stamps, self._value(half, value), self._echo(whose, echo))
         return bytes(out)
+
+    def _sack(self, whose: int, blocks: bytes) -> bytes:
+        """Translate a SACK option; empty: nothing is left of it.
+
+        What an earlier leg has sent may have come in behind a gap. A client would discard a block beyond what it has
+        sent, but a stateful firewall before it drops the segment with all that it carries (Linux's nf_conntrack does,
+        as most home routers), each time, and the session stands still.
+        """
+        half, bound, kept = self.pair.halves[whose], self.pair.leg_sent, b""
+        for left, right in struct.iter_unpack("!II", blocks[: min(len(blocks) // 8, 4) * 8]):
+            if whose == CORRESPONDENT:
+                if _ahead(left, bound) >= 0:
+                    continue
+                right = bound if _ahead(right, bound) > 0 else right
+            kept += struct.pack("!II", _u32(left + half.ack_delta), _u32(right + half.ack_delta))
+        return bytes([_SACK, 2 + len(kept)]) + kept if kept else b""
 
     def _value(self, half: Half, value: int) -> int:
         if half.ts >> 32 != self.pair.turn:
