@@ -52,6 +52,16 @@ def session(place: SocksLab, name: str) -> dict[str, Any]:
     return found
 
 
+def no_session(place: SocksLab) -> bool:
+    return not place.proxy_status()["sessions"] and not place.status()["sessions"]
+
+
+def cut_sessions(place: SocksLab) -> None:
+    """Have the kernels reset what the entrance has with applications, and the correspondent with the proxy."""
+    namespaces.run(place.lab.namespace("mh"), "ss", "-K", "sport", "=", f":{LOCAL_PORT}")
+    namespaces.run(place.lab.namespace("ch"), "ss", "-K", "sport", "=", f":{PEER_PORT}")
+
+
 def finish(sock: socket.socket) -> None:
     """Play the exchange of nothing, so that all ends cleanly."""
     sock.sendall(b"5 0 0.0\n")

@@ -1,5 +1,6 @@
 """A proxy at the anchor's place, a client at the mobile host's, and a correspondent that checks every byte."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -159,7 +160,7 @@ class Dialled:
             except BaseException as error:
                 self.error = error
             finally:
-                self.sock.close()
+                hang_up(self.sock)
                 self.done.set()
 
         thread = threading.Thread(target=work, daemon=True)
@@ -209,17 +210,39 @@ class Peer:
 def both_ways(sock: socket.socket, sends: int, hears: int, size: int, pace: float) -> None:
     """Send one random stream while checking another."""
 
+    failed: list[OSError] = []
+
     def send() -> None:
         data = memoryview(random.Random(sends).randbytes(size))
-        for at in range(0, size, 65536):
-            sock.sendall(data[at : at + 65536])
-            time.sleep(pace)
+        try:
+            for at in range(0, size, 65536):
+                sock.sendall(data[at : at + 65536])
+                time.sleep(pace)
+        except OSError as error:
+            failed.append(error)
+            hang_up(sock)
 
     sending = threading.Thread(target=send, daemon=True)
     sending.start()
-    seen = hashlib.sha256(exactly(sock, size)).digest()
-    assert seen == hashlib.sha256(random.Random(hears).randbytes(size)).digest(), "bytes are wrong"
-    sending.join(120.0)
+    try:
+        seen = hashlib.sha256(exactly(sock, size)).digest()
+        assert seen == hashlib.sha256(random.Random(hears).randbytes(size)).digest(), "bytes are wrong"
+    except BaseException as error:
+        first = failed[0] if failed else error
+        hang_up(sock)
+        raise first from None
+    finally:
+        sending.join(120.0)
+    if failed:
+        raise failed[0]
+    assert not sending.is_alive(), "sending has not come to its end"
+
+
+def hang_up(sock: socket.socket) -> None:
+    """Close a connection that other threads wait on: close() alone wakes none of them, and the kernel keeps it open."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
 
 
 def exactly(sock: socket.socket, count: int) -> bytes:

@@ -21,8 +21,8 @@ from sojourn.lab import namespaces
 from sojourn.lab.topology import Topology
 from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Code, Command, Datagram, Request
-from tests.net.socks_asks import DIALLED, answer, ask, dial, finish, open_as, peer_of, session
-from tests.net.socks_lab import LOCAL_PORT, Dialled, Peer, SocksLab, exactly
+from tests.net.socks_asks import DIALLED, answer, ask, cut_sessions, dial, finish, no_session, open_as, peer_of, session
+from tests.net.socks_lab import LOCAL_PORT, Dialled, Peer, SocksLab, exactly, hang_up
 from tests.net.socks_remains import SOME_MEMORY, memory, sockets, tuples
 from tests.net.standing import PATIENCE, eventually, own_prefix, sojourn_at, standing
 
@@ -74,13 +74,16 @@ def place() -> Iterator[SocksLab]:
 @pytest.fixture(autouse=True)
 def _tidy(place: SocksLab) -> Iterator[None]:
     """Check that nothing of a test stays behind at either end."""
+    eventually("an earlier test has left nothing", lambda: no_session(place))
     before = descriptors(place)
     yield
     while DIALLED:
-        DIALLED.pop().close()
-    eventually(
-        "no session is left", lambda: not place.proxy_status()["sessions"] and not place.status()["sessions"], 15.0
-    )
+        hang_up(DIALLED.pop())
+    try:
+        eventually("no session is left", lambda: no_session(place), 15.0)
+    except pytest.fail.Exception:
+        cut_sessions(place)  # this has failed; the next one shall not for it
+        raise
     eventually("no stranger is left", lambda: not place.status()["strangers"], 15.0)
     eventually("no descriptor is left", lambda: descriptors(place) <= before + 2, 15.0)
 
@@ -92,7 +95,7 @@ def _spotless(place: SocksLab) -> Iterator[None]:
     taken, open_here = memory(place.client), sockets(place, "mh")
     yield
     while DIALLED:
-        DIALLED.pop().close()
+        hang_up(DIALLED.pop())
     eventually("no connection is left here", lambda: sockets(place, "mh") <= open_here)
     eventually("nor at the proxy, but for control's", lambda: sockets(place) <= len(place.up()) + place.lingering())
     eventually("the kernel's program knows none", lambda: tuples(place) <= place.lingering())
@@ -222,7 +225,7 @@ def test_what_minds_loss_leaves_a_network_that_loses(place: SocksLab) -> None:
             eventually("it has left", lambda: session(place, "voice")["network"] == "cellular")
         finally:
             place.lab.links["wifi"].set_loss(0.0)
-        assert talk.done.wait(60.0)
+        assert talk.done.wait(60.0), (place.status()["sessions"], place.proxy_status())
         assert talk.error is None
         told = list(Client(str(place.client_socket)).stream("log"))
         if any("loss" in str(one.get("reason")) for one in told):
