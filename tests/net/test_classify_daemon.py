@@ -144,10 +144,14 @@ def test_a_data_path_that_is_killed_has_a_successor_that_knows_too(sojourn: Daem
     assert (flow["exact"], flow["program"][:16]) == (True, "/usr/bin/python3")
 
 
-def test_without_bpf_it_says_so_and_still_finds_the_program(make_lab: MakeLab, prefix: str) -> None:
+def test_without_bpf_it_says_so_once_carries_plain_tunnels_and_still_finds_the_program(
+    make_lab: MakeLab, prefix: str
+) -> None:
     lab = make_lab(Topology(prefix=prefix))
     daemons = Daemons(lab)
     daemons.set_up()
+    daemons.configure(topology.ANCHOR, plain_tunnels="true")
+    daemons.configure(topology.MOBILE_HOST, tunnels='"plain"')
     daemons.start_anchor()
     daemons.host = lab.start(topology.MOBILE_HOST, "host", [
         "setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin", sys.executable, "-m", "sojourn", "host",
@@ -156,6 +160,10 @@ def test_without_bpf_it_says_so_and_still_finds_the_program(make_lab: MakeLab, p
     daemons.host.wait_for("ready", 15)
     daemons.wait_until_associated()
     assert "applications are not known for certain" in daemons.host.output()
+    refused = "plain tunnels are carried by the engine, not by the kernel: "
+    assert daemons.host.output().count(refused) == 1
+    assert daemons.status()["data_path"]["kernel"] is False
+    assert "1 received" in lab.run(topology.MOBILE_HOST, "ping", "-c1", "-W5", lab.topology.correspondent.address)
     send_to(lab, 7010)
     # Control looks who holds the socket when the data path asks: the name comes a moment after the flow.
     eventually("a program", lambda: flow_to(daemons, 7010)["program"])

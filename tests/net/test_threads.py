@@ -3,6 +3,7 @@
 tests/net/test_engine.py runs with one thread and with two; this is what only several can get wrong.
 """
 
+import ctypes
 import hashlib
 import os
 import select
@@ -18,7 +19,9 @@ import pytest
 from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import InstallSecret
 from sojourn.upmt.events import SecretInUse, TunnelTested
+from tests.net.capture import Capture
 from tests.net.engine_lab import CORRESPONDENT, HOST, ME, PEER, End, Lab, layout, within
+from tests.net.exchange import read_all
 
 pytestmark = [
     pytest.mark.net,
@@ -28,6 +31,8 @@ pytestmark = [
 
 FLOWS, EACH = 8, 4 << 20
 UDP_SEGMENT = 103
+SO_NO_CHECK, PIDFD_GETFD = 11, 438
+FRAME = 1500
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,7 @@ def renew_secrets(lab: Lab, enough: threading.Event) -> None:
             until = time.monotonic() + 10
             while SecretInUse(ME, generation) not in lab.anchor.events and time.monotonic() < until:
                 time.sleep(0.01)
+            time.sleep(0.3)  # the host has to hear the anchor seal with it: a successor that was never used gives way
     finally:
         enough.set()
 
@@ -188,6 +194,45 @@ def test_what_peers_and_strangers_make_up_harms_no_flow(lab: Lab) -> None:
     for sock in (stranger, server, client):
         sock.close()
     assert lab.anchor.counters().refused.get("forged", 0) > before
+
+
+def outer_sockets(end: End) -> Iterator[socket.socket]:
+    """Yield the UDP sockets of an engine, shared with it (pidfd_getfd)."""
+    libc, process = ctypes.CDLL(None, use_errno=True), os.pidfd_open(end.process.pid)
+    for entry in Path(f"/proc/{end.process.pid}/fd").iterdir():
+        if not os.readlink(entry).startswith("socket:"):
+            continue
+        shared = socket.socket(fileno=libc.syscall(PIDFD_GETFD, process, int(entry.name), 0))
+        with shared:
+            if shared.type == socket.SOCK_DGRAM and shared.family in (socket.AF_INET, socket.AF_INET6):
+                yield shared
+    os.close(process)
+
+
+def largest_on_the_wire(data: bytes) -> int:
+    """Send by TCP from the host; return the size of the largest UDP packet that leaves for it."""
+    with Capture(HOST, "h0") as tap, made(CORRESPONDENT, socket.SOCK_STREAM, 7300) as listener:
+        listener.listen()
+        with made(HOST, socket.SOCK_STREAM) as client:
+            client.connect((PEER, 7300))
+            served, _ = listener.accept()
+            client.sendall(data)
+        with served:
+            assert read_all(served) == data
+        return max(len(packet) for packet in tap.read(0.2) if packet[9] == socket.IPPROTO_UDP)
+
+
+def test_where_the_kernel_will_not_cut_every_datagram_is_sent_singly(lab: Lab) -> None:
+    """It refuses UDP_SEGMENT with EINVAL where checksums are off."""
+    data = hashlib.shake_256(b"singly").digest(1 << 18)
+    assert largest_on_the_wire(data) > FRAME
+    for sock in outer_sockets(lab.host):
+        sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    try:
+        assert largest_on_the_wire(data) <= FRAME
+    finally:
+        for sock in outer_sockets(lab.host):
+            sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
 
 
 def test_a_data_path_that_is_killed_under_load_takes_nobody_along(lab: Lab) -> None:

@@ -186,12 +186,21 @@ def test_a_new_secret_is_opened_beside_the_old_one_until_it_is_used() -> None:
     new = Secret(2, bytes(32), 1024)
     receiving.install(new)
     opener.refresh()
-    assert opener.open(sealer.seal(b"E")).epoch == 7
+    first, *late = (sealer.seal(b"E") for _ in range(4))
+    assert opener.open(first).epoch == 7
     sending.install(new)
     sealer.step(1024)
     assert sealer.generation == 2
     assert opener.open(sealer.seal(b"E")).epoch == 1024
     assert opener.current == 1024
+    # What was on its way meanwhile is taken in as after any step of the epoch, also when the old secret is forgotten.
+    assert opener.open(late[0]).stale
+    receiving.retire()
+    opener.refresh()
+    assert opener.open(late[1]).epoch == 7
+    assert reason_of(opener, late[1]) == "replayed"
+    opener.drop_previous()
+    assert reason_of(opener, late[2]) == "forged"
 
 
 def test_an_older_secret_is_not_installed_and_used_up_ones_are_forgotten() -> None:

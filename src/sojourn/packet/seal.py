@@ -253,6 +253,8 @@ class Opener:
         self.epochs: list[list[ReceiveEpoch]] = [[] for _ in range(8)]
         self.on_new_epoch: Callable[[int], None] | None = None
         """Called with the epoch after `current` has grown."""
+        self._before = epoch
+        """The one that came before `current`: not the number before it, where a new secret has begun."""
         self._oldest = epoch
         """No earlier epoch is opened again: its replay window is gone."""
         self.refresh()
@@ -275,19 +277,21 @@ class Opener:
         had its 3 RTT (`drop_previous`).
         """
         wanted = set(range(max(self.current - 1, self._oldest), self.current + EPOCHS_READY + 1))
+        if self._before >= self._oldest:
+            wanted.add(self._before)
         start = self._keys.newest().from_epoch
         if start > self.current:
             wanted |= set(range(start, start + EPOCHS_READY + 1))
         have = {held.epoch: held for slot in self.epochs for held in slot}
         self.epochs = [[] for _ in range(8)]
         for epoch in sorted(wanted, reverse=True):
-            secret = self._keys.at(epoch)
-            if secret is None:
+            secret, held = self._keys.at(epoch), have.get(epoch)
+            if secret is None and held is None:
                 continue
-            held = have.get(epoch)
-            if held is None or held.generation != secret.generation:
+            if secret is not None and (held is None or held.generation != secret.generation):
                 held = self._receive_epoch(epoch, secret)
-            self.epochs[epoch & 7].append(held)
+            if held is not None:  # also one whose secret has gone meanwhile
+                self.epochs[epoch & 7].append(held)
 
     def _receive_epoch(self, epoch: int, secret: Secret) -> ReceiveEpoch:
         return ReceiveEpoch(epoch, secret.generation, Cipher(secret, self.tunnel, self.direction, epoch))
@@ -295,13 +299,13 @@ class Opener:
     def drop_previous(self) -> None:
         """Forget the epoch before the current one: its late packets have had their 3 RTT."""
         self._oldest = self.current
-        slot = self.epochs[(self.current - 1) & 7]
-        slot[:] = [held for held in slot if held.epoch >= self.current]
+        for slot in self.epochs:
+            slot[:] = [held for held in slot if held.epoch >= self.current]
 
     def advance(self, epoch: int) -> None:
         """Note that the peer seals in `epoch`, if that is news."""
         if epoch > self.current:
-            self.current = epoch
+            self._before, self.current = self.current, epoch
             self.refresh()
             if self.on_new_epoch is not None:
                 self.on_new_epoch(epoch)
