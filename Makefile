@@ -23,7 +23,8 @@ APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd proxychains4 dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
 	chromium fonts-dejavu-core redis-server systemd man-db groff-base mandoc
 APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap systemd-container
-APT_BENCH := $(APT_DEMO) dante-server openvpn wireguard-go wireguard-tools iperf3 ethtool openssl
+APT_BENCH := $(APT_DEMO) iperf3 ethtool openssl
+APT_PEERS := dante-server openvpn wireguard-go wireguard-tools
 
 # A change of any of these compiles anew.
 COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojourn/bpf/*.[ch])
@@ -126,4 +127,5 @@ $(VENV)/.apt-deb: scripts/apt-install
 
 $(VENV)/.apt-bench: scripts/apt-install
 	@scripts/apt-install $(APT_BENCH)
+	@scripts/apt-install --known $(APT_PEERS)
 	@mkdir -p $(VENV) && touch $@
