@@ -3,6 +3,8 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sojourn.upmt.constants import AWAY_AFTER, BLOCKED_AFTER, BLOCKED_SPACING, SILENCE_FLOOR
 from sojourn.upmt.tunnel_alive import AnchorLiveness, HostLiveness, Life
@@ -172,3 +174,31 @@ def test_an_anchor_does_not_probe_idle_hosts() -> None:
     live.data_out(0.0)
     live.data_in(0.02)
     assert len(ticks(live, 1000.0)) <= 2
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.3), st.sampled_from(("in", "out", "frame", "answered"))), max_size=40))
+def test_a_deadline_that_is_put_off_changes_nothing_but_how_often_one_looks(happens: list[tuple[float, str]]) -> None:
+    often, seldom, now = host(), host(), 0.0
+    for after, what in happens:
+        now += after
+        assert ticks(often, now) == ticks(seldom, now)
+        for live in (often, seldom):
+            {"in": live.data_in, "out": live.data_out, "frame": live.frame_in, "answered": live.answered}[what](now)
+        seldom.settle(now)
+        assert seldom.due >= often.due
+        assert seldom.life is often.life
+
+
+def test_an_answer_puts_the_next_question_off() -> None:
+    live = host()
+    live.data_out(0.0)
+    ticks(live, 0.04)
+    live.answered(0.04)
+    live.tick(0.04)
+    live.data_out(0.05)
+    asks = live.due
+    live.data_in(0.055)
+    live.data_out(0.06)
+    assert live.due == asks
+    live.settle(0.06)
+    assert live.due == pytest.approx(asks + 0.015)

@@ -1,6 +1,7 @@
 """What tunnels did in the core without Python, taken over: when, in which order, and who has counted what.
 
-Timers: tunnels that moved data, every CATCH_UP_EVERY while they do; those that only answered probes, QUIET_EVERY.
+Timers: tunnels that moved data, every CATCH_UP_EVERY while they do, at an anchor ANCHOR_CATCH_UP_EVERY; those that only
+answered probes, QUIET_EVERY.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CATCH_UP_EVERY: Final = 0.025
 """Under QUIET (upmt/constants.py), so that no question is asked late."""
+ANCHOR_CATCH_UP_EVERY: Final = 0.1
+"""An anchor asks after seconds of silence (AWAY_ASK_AFTER, upmt/constants.py)."""
 CATCH_UP_SHARE: Final = 20
 """Taking over takes at most one part in so many of the time."""
 QUIET_EVERY: Final = 1.0
@@ -56,9 +59,10 @@ class Books:
         self._take(activity)
         self.catch_up_at = _NEVER
         if activity:
+            every = ANCHOR_CATCH_UP_EVERY if self._forwarder.is_anchor else CATCH_UP_EVERY
+            self._settle(activity, now, now + 2 * every)
             self._forwarder.run_due(now)
-            took = self._clock() - now
-            self.catch_up_at = now + max(CATCH_UP_EVERY, CATCH_UP_SHARE * took)
+            self.catch_up_at = now + max(every, CATCH_UP_SHARE * (self._clock() - now))
 
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""
@@ -96,6 +100,13 @@ class Books:
                 self._replay(tunnel, one)
             else:
                 self._peers.did(one)
+
+    def _settle(self, activity: Iterable[Told], now: float, soon: float) -> None:
+        """Spare the turns at which busy tunnels would only find that they had been heard: one for each that we look."""
+        for did in activity:
+            tunnel = self._forwarder.tunnels.get(TunnelId(did[0]))
+            if tunnel is not None and tunnel.armed < soon:
+                tunnel.settle(now)
 
     def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
         came, went = self._taken.get(tunnel.id, (0, 0))

@@ -175,6 +175,13 @@ class Tunnel(TunnelState):
         if self.keys is not None:
             self._settle_keys(self.keys, now)
 
+    def settle(self, now: float) -> None:
+        """Take back a deadline that what came since has put off: nothing would be found to do then."""
+        if now < self.armed:
+            self.live.settle(now)
+            self.armed = _NEVER
+            self._rearm(now)
+
     # Slow path.
 
     def wanted(self, now: float) -> None:

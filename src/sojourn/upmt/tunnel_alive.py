@@ -89,6 +89,14 @@ class Liveness:
         self._watched_until = max(until, self._watched_until)
         self._sooner(self._measure_due(now))
 
+    def settle(self, now: float) -> None:
+        """Put `due` off if `tick` would find nothing to do then."""
+        if now < self.due:
+            self.due = max(self.due, self._due(now))
+
+    def _due(self, now: float) -> float:
+        raise NotImplementedError
+
     def _sooner(self, at: float) -> None:
         if at < self.due:
             self.due = at
@@ -329,8 +337,11 @@ class AnchorLiveness(Liveness):
             wants = self._ask_away(now)
         elif self.life is Life.UP and self._measure(now):
             wants = Wants.MEASURE
-        self.due = min(self._ask_at if self._since != NEVER else NEVER, self._measure_due(now))
+        self.due = self._due(now)
         return wants
+
+    def _due(self, now: float) -> float:
+        return min(self._ask_at if self._since != NEVER else NEVER, self._measure_due(now))
 
     def _ask_away(self, now: float) -> Wants:
         if self.life is Life.SILENT:
