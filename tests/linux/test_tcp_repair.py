@@ -70,6 +70,17 @@ def test_what_was_agreed_on_is_read(connection: tuple[socket.socket, socket.sock
     tcp_repair.can_repair(called)
 
 
+def test_the_edge_of_the_window_is_what_was_sent_and_what_may_be(
+    connection: tuple[socket.socket, socket.socket],
+) -> None:
+    called, caller = connection
+    before = tcp_repair.window_edge(called, 0xFFFFFFFF)
+    assert 10_000 < before < 1 << 20, "numbers wrap"
+    tcp_state.deafen(caller)
+    called.sendall(bytes(1000))
+    assert tcp_repair.window_edge(called, 999) == before
+
+
 def test_reading_a_connection_s_numbers_leaves_its_port_to_the_next_who_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         where = listening.getsockname()

@@ -32,7 +32,7 @@ def test_what_is_packed_is_read_again(numbers: list[int], long: int, six: bool) 
     stream = Stream(long, 3, long, numbers[0], 1)
     pair = Pair(
         State.SPLICED, numbers[1], PairFlag.RETURNS, numbers[2], (half, Half(ends[0], ends[1])), (stream, Stream()),
-        numbers[3] >> 2, quiet=six,
+        numbers[3] >> 2, quiet=six, leg_limit=numbers[6],
     )  # fmt: skip
     data = pack(pair)
     assert len(data) == splice_pair.PAIR_BYTES

@@ -19,13 +19,13 @@ enum { IS_HOST = 0 /* PACKET_HOST */, MORE_OR_OFFSET = 0x3fff };
         *at_ = new_;                                                                                                   \
     } while (0)
 
-/* Translate the fixed part of a TCP header. */
-static __always_inline __u64 translate_tcp(struct tcphdr *tcp, const struct pair *pair, __u32 whose)
+/* Translate the fixed part of a TCP header; `seq` is what it shall say. */
+static __always_inline __u64 translate_tcp(struct tcphdr *tcp, const struct pair *pair, __u32 whose, __u32 seq)
 {
     const struct half *half = &pair->half[whose];
     __u64 sum = 0;
     CHANGE(sum, &tcp->source, (__u32)half->from_port | (__u32)half->to_port << 16);
-    CHANGE(sum, &tcp->seq, bpf_htonl(bpf_ntohl(tcp->seq) + half->seq_delta));
+    CHANGE(sum, &tcp->seq, bpf_htonl(seq + half->seq_delta));
     if (tcp->ack) {
         __u32 ack = bpf_ntohl(tcp->ack_seq);
         /* What an earlier leg has sent may be acknowledged before the present one has sent it again: RFC 9293 §3.10.7.4
@@ -168,7 +168,7 @@ static __always_inline int carry(struct __sk_buff *skb, __u32 value, const int s
     } else if (usual) {
         sum += translate_usual_options(words, half, other, turn);
     }
-    sum += translate_tcp(tcp, pair, whose);
+    sum += translate_tcp(tcp, pair, whose, seq_within(pair, whose, &segment));
     __u64 addresses = 0;
     if (six) {
         struct ipv6hdr *head = data + ETH_HLEN;

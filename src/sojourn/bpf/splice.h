@@ -110,7 +110,7 @@ struct pair {
     struct half half[2];
     struct stream stream[2];
     __u64 leg_sent; /* turn << 32 | the end of what this leg has sent; no acknowledgement, no SACK goes beyond it */
-    __u64 unused;
+    __u64 leg_limit; /* turn << 32 | the right edge of the client's window on this leg; new bytes go no further */
 };
 
 struct notice {

@@ -23,15 +23,15 @@ static __always_inline __u64 extend(__u64 known, __u32 number)
     return known + (__s64)(__s32)(number - (__u32)known);
 }
 
-/* Note how far a leg has sent. */
-static __always_inline int note_leg(struct pair *pair, __u32 turn, __u32 end)
+/* Let a number of one leg grow. 0: it is another leg's, or others have changed it too often meanwhile. */
+static __always_inline int note_leg(__u64 *at, __u32 turn, __u32 to)
 {
 #pragma unroll
     for (int i = 0; i < TRIES; i++) {
-        __u64 was = now64(&pair->leg_sent), now = (__u64)turn << 32 | end;
+        __u64 was = now64(at), now = (__u64)turn << 32 | to;
         if (was >> 32 != turn)
             return 0;
-        if ((__s32)(end - (__u32)was) <= 0 || __sync_val_compare_and_swap(&pair->leg_sent, was, now) == was)
+        if ((__s32)(to - (__u32)was) <= 0 || __sync_val_compare_and_swap(at, was, now) == was)
             return 1;
     }
     return 0;
@@ -106,6 +106,24 @@ static __always_inline void note_end(struct pair *pair, __u32 place)
         tell(pair, place, DONE, 0);
 }
 
+/* Say whether bytes go beyond the window of the present leg (one beyond it is a probe, or a FIN). A correspondent that
+ * has known another leg's sends them until its first byte, which always passes, is acknowledged. Linux's nf_conntrack
+ * before the client would pass them, take the client's acknowledgements for old ones from then on, and drop whatever
+ * acknowledges what the client sends. */
+static __always_inline int exceeds(const struct pair *pair, __u32 seq, __u32 taken)
+{
+    return taken && (__s32)(seq + taken - (__u32)now64(&pair->leg_limit)) > 1;
+}
+
+/* The number with which a segment is sent on: a mere acknowledgement stands where its sender is, and is noted as sent
+ * by nf_conntrack, too. */
+static __always_inline __u32 seq_within(const struct pair *pair, __u32 whose, const struct segment *segment)
+{
+    __u32 limit = now64(&pair->leg_limit);
+    int mere = !segment->payload && !(segment->flags & (SYN | FIN | RST));
+    return whose == CORRESPONDENT && mere && (__s32)(segment->seq - limit) > 0 ? limit : segment->seq;
+}
+
 /* Note a segment of one peer, and say what is to be done with it. `word`: the pair's, read before all else. */
 static __always_inline enum verdict judge(struct pair *pair, __u32 word, __u32 place, __u32 whose,
                                           const struct segment *segment)
@@ -124,10 +142,13 @@ static __always_inline enum verdict judge(struct pair *pair, __u32 word, __u32 p
     if (segment->flags & RST)
         return judge_reset(pair, word, place, whose, seq);
     enum noted noted = note_data(carried, seq, seq + taken, segment->flags);
-    if (noted == NOTED && whose == CLIENT && !note_leg(pair, turn_of(word), seq + taken))
+    if (noted == NOTED && whose == CLIENT && !note_leg(&pair->leg_sent, turn_of(word), seq + taken))
         noted = NOT_NOTED;
     if (noted == NOTED && segment->flags & ACK) {
-        if (note_ack(answered, ack, segment->flags & SYN ? 0 : segment->window << half->in_scale) == NOT_NOTED)
+        __u32 window = segment->flags & SYN ? 0 : segment->window << half->in_scale;
+        enum noted heard = note_ack(answered, ack, window);
+        if (heard == NOT_NOTED ||
+            (heard == NOTED && whose == CLIENT && !note_leg(&pair->leg_limit, turn_of(word), ack + window)))
             return DROP;
         if (half->flags & OWN && half->turn == (__u8)turn_of(word) && (__s32)(segment->ack - half->own) >= 0)
             note_own(pair, half, place, whose);
@@ -146,7 +167,7 @@ static __always_inline enum verdict judge(struct pair *pair, __u32 word, __u32 p
     int asks = taken || seq == (__u32)carried->acked - 1;
     if (state == LEGLESS)
         return asks ? ANSWER : DROP;
-    if (before)
+    if (before || ((__s32)(seq - (__u32)carried->acked) > 0 && exceeds(pair, seq, taken)))
         return DROP;
     return asks && pair->quiet ? FORWARD_AND_ANSWER : FORWARD;
 }

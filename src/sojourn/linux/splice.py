@@ -185,7 +185,9 @@ class Spliced:
             State.SPLICED, kept.serial, PairFlag.RETURNS if self.returns else 0, near.sends,
             streams=(Stream(up, up - waiting, up + WINDOW_GUESS), Stream(down, down, down + WINDOW_GUESS)),
         )  # fmt: skip
-        pair.halves = self._halves(leg, ways, near, client, len(answer) + len(first))
+        said = len(answer) + len(first)
+        pair.halves = self._halves(leg, ways, near, client, said)
+        pair.leg_limit = tcp_repair.window_edge(leg, near.expects - said)
         pair.halves[CLIENT].ts_base = pair.halves[CLIENT].ts_last = tcp_repair.clock(self.near)
         pair.halves[CORRESPONDENT].own = near.sends
         pair.halves[CORRESPONDENT].flags |= HalfFlag.OWN if waiting else 0
@@ -273,7 +275,9 @@ class Spliced:
             raise NotSpliced("interface")
         self._leg_ends = leg_ends
         near = self.numbers_at(position, received + len(missing) + finished)
-        halves = self._halves(leg, ways, near, tcp_repair.numbers(leg), len(answer) + len(missing) + finished)
+        said = len(answer) + len(missing) + finished
+        halves = self._halves(leg, ways, near, tcp_repair.numbers(leg), said)
+        pair.leg_limit = tcp_repair.window_edge(leg, near.expects - said)
         before_client = pair.halves[CLIENT]
         # TSval never goes back, whichever leg it comes from: the correspondent would drop it (RFC 7323 §5).
         halves[CLIENT].ts_last = before_client.ts_last

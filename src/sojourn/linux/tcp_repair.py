@@ -26,6 +26,7 @@ _MSS, _WINDOW, _SACK, _TIMESTAMPS = 2, 3, 4, 8
 OPTION_TIMESTAMPS, OPTION_SACK, OPTION_WINDOW, OPTION_ECN = 1, 2, 4, 8
 """Bits of tcpi_options."""
 _INFO_BYTES: Final = 152
+_WINDOW_AT: Final = 228
 _WINDOWS: Final = struct.Struct("=IIIII")
 """struct tcp_repair_window."""
 FIRST_WINDOW: Final = 16384
@@ -77,6 +78,15 @@ def is_sent(sock: socket.socket) -> bool:
     """Say whether all that was written has left at least once."""
     (left,) = struct.unpack_from("=I", sock.getsockopt(_TCP, socket.TCP_INFO, _INFO_BYTES), 144)
     return not left
+
+
+def window_edge(sock: socket.socket, at: int) -> int:
+    """Return the end of what the peer lets us send, where the next byte that is written has the number `at`.
+
+    tcpi_snd_wnd: Linux 5.4.
+    """
+    window: int = struct.unpack_from("=I", sock.getsockopt(_TCP, socket.TCP_INFO, _WINDOW_AT + 4), _WINDOW_AT)[0]
+    return (at + window - tcp_state.unacknowledged(sock)) & 0xFFFFFFFF
 
 
 def can_repair(sock: socket.socket) -> None:

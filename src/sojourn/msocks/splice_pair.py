@@ -146,6 +146,8 @@ class Pair(Struct):
     """Which leg this is: what the program notes of one counts for no other."""
     quiet: bool = False
     """Nothing was heard of the client for a while: the correspondent is told to wait, too."""
+    leg_limit: int = 0
+    """The right edge of the window that the client has told on the present leg; new bytes go no further."""
 
 
 class Notice(Struct, frozen=True):
@@ -196,7 +198,7 @@ def pack(pair: Pair) -> bytes:
         _STREAM.pack(one.sent, one.acked, one.limit, one.fin_end, one.flags) for one in pair.streams
     )  # fmt: skip
     head = _HEAD.pack(pair.turn << STATE_BITS | pair.state, pair.serial, pair.flags, pair.quiet)
-    tail = _TAIL.pack(pair.turn << 32 | pair.leg_sent, 0)
+    tail = _TAIL.pack(pair.turn << 32 | pair.leg_sent, pair.turn << 32 | pair.leg_limit)
     return head + b"".join(pack_half(half, pair.turn) for half in pair.halves) + streams + tail
 
 
@@ -207,9 +209,9 @@ def unpack(data: bytes | memoryview, *, six: bool = False) -> Pair:
     halves = (_half(data, HALF_AT[0], six), _half(data, HALF_AT[1], six))
     streams = (Stream(*_STREAM.unpack_from(data, STREAM_AT[0])), Stream(*_STREAM.unpack_from(data, STREAM_AT[1])))
     word, serial, flags, quiet = _HEAD.unpack_from(data)
-    leg_sent, _ = _TAIL.unpack_from(data, LEG_SENT_AT)
+    leg_sent, leg_limit = (number & 0xFFFFFFFF for number in _TAIL.unpack_from(data, LEG_SENT_AT))
     turn, state = divmod(word, 1 << STATE_BITS)
-    return Pair(state, serial, flags, leg_sent & 0xFFFFFFFF, halves, streams, turn, bool(quiet))
+    return Pair(state, serial, flags, leg_sent, halves, streams, turn, bool(quiet), leg_limit)
 
 
 def _half(data: bytes | memoryview, at: int, six: bool) -> Half:

@@ -133,7 +133,9 @@ class Splice:
         carried = pair.streams[whose]
         if self._note_data(whose, carried, seq, segment) and segment.flags & ACK:
             window = 0 if segment.flags & SYN else segment.window << half.in_scale
-            self._note_ack(pair.streams[1 - whose], ack, window)
+            if self._note_ack(pair.streams[1 - whose], ack, window) and whose == CLIENT:
+                edge = _u32(ack + window)
+                pair.leg_limit = edge if _ahead(edge, pair.leg_limit) > 0 else pair.leg_limit
             if half.flags & HalfFlag.OWN and _ahead(segment.ack, half.own) >= 0:
                 half.flags &= ~HalfFlag.OWN
                 self.told.append((NoticeKind.OWN_ACKED, whose))
@@ -148,9 +150,19 @@ class Splice:
         asks = bool(segment.taken) or seq == _u32(carried.acked - 1)
         if pair.state == State.LEGLESS:
             return Verdict.ANSWER if asks else Verdict.DROP
-        if before:
+        if before or (_ahead(seq, _u32(carried.acked)) > 0 and self._exceeds(seq, segment)):
             return Verdict.DROP
         return Verdict.FORWARD_AND_ANSWER if asks and pair.quiet else Verdict.FORWARD
+
+    def _exceeds(self, seq: int, segment: Segment) -> bool:
+        """Say whether bytes go beyond the window of the present leg (one beyond it is a probe, or a FIN).
+
+        A correspondent that has known another leg's sends them, and Linux does not believe a smaller window until its
+        first byte is acknowledged: that one always passes. A client would discard the rest, but Linux's nf_conntrack
+        before it passes it, notes it as sent, and then takes the client's acknowledgements, far behind, for old ones:
+        it no longer notes what the client sends, and drops whatever acknowledges that.
+        """
+        return bool(segment.taken) and _ahead(_u32(seq + segment.taken), self.pair.leg_limit) > 1
 
     def _judge_reset(self, whose: int, seq: int) -> Verdict:
         """RFC 5961 §3."""
@@ -181,14 +193,15 @@ class Splice:
         return True
 
     @staticmethod
-    def _note_ack(stream: Stream, ack: int, window: int) -> None:
+    def _note_ack(stream: Stream, ack: int, window: int) -> bool:
         to = extended(stream.acked, ack)
         if not stream.acked <= to <= stream.sent:
-            return
+            return False
         stream.acked = to
         stream.limit = max(stream.limit, to + window)
         if stream.flags & Of.FINISHED and _ahead(_u32(to), stream.fin_end) >= 0:
             stream.flags |= Of.FIN_ACKED
+        return True
 
     def _note_end(self) -> None:
         both = all(stream.flags & Of.FIN_ACKED for stream in self.pair.streams)
@@ -205,7 +218,10 @@ class Splice:
         hops = 7 if packet[0] >> 4 == 6 else 8
         if options is None or packet[hops] <= 1:
             return None
-        ack = segment.ack
+        seq, ack = segment.seq, segment.ack
+        # A mere acknowledgement stands where its sender is; Linux's nf_conntrack notes that as sent, too.
+        if whose == CORRESPONDENT and not segment.taken and not segment.flags & RST:
+            seq = self.pair.leg_limit if _ahead(seq, self.pair.leg_limit) > 0 else seq
         if segment.flags & ACK:
             if whose == CORRESPONDENT and _ahead(ack, self.pair.leg_sent) > 0:
                 ack = self.pair.leg_sent
@@ -214,9 +230,7 @@ class Splice:
         if half.in_scale != half.out_scale and not segment.flags & SYN:
             window = min(window << half.in_scale >> half.out_scale, 0xFFFF)
         head = packet[:hops] + bytes([packet[hops] - 1]) + packet[hops + 1 : 40]
-        out = Segment(
-            _u32(segment.seq + half.seq_delta), ack, segment.flags, window, segment.urgent, options, segment.payload
-        )
+        out = Segment(_u32(seq + half.seq_delta), ack, segment.flags, window, segment.urgent, options, segment.payload)
         return build(head, half, out)
 
     def _options(self, whose: int, options: bytes) -> bytes | None:
