@@ -167,8 +167,8 @@ def tcp_counts(lab: Lab, role: str) -> dict[str, int]:
 def handovers(count: int, up: bool, *, moving: bool = True) -> dict[str, Any]:
     """Hand a TCP flow at full speed over, again and again; compare the gaps then with the run's other gaps.
 
-    Not `moving`: at those times it is ordered to stay where it is. What an order costs beside the flow, processor time of
-    the command and of the daemons on the same two processors, is in both; what is out of order or sent again, too.
+    Not `moving`: at those times it is ordered to stay where it is. What an order costs beside the flow, processor time
+    of the command and of the daemons on the same two processors, is in both; what is out of order or sent again, too.
     """
     os.environ["SOJOURN_ENGINE"] = "kernel"
     lab = Lab(Topology(prefix=f"kpb{os.getpid() % 10000}"))
