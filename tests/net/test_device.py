@@ -18,6 +18,7 @@ def test_the_device_stands_without_a_reader_and_can_be_opened(namespace: None) -
     assert "inet 10.201.0.7/32" in shown
     assert "inet6 fd00:5::7/128" in shown
     assert "tentative" not in shown
+    assert f"qlen {device.QUEUE}" in shown
     tun = Tun.open("sojourn0")
     time.sleep(0.3)
     assert "fe80" not in sh("ip addr show dev sojourn0"), "no router is solicited once the device has its carrier"
@@ -29,11 +30,13 @@ def test_the_device_stands_without_a_reader_and_can_be_opened(namespace: None) -
 
 def test_an_adopted_device_gets_exactly_the_addresses_and_the_mtu(namespace: None) -> None:
     asyncio.run(device.create_tun("sojourn0", ["10.201.0.7/32"], 1400))
+    sh("ip link set dev sojourn0 txqueuelen 100")
     asyncio.run(device.create_tun("sojourn0", ["10.201.0.9/32"], 1380))
     shown = sh("ip addr show dev sojourn0")
     assert "10.201.0.7" not in shown
     assert "10.201.0.9/32" in shown
     assert "mtu 1380" in shown
+    assert "qlen 100" in shown, "the owner's own choice stays"
 
 
 def test_removal_can_be_repeated(namespace: None) -> None:
