@@ -77,6 +77,12 @@ class RedisCluster:
         process.kill()
         process.wait()
 
+    def revive(self, ports: Sequence[int]) -> None:
+        """Start those again that a test which failed has left dead."""
+        for port in ports:
+            if port not in self.processes:
+                self.start_one(port)
+
     def freeze(self, port: int, frozen: bool) -> None:
         """Let one server hang, or go on."""
         self.processes[port].send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)

@@ -130,6 +130,7 @@ class Node:
 
 @pytest.fixture
 def nodes(redis: RedisCluster, tmp_path: Path) -> Iterator[dict[str, Node]]:
+    redis.revive(PORTS)
     started = {role: Node(role, tmp_path / role, redis.urls) for role in NODES}
     try:
         for node in started.values():
