@@ -57,9 +57,10 @@ NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py \
 	tests/net/test_direct.py::test_a_fast_flow_goes_on_by_the_node_when_the_path_dies
 
-net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit two at a time
-	$(NET) -n 4 --dist loadfile -m "not timed"
+net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit two at a time, those at full speed alone
+	$(NET) -n 4 --dist loadfile -m "not timed and not alone"
 	$(NET) -n 2 --dist load -m timed
+	$(NET) -m alone
 	SOJOURN_ENGINE=python $(NET_AGAIN)
 
 browser: $(VENV)/.apt-test $(VENV)/.installed ## The window in Chromium, before the real daemons

@@ -20,7 +20,7 @@ from sojourn.lab.topology import Lab
 from tests.net.standing import Sockets, eventually, kill_all
 from tests.net.test_plain import CH, configure
 
-pytestmark = [pytest.mark.net, pytest.mark.timed]
+pytestmark = [pytest.mark.net, pytest.mark.alone]
 
 
 class Load:
