@@ -42,7 +42,6 @@ class Links:
         """Of the pair of interfaces that joins TCP packets, the first's index and the second's address; 0 = none."""
         self._joins_for = ""
         self._joined = 0
-
         self._device = 0
 
     def leave(self, device: int) -> None:
