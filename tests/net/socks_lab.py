@@ -202,8 +202,7 @@ class Peer:
 
     def close(self) -> None:
         """Stop taking connections."""
-        self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
+        hang_up(self.listening)
         self._thread.join(5.0)
 
 

@@ -5,6 +5,7 @@ mh ==wifi==\\
    ==lan===/
 """
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,10 +76,8 @@ def lab(make_lab: MakeLab, prefix: str) -> Lab:
 
 @pytest.fixture
 def taps(lab: Lab) -> Iterator[dict[str, Capture]]:
-    made = {name: Capture(lab.namespace("mh"), name) for name in NETWORKS}
-    yield made
-    for tap in made.values():
-        tap.__exit__(None, None, None)
+    with contextlib.ExitStack() as taps:
+        yield {name: taps.enter_context(Capture(lab.namespace("mh"), name)) for name in NETWORKS}
 
 
 def ways_of(taps: dict[str, Capture]) -> dict[int, set[str]]:

@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from sojourn.lab import namespaces
 from sojourn.lab.topology import Topology
-from tests.net.socks_lab import Peer, SocksLab, exactly, unprivileged
+from tests.net.socks_lab import Peer, SocksLab, exactly, hang_up, unprivileged
 from tests.net.standing import eventually, own_prefix, standing
 
 pytestmark = pytest.mark.net
@@ -185,8 +185,7 @@ def tls(place: SocksLab) -> Iterator[Path]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     yield file
-    listening.shutdown(socket.SHUT_RDWR)
-    listening.close()
+    hang_up(listening)
     thread.join(5.0)
 
 

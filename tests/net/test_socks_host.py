@@ -20,7 +20,7 @@ from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Topology
 from sojourn.msocks import socks5
 from sojourn.msocks.socks5 import Address, Command, Request
-from tests.net.socks_lab import PEER_PORT, exactly
+from tests.net.socks_lab import PEER_PORT, exactly, hang_up
 from tests.net.standing import PATIENCE, eventually, own_prefix, standing
 
 pytestmark = pytest.mark.net
@@ -81,8 +81,7 @@ class Echo:
                 return
 
     def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+        hang_up(self._listening)
         self._thread.join(5.0)
 
 

@@ -56,18 +56,17 @@ class Books:
         activity = self.core.poll(True)
         if not activity:
             activity = self.core.poll(False)  # from now on we are woken by the next packet
-        self._take(activity)
+        every = ANCHOR_CATCH_UP_EVERY if self._forwarder.is_anchor else CATCH_UP_EVERY
+        self._take(activity, now, 2 * every)
         self.catch_up_at = _NEVER
         if activity:
-            every = ANCHOR_CATCH_UP_EVERY if self._forwarder.is_anchor else CATCH_UP_EVERY
-            self._settle(activity, now, now + 2 * every)
             self._forwarder.run_due(now)
             self.catch_up_at = now + max(every, CATCH_UP_SHARE * (self._clock() - now))
 
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""
         activity = self.core.quiet(most)
-        self._take(activity)
+        self._take(activity, now)
         self.quiet_at = now if len(activity) == most else _NEVER
 
     def counted_since(self, tunnel: Tunnel, before: int) -> int:
@@ -93,19 +92,15 @@ class Books:
         """Forget a tunnel that is gone."""
         self._taken.pop(number, None)
 
-    def _take(self, activity: Iterable[Told]) -> None:
+    def _take(self, activity: Iterable[Told], now: float, within: float = 0.0) -> None:
+        """Take it over, and spare busy tunnels the turns within so many seconds: these would only find that it was."""
         for one in in_order(activity):
             tunnel = self._forwarder.tunnels.get(TunnelId(one.tunnel))
-            if tunnel is not None:
-                self._replay(tunnel, one)
-            else:
+            if tunnel is None:
                 self._peers.did(one)
-
-    def _settle(self, activity: Iterable[Told], now: float, soon: float) -> None:
-        """Spare the turns at which busy tunnels would only find that they had been heard: one for each that we look."""
-        for did in activity:
-            tunnel = self._forwarder.tunnels.get(TunnelId(did[0]))
-            if tunnel is not None and tunnel.armed < soon:
+                continue
+            self._replay(tunnel, one)
+            if tunnel.armed < now + within:
                 tunnel.settle(now)
 
     def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
