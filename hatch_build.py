@@ -42,20 +42,23 @@ class CannotBuild(Exception):
 
 def run(*command: str | Path) -> None:
     """Run a compiler. Its words are part of what is raised."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise CannotBuild(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode:
         raise CannotBuild(f"{command[0]} failed:\n{done.stderr.strip()[-4000:]}")
     if done.stderr.strip():
         print(done.stderr.strip(), file=sys.stderr)
 
 
-def compiler(*names: str) -> str:
-    """Return the first of these programs that is installed."""
+def compiler(*names: str, packages: str) -> str:
+    """Return the first of these programs that is installed; `packages`: Debian's that are needed to build."""
     for name in names:
         found = shutil.which(name)
         if found:
             return found
-    raise CannotBuild(f"none of these is installed: {', '.join(names)}")
+    raise CannotBuild(f"none of these is installed: {', '.join(names)} (Debian: apt-get install {packages})")
 
 
 def build_core(root: Path) -> list[Path]:
@@ -66,7 +69,7 @@ def build_core(root: Path) -> list[Path]:
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").exists():
         raise CannotBuild(f"no Python.h in {include} (Debian: apt-get install python3-dev)")
-    cc = os.environ.get("CC") or compiler("gcc", "clang", "cc")
+    cc = os.environ.get("CC") or compiler("gcc", "clang", "cc", packages="gcc libssl-dev python3-dev")
     made = root / CORE.with_suffix(f".so.{os.getpid()}")  # a module that is in use must not be written over
     try:
         run(*cc.split(), *CORE_FLAGS, f"-DPy_LIMITED_API={LIMITED_API}", f"-I{include}", *sources, "-o", made,
@@ -82,7 +85,9 @@ def build_bpf(root: Path) -> list[Path]:
     sources = sorted((root / BPF_SOURCES).glob("*.bpf.c"))
     if not sources:
         return []
-    clang = compiler("clang", "clang-19", "clang-16", "clang-15", "clang-14")
+    clang = compiler(
+        "clang", "clang-19", "clang-16", "clang-15", "clang-14", packages="clang libbpf-dev linux-libc-dev"
+    )
     machine = platform.machine()
     multiarch = sysconfig.get_config_var("MULTIARCH") or f"{machine}-linux-gnu"
     target = ("-target", "bpf", f"-D__TARGET_ARCH_{BPF_ARCHITECTURES.get(machine, machine)}")
