@@ -254,7 +254,7 @@ struct quoted6 {
 
 static __noinline int hand_on_too_big6(struct __sk_buff *skb)
 {
-    struct ipv6hdr head, before;
+    struct ipv6hdr head;
     struct quoted6 said, now;
     if (bpf_skb_load_bytes(skb, ETH_HLEN, &head, sizeof head) ||
         bpf_skb_load_bytes(skb, ETH_HLEN + sizeof head, &said, sizeof said))
@@ -269,15 +269,16 @@ static __noinline int hand_on_too_big6(struct __sk_buff *skb)
     if (!pair)
         return TC_ACT_UNSPEC;
     struct half *half = &pair->half[*value & 1];
-    now = said, before = head;
+    now = said;
+    __u32 change = bpf_csum_diff((__be32 *)&head, sizeof head, 0, 0, 0);
     __builtin_memcpy(&now.ip.saddr, half->to, 16);
     __builtin_memcpy(&now.ip.daddr, half->from, 16);
     now.source = half->to_port, now.dest = half->from_port;
     now.seq = bpf_htonl(bpf_ntohl(said.seq) - pair->half[!(*value & 1)].seq_delta);
     __builtin_memcpy(&head.saddr, half->from, 16);
     __builtin_memcpy(&head.daddr, half->to, 16);
-    __u32 change = bpf_csum_diff((__be32 *)&said, sizeof said, (__be32 *)&now, sizeof now, 0);
-    change = bpf_csum_diff((__be32 *)&before, sizeof before, (__be32 *)&head, sizeof head, change);
+    change = bpf_csum_diff(0, 0, (__be32 *)&head, sizeof head, change);
+    change = bpf_csum_diff((__be32 *)&said, sizeof said, (__be32 *)&now, sizeof now, change);
     now.icmp.checksum = ~fold((__u16)~said.icmp.checksum + (__u64)change);
     if (bpf_skb_store_bytes(skb, ETH_HLEN, &head, sizeof head, 0) ||
         bpf_skb_store_bytes(skb, ETH_HLEN + sizeof head, &now, sizeof now, 0))

@@ -118,7 +118,12 @@ __noinline __s64 translate_options(struct __sk_buff *skb, __u32 tcp, __u32 lengt
     const struct half *other = &pair->half[!whose];
     struct options options = {.ack_delta = half->ack_delta, .flags = half->flags};
     options.bounded = whose == CORRESPONDENT, options.leg_sent = now64(&pair->leg_sent);
-    if (length < 1 || length > MOST_OPTIONS || bpf_skb_load_bytes(skb, tcp + 20, options.bytes, length))
+    __u32 last = length - 1; /* of none the largest: before Linux 6.8 a comparison with 0 teaches the verifier nothing */
+    if (last >= MOST_OPTIONS)
+        return -1;
+    barrier_var(last);
+    length = last + 1;
+    if (bpf_skb_load_bytes(skb, tcp + 20, options.bytes, length))
         return -1;
     options.length = length;
     __u32 sum = bpf_csum_diff((__be32 *)options.bytes, MOST_OPTIONS, 0, 0, 0);
