@@ -3,17 +3,18 @@
 The programs are the real ones, in this kernel, run on packets of ours (bpf_ran.py): nothing is attached.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from sojourn.datapath import kernel_objects
 from sojourn.datapath.kernel import KernelPath, Way
+from sojourn.datapath.kernel_layout import MAPS, PROGRAMS
 from sojourn.datapath.kernel_links import Links
 from sojourn.datapath.kernel_tables import KernelTables
 from sojourn.datapath.loop import boot_time
 from sojourn.datapath.memory import MemoryDataPath
-from sojourn.linux.bpf import close_all
+from sojourn.linux.bpf import BpfObject, close_all
 from sojourn.linux.descriptors import Descriptors
 from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.packet import frame
@@ -71,9 +72,12 @@ class Recorder(MemoryDataPath):
 class Twin:
     """Both, with one plain tunnel that works, its path MTU known."""
 
-    def __init__(self, role: Role, outer: int = 4, *, zero_checksum6: bool = True) -> None:
+    def __init__(
+        self, role: Role, outer: int = 4, *, zero_checksum6: bool = True, small: Mapping[str, int] | None = None
+    ) -> None:
+        """`small`: maps that the kernel lets have fewer entries than Python thinks."""
         self.role = role
-        self.fds = {name.rpartition("/")[2]: fd for name, fd in kernel_objects.load(role).items()}
+        self.fds = _loaded(role, small or {})
         self.path = Recorder()
         self.forwarder = self.path.forwarder
         self.local, self.remote = (HERE, THERE) if role is Role.HOST else (THERE, HERE)
@@ -139,10 +143,21 @@ class Twin:
         return bpf_ran.run(self.fds[program], data)
 
 
+def _loaded(role: Role, small: Mapping[str, int]) -> dict[str, int]:
+    if not small:
+        return {name.rpartition("/")[2]: fd for name, fd in kernel_objects.load(role).items()}
+    sizes = dict.fromkeys(("rows4", "rows6", "row_counts"), kernel_objects.MOST_ROWS[role])
+    sizes |= dict.fromkeys(("tunnels", "tunnel_counts", "sources4", "sources6"), kernel_objects.MOST_TUNNELS[role])
+    with BpfObject(kernel_objects.OBJECT, {**sizes, **small}) as loaded:
+        return {what: loaded.program(what) for what in PROGRAMS} | {what: loaded.map(what) for what in MAPS}
+
+
 @contextmanager
-def twin(role: Role, outer: int = 4, *, zero_checksum6: bool = True) -> Iterator[Twin]:
+def twin(
+    role: Role, outer: int = 4, *, zero_checksum6: bool = True, small: Mapping[str, int] | None = None
+) -> Iterator[Twin]:
     """Lend a `Twin`."""
-    made = Twin(role, outer, zero_checksum6=zero_checksum6)
+    made = Twin(role, outer, zero_checksum6=zero_checksum6, small=small)
     try:
         yield made
     finally:

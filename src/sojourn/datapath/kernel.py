@@ -73,6 +73,8 @@ class KernelPath:
         self._held: dict[TunnelId, _Held] = {}
         self._by_slot: dict[int, TunnelId] = {}
         self._touched: set[TunnelId] = set()
+        self._roomless: dict[TunnelId, None] = {}
+        """Those for which there was no room. The newest is looked at again when there is some."""
         self._active: set[TunnelId] = set()
         self._polled_at = self._rows_at = self._attend_at = float("-inf")
         self._counting = False
@@ -129,6 +131,7 @@ class KernelPath:
 
     def _settle(self, number: TunnelId) -> None:
         tunnel, held = self._forwarder.tunnels.get(number), self._held.get(number)
+        self._roomless.pop(number, None)
         if held is None and (tunnel is None or tunnel.sealed):
             return
         if tunnel is None or tunnel.sealed:
@@ -142,7 +145,12 @@ class KernelPath:
             elif held is not None and held.entry is not None:
                 self._take_out(held, held.entry)
         except OSError:
-            self._forwarder.totals["kernel-full"] += 1
+            self._no_room(number)
+
+    def _no_room(self, number: TunnelId) -> None:
+        """Leave a tunnel to the engine until there is room again."""
+        self._forwarder.totals["kernel-full"] += 1
+        self._roomless[number] = None
 
     def _entry(self, tunnel: Tunnel) -> TunnelEntry | None:
         way = self._way(tunnel) if tunnel.outer is not None else None
@@ -164,15 +172,18 @@ class KernelPath:
         if held is None:
             slot = self.tables.new_slot()
             if slot is None:
-                self._forwarder.totals["kernel-full"] += 1
+                self._no_room(tunnel.id)
                 return
             held = self._hold(tunnel.id, _Held(slot, None, Count()))
             self.rows.tunnel_came(tunnel.association, tunnel.id)
         if entry != held.entry:
-            if held.entry is None or held.entry.interface != entry.interface:
+            before = held.entry
+            if before is None or before.interface != entry.interface:
                 self._links.arrive(entry.interface)
-            self.tables.put_tunnel(held.slot, entry, held.entry)
-            self.tunnels += held.entry is None
+            held.entry = None
+            self.tunnels -= before is not None
+            self.tables.put_tunnel(held.slot, entry, before)
+            self.tunnels += 1
             held.entry = entry
 
     def _take_out(self, held: _Held, entry: TunnelEntry) -> None:
@@ -188,6 +199,8 @@ class KernelPath:
         self._active.discard(number)
         self.rows.leave_slot(held.slot)
         self.tables.free_slot(held.slot)
+        if self._roomless:
+            self._touched.add(self._roomless.popitem()[0])
         if entry is not None and not self._forwarder.is_anchor:  # an anchor's interfaces are few, and stay
             self._links.keep({other.entry.interface for other in self._held.values() if other.entry is not None})
 
@@ -199,7 +212,12 @@ class KernelPath:
 
     def wake(self, now: float) -> None:
         """Look at the tunnels that have begun to carry packets: the ring is readable."""
-        self._active.update(self._by_slot[slot] for slot in self.tables.woken() if slot in self._by_slot)
+        slots = self.tables.woken()
+        if slots is None:
+            self._forwarder.totals["kernel-wakes-full"] += 1
+            self._active.update(self._held)
+        else:
+            self._active.update(self._by_slot[slot] for slot in slots if slot in self._by_slot)
         self.sync(now)
 
     def sync(self, now: float) -> None:

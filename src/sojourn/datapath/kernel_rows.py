@@ -5,6 +5,7 @@ programs know, and no signal of ours. What changes a row only marks it (`Paft.sh
 what is marked, between two packets, so that a handover of ten thousand rows is not written twice.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
@@ -34,6 +35,8 @@ class KernelRows:
         self._dirty: dict[FlowKey, None] = {}
         self._unanswered: dict[FlowKey, None] = {}
         """Host: begun by their correspondents, nothing sent yet."""
+        self._roomless: dict[FlowKey, None] = {}
+        """Those for which there was no room. The newest is looked at again when there is some."""
         self._rest: Iterator[FlowKey] | None = None
         self._next: Shadow | None = forwarder.paft.shadow
         self._next_placed = forwarder.paft.on_placed
@@ -114,6 +117,7 @@ class KernelRows:
 
     def _settle(self, key: FlowKey) -> None:
         row, before = self._forwarder.paft.rows.get(key), self._places.get(key)
+        self._roomless.pop(key, None)
         slot = self._slot(key, row) if row is not None else None
         try:
             if row is None or slot is None:
@@ -122,12 +126,20 @@ class KernelRows:
             elif before is None or before.slot != slot or before.association != row.association:
                 self._put(key, row, slot, before)
         except OSError:  # no memory, or no room
-            self._forwarder.totals["kernel-full"] += 1
+            self._no_room(key)
+            if before is not None:
+                with contextlib.suppress(OSError):
+                    self._drop(key, row, before)  # the programs must not go on where it was
+
+    def _no_room(self, key: FlowKey) -> None:
+        """Leave a row to the engine until there is room again."""
+        self._forwarder.totals["kernel-full"] += 1
+        self._roomless[key] = None
 
     def _put(self, key: FlowKey, row: Row, slot: int, before: Place | None) -> None:
         place = self._tables.put_row(key, slot, row.association, before)
         if place is None:
-            self._forwarder.totals["kernel-full"] += 1
+            self._no_room(key)
             return
         self._put_down(key, place, before)
         if before is None:
@@ -152,6 +164,8 @@ class KernelRows:
             self._count(key, row)
         self._put_down(key, None, before)
         del self._seen[key]
+        if self._roomless:
+            self._dirty[self._roomless.popitem()[0]] = None
 
     def _slot(self, key: FlowKey, row: Row) -> int | None:
         """Return the slot on which the programs may carry a row, or None."""

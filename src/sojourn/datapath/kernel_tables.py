@@ -17,6 +17,8 @@ from sojourn.paft import FlowKey
 
 ATTENDED_FOR: Final = 60.0
 """Seconds for which the programs go on without anybody: as long as a data path goes on without control."""
+_MOST_WAKES: Final = layout.WAKES_BYTES // (8 + layout.WOKEN.size) - 1
+"""As many as the ring holds (each has a header): with so many, others may have found no room."""
 
 
 class Count(NamedTuple):
@@ -149,12 +151,18 @@ class KernelTables:
         return slot
 
     def put_tunnel(self, slot: int, entry: TunnelEntry, before: TunnelEntry | None) -> None:
-        """Write down where a tunnel's packets go to and come from: atomically, each of the two."""
+        """Write down where a tunnel's packets go to and come from: atomically, each of the two.
+
+        OSError where there is no room for it, and then nothing of it is in the maps any more.
+        """
         if before is not None and before.source() != entry.source():
             self._forget_source(slot, before)
-        key = layout.SLOT.pack(slot)
-        self._tunnels.update(key, entry.pack())
-        self._sources[entry.family].update(entry.source(), entry.sender(slot))
+        try:
+            self._tunnels.update(layout.SLOT.pack(slot), entry.pack())
+            self._sources[entry.family].update(entry.source(), entry.sender(slot))
+        except OSError:
+            self.drop_tunnel(slot, entry)
+            raise
 
     def drop_tunnel(self, slot: int, before: TunnelEntry) -> None:
         """Take a tunnel out; its slot stays in use until `free_slot`."""
@@ -187,9 +195,12 @@ class KernelTables:
                     found[f"kernel-{name}-{way}"] = count
         return found
 
-    def woken(self) -> set[int]:
-        """Return the slots that have begun to carry packets."""
-        return {layout.WOKEN.unpack(record)[0] for record in self.ring.read()}
+    def woken(self) -> set[int] | None:
+        """Return the slots that have begun to carry packets; None: there were more than the ring holds."""
+        records = list(self.ring.read())
+        if len(records) >= _MOST_WAKES:
+            return None
+        return {layout.WOKEN.unpack(record)[0] for record in records}
 
 
 def _count(values: tuple[int, ...]) -> Count:
