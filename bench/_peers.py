@@ -121,8 +121,10 @@ def wireguard_go_named(built: Ground) -> None:
 
 
 def _wireguard(built: Ground, program: str | None) -> None:
-    if program is None or not os.access(program, os.X_OK) or shutil.which("wg") is None:
-        raise Missing(f"no wireguard-go at {program}, or no wg: make bench gets both")
+    if program is None or not os.access(program, os.X_OK):
+        raise Missing(f"wireguard-go is not {f'at {program}' if program else 'installed'}: make bench gets it")
+    if shutil.which("wg") is None:
+        raise Missing("wg (wireguard-tools) is not installed: make bench gets it")
     keys: dict[str, tuple[Path, str]] = {}
     for name in ("an", "mh"):
         private = namespaces.execute(["wg", "genkey"])
