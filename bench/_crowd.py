@@ -68,6 +68,8 @@ READ_BYTES = 16 << 10
 """What asyncio keeps for reading from each connection, 256 KiB else, touched at once; the anchor does alike."""
 PAYLOAD = b"x" * 100
 PORT, ANSWERING = 3000, 4
+"""The target answers at so many ports from the first on. One address of an anchor has some 64,000 ports towards each: a
+hundred thousand flows need two at least."""
 SO_RCVBUFFORCE = 33
 FLOWS_PER_SECOND = 3000.0
 TALKERS, WORDS, STRIDE = 10, 400, 37
