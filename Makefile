@@ -23,13 +23,11 @@ APT_DEMO := $(APT_BASE) openssh-server openssh-client curl iputils-ping
 APT_TEST := $(APT_DEMO) libclang-rt-dev sip-tester netcat-openbsd proxychains4 dbus-daemon bind9-dnsutils util-linux iperf3 ethtool \
 	chromium fonts-dejavu-core redis-server systemd man-db groff-base mandoc
 APT_DEB := debhelper lintian mandoc man-db systemd dpkg-dev debootstrap systemd-container
-APT_BENCH := $(APT_DEMO) iperf3 ethtool openssl
+APT_BENCH := $(APT_DEMO) iperf3 ethtool openssl chromium fonts-dejavu-core
 APT_PEERS := dante-server openvpn wireguard-go wireguard-tools
 
 # A change of any of these compiles anew.
 COMPILED := hatch_build.py $(wildcard src/sojourn/datapath/core/*.[ch] src/sojourn/bpf/*.[ch])
-
-BENCHMARKS := $(filter-out bench/__init__.py bench/_%,$(wildcard bench/*.py))
 
 .PHONY: help demo test bench fuzz race lint unit net browser format lock setup deb deb-check clean
 
@@ -74,10 +72,12 @@ fuzz: $(VENV)/.apt-test $(VENV)/.installed ## The parsers of the C core against 
 race: $(VENV)/.apt-test $(VENV)/.installed ## The threads of the C core under ThreadSanitizer, FUZZ_SECONDS=60
 	$(PY) -m tests.fuzz.core_race --seconds $(FUZZ_SECONDS)
 
-bench: $(VENV)/.apt-bench $(VENV)/.installed ## The figures, JSON, each with its peers in the same run
-	@test -n "$(BENCHMARKS)" || { echo "bench/ holds no benchmark" >&2; exit 1; }
+RUNS := 1
+ONLY :=
+
+bench: $(VENV)/.apt-bench $(VENV)/.installed-bench ## The figures beside their peers, into docs/performance.md; RUNS=3 ONLY="sealed kernel"
 	scripts/newest-wireguard-go build/peers || echo "the newest wireguard-go will be missing" >&2
-	for name in $(notdir $(basename $(BENCHMARKS))); do echo "== $$name" >&2; $(PY) -m bench.$$name; done
+	$(PY) -m bench._run --runs $(RUNS) --only "$(ONLY)"
 
 format: $(VENV)/.installed ## Put the code into its form
 	$(VENV)/bin/ruff check --fix
@@ -92,9 +92,10 @@ deb-check: $(VENV)/.apt-deb $(VENV)/.installed ## Install, use, upgrade and purg
 	scripts/check-deb
 
 # The locks carry hashes and no index; `make lock UPGRADE=--upgrade` takes the newest versions.
-lock: $(VENV)/.installed ## Write both lock files anew from pyproject.toml
+lock: $(VENV)/.installed ## Write the lock files anew from pyproject.toml
 	$(PIP_COMPILE) $(UPGRADE) -o requirements.txt pyproject.toml
 	$(PIP_COMPILE) $(UPGRADE) --extra dev --extra demo --all-build-deps -o requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) $(UPGRADE) --extra bench -c requirements-dev.txt -o requirements-bench.txt pyproject.toml
 
 clean: ## Remove the environment and all that was made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis bench-out dist build
@@ -104,6 +105,11 @@ clean: ## Remove the environment and all that was made
 $(VENV)/.installed: requirements-dev.txt pyproject.toml $(COMPILED) | $(VENV)/.python
 	$(PIP_INSTALL) --require-hashes -r requirements-dev.txt
 	SOJOURN_BUILD=required $(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
+
+# What draws the plots: `make bench` alone needs it.
+$(VENV)/.installed-bench: requirements-bench.txt $(VENV)/.installed
+	$(PIP_INSTALL) --require-hashes -r requirements-bench.txt
 	@touch $@
 
 $(VENV)/.python: | $(VENV)/.apt-base

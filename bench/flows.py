@@ -69,7 +69,8 @@ def main() -> None:
                 after = newest(client)
                 moved = client.call("handover", to=networks[(run + 1) % 2], **order)
                 entry = confirmed(client, after)
-                figure = {"moved_here": moved.get("moved"), "confirmed": entry["decision"]}
+                seconds = float(str(entry["decision"]).split("seconds ")[1].split(",")[0])
+                figure = {"moved_here": moved.get("moved"), "ms": round(seconds * 1000, 1)}
                 result["ms"].setdefault(name, []).append(figure)
         print(json.dumps(result, indent=1))
     finally:

@@ -1,4 +1,4 @@
-"""Handovers in the lab: longest gap, packets lost and doubled, each scenario several times, and once without Sojourn.
+"""Handovers in the lab: longest gap, packets lost and doubled, each scenario `--runs` times, and once without Sojourn.
 
 50 packets/s each way (and what the scenario has beside); the figures and limits are the scenarios' own.
 """
@@ -39,7 +39,7 @@ def summary(result: Result) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--scenarios", default=DEFAULT)
     given = parser.parse_args()
     result: dict[str, Any] = {"bench": "handover", **machine(), "scenarios": {}}

@@ -126,7 +126,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
     assert not long
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "requirements-bench.txt"])
 def test_the_locks_carry_hashes_and_no_index(lock: str) -> None:
     text = (ROOT / lock).read_text()
     pinned = [line for line in text.splitlines() if "==" in line]
@@ -141,6 +141,7 @@ def test_all_that_the_program_needs_is_in_the_locks() -> None:
     wanted = {
         "requirements.txt": project["dependencies"],
         "requirements-dev.txt": [*project["dependencies"], *project["optional-dependencies"]["dev"]],
+        "requirements-bench.txt": [*project["dependencies"], *project["optional-dependencies"]["bench"]],
     }
     for lock, requirements in wanted.items():
         pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / lock).read_text(), re.MULTILINE))

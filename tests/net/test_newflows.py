@@ -8,8 +8,8 @@ import re
 import sys
 
 import pytest
-from bench.newflows import OPEN, STREAM
 
+from bench.newflows import OPEN, STREAM
 from sojourn.api.client import Client
 from sojourn.lab import topology
 from sojourn.lab.daemons import Daemons
