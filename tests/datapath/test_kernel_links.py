@@ -1,5 +1,6 @@
 """Where the programs are attached, and that nothing stays behind."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -7,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sojourn.datapath import kernel_objects
+from sojourn.datapath import kernel_links, kernel_objects
 from sojourn.datapath.kernel_links import Links
 from sojourn.linux.bpf import close_all
 from sojourn.linux.descriptors import Descriptors
 from sojourn.upmt.commands import Role
+from tests.harness.tcx import needs_tcx
 from tests.linux.namespace import in_new_namespace, ip
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs")
@@ -42,6 +44,7 @@ def on_two_interfaces(work: Callable[[int, int, int], None]) -> None:
     in_new_namespace(run)
 
 
+@needs_tcx
 def test_links_are_held_by_name_and_a_successor_takes_them_over(fds: dict[str, int]) -> None:
     def work(device: int, one: int, other: int) -> None:
         told: list[str] = []
@@ -76,10 +79,19 @@ def test_links_are_held_by_name_and_a_successor_takes_them_over(fds: dict[str, i
     on_two_interfaces(work)
 
 
-def test_without_tcx_filters_do_the_same_and_are_removed(fds: dict[str, int]) -> None:
+@pytest.mark.parametrize("wanted", [False, True], ids=["unwanted", "unknown to the kernel"])
+def test_without_tcx_filters_do_the_same_and_are_removed(
+    fds: dict[str, int], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_program: int, _interface: int, *, egress: bool) -> int:
+        raise OSError(errno.EINVAL, f"tcx, egress {egress}: as Linux before 6.6 has it")
+
+    monkeypatch.setattr(kernel_links, "attach_tcx", refuse)
+
     def work(device: int, one: int, other: int) -> None:
-        links = Links(fds, Descriptors(), "kernel/x", tcx=False)
+        links = Links(fds, Descriptors(), "kernel/x", tcx=wanted)
         links.leave(device)
+        assert not links.tcx
         links.arrive(one)
         links.arrive(other)
         assert filters() == 5

@@ -19,6 +19,7 @@ from sojourn.linux.bpf_tc import (
     has_ethernet_header,
 )
 from sojourn.upmt.commands import Role
+from tests.harness.tcx import needs_tcx
 from tests.linux.namespace import in_new_namespace, ip
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: BPF programs")
@@ -55,6 +56,7 @@ def test_packets_of_a_veth_have_an_ethernet_header_and_those_of_a_tun_have_none(
         has_ethernet_header("not-there")
 
 
+@needs_tcx
 def test_a_tcx_link_ends_with_its_descriptor() -> None:
     def attach() -> None:
         fds = loaded()

@@ -25,10 +25,6 @@
 
 #define MAX_IP 65535
 
-/* Since Linux 6.3; where they are not known, packets of the other family are left to the engine. */
-#define DECAP_L3_IPV4 (1ull << 7)
-#define DECAP_L3_IPV6 (1ull << 8)
-
 enum { NOT_ECT = 0, ECT1 = 1, CE = 3 };
 
 static __always_inline int pass(enum reason why, int inwards)
@@ -261,15 +257,16 @@ static __always_inline int mark_congestion(struct __sk_buff *skb, __u32 at, cons
            bpf_skb_store_bytes(skb, at + 1, bytes + 1, 1, BPF_F_RECOMPUTE_CSUM);
 }
 
-/* Take the outer headers off; -1: nothing has been changed. */
+/* Take the outer headers off. -1: nothing has been changed; -2: what is left is no packet. */
 static __always_inline int unwrap(struct __sk_buff *skb, const struct arrival *arrival, __u8 version)
 {
-    int size = arrival->family == 4 ? sizeof(struct outer4) : sizeof(struct outer6);
-    __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
-    if (arrival->family != version)
-        flags |= version == 4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6;
-    if (bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, flags))
+    int size = version == 4 ? sizeof(struct outer4) : sizeof(struct outer6);
+    /* Of the other family: its outer header first gets the size of one of the inner family, whatever is in it.
+     * BPF_F_ADJ_ROOM_DECAP_L3_IPV4 and _IPV6 would do it in one go, from Linux 6.3 on. */
+    if (arrival->family != version && bpf_skb_change_proto(skb, bpf_htons(version == 4 ? ETH_P_IP : ETH_P_IPV6), 0))
         return -1;
+    if (bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET))
+        return arrival->family == version ? -1 : -2;
     /* What a network card has verified was the outermost checksum. */
     bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
     return 0;
@@ -329,8 +326,9 @@ static __always_inline int arrive(struct __sk_buff *skb, __u32 at)
         account(row, slot, 1, packets, bytes, now);
         return lose(CONGESTION, 1);
     }
-    if (unwrap(skb, &arrival, version))
-        return pass(REFUSED_BY_KERNEL, 1);
+    no = unwrap(skb, &arrival, version);
+    if (no)
+        return no == -1 ? pass(REFUSED_BY_KERNEL, 1) : lose(LOST, 1);
     account(row, slot, 1, packets, bytes, now);
     if ((ecn == CE || ecn == ECT1) && view.ecn != NOT_ECT && view.ecn != CE && view.ecn != ecn &&
         mark_congestion(skb, at, &view, ecn))
