@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from sojourn.upmt.events import Counters, TunnelFailed, TunnelMeasured, TunnelTested
+from tests.net import beyond
 from tests.net.engine_lab import (
     ANCHOR,
     CORRESPONDENT,
@@ -45,6 +46,7 @@ families = pytest.mark.parametrize("six", [False, True], ids=["ipv4", "ipv6"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     version, without, threads = request.param
     with layout(threads):
+        beyond.lay_out(ANCHOR, CORRESPONDENT)
         if shutil.which("ethtool"):
             run("ip", "netns", "exec", ANCHOR, "ethtool", "-K", "a1", "tx", "off")
             run("ip", "netns", "exec", CORRESPONDENT, "ethtool", "-K", "c0", "tx", "off", "rx", "off")
@@ -163,12 +165,12 @@ def test_a_train_of_datagrams_arrives_whole_and_in_order(lab: Lab, six: bool, up
     assert bad_checksums(CORRESPONDENT) == {}
 
 
-def test_an_icmp_error_finds_the_socket_that_it_is_about(lab: Lab) -> None:
-    client = sock(HOST, socket.SOCK_DGRAM, False)
-    client.connect((PEER, 5999))
-    client.send(b"anyone?")
-    with pytest.raises(ConnectionRefusedError):
-        client.recv(100)
+@families
+def test_icmp_errors_from_beyond_the_anchor_find_the_sockets_that_they_are_about(lab: Lab, six: bool) -> None:
+    for case in beyond.CASES:
+        client = sock(HOST, socket.SOCK_DGRAM, six)
+        for _ in range(2):
+            beyond.provoke(client, case)
 
 
 def test_the_ecn_field_of_the_inner_packet_survives_the_tunnel(lab: Lab) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from sojourn.model import Endpoint
 from sojourn.packet.ip import udp_packet
+from tests.net import beyond
 from tests.net.engine_lab import run, within
 from tests.net.kernel_lab import (
     ANCHOR,
@@ -45,6 +46,7 @@ _opened: list[socket.socket] = []
 def lab(request: pytest.FixtureRequest) -> Iterator[KernelLab]:
     version, without = request.param
     with layout():
+        beyond.lay_out(ANCHOR, CORRESPONDENT)
         made = KernelLab(version, without)
         try:
             yield made
@@ -174,14 +176,13 @@ def test_large_datagrams_cross_in_fragments_both_ways(lab: KernelLab, six: bool)
 
 
 @families
-def test_an_icmp_error_finds_the_socket_that_it_is_about(lab: KernelLab, six: bool) -> None:
-    client = sock(HOST, socket.SOCK_DGRAM, six)
-    client.connect((peer(six), 5999))
-    for _ in range(3):
-        with contextlib.suppress(ConnectionRefusedError):
-            client.send(b"anyone?")
-        with pytest.raises(ConnectionRefusedError):
-            client.recv(100)
+def test_icmp_errors_from_beyond_the_anchor_find_the_sockets_that_they_are_about(lab: KernelLab, six: bool) -> None:
+    before = lab.carried()[0]
+    for case in beyond.CASES:
+        client = sock(HOST, socket.SOCK_DGRAM, six)
+        for _ in range(3):
+            beyond.provoke(client, case)
+    assert lab.carried()[0] - before >= 2 * len(beyond.CASES), "but for the first, those that they are about"
 
 
 @families
