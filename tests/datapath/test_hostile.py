@@ -1,11 +1,13 @@
 """Packets that no rule allows, from outside and from inside: counted by reason, and everything stays as it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from sojourn.datapath.engine_receive import Receiver
 from sojourn.datapath.memory import MemoryDataPath
 from sojourn.model import AssociationId, Endpoint, Flow, TunnelId
+from sojourn.packet.checksum import Buffer
 from sojourn.packet.ip import udp_packet
 from sojourn.packet.seal import Direction, KeySchedule, Sealer, Secret
 from sojourn.paft import MoveResult
@@ -21,6 +23,7 @@ from sojourn.upmt.commands import (
 from sojourn.upmt.events import (
     FlowsMoved,
 )
+from tests.harness.core_ends import CoreReceiver
 from tests.harness.fakenet import ANCHOR, KEY, VIPA, Pair, Wire
 from tests.harness.voice import CORRESPONDENT, Voice
 
@@ -29,6 +32,27 @@ HOST, OTHER = AssociationId(1), AssociationId(2)
 OTHER_VIPA = "10.201.0.3"
 OTHER_TUNNEL = TunnelId(0x30)
 LOCAL = Endpoint(VIPA, 4000)
+engines = pytest.mark.parametrize("engine", [None, Receiver, CoreReceiver], ids=["forwarder", "python", "core"])
+Engine = type[Receiver] | type[CoreReceiver] | None
+
+
+def receiving(pair: Pair, engine: Engine) -> Callable[[bytes, Endpoint], None]:
+    """Return what gives the anchor a datagram as an engine would; whatever it writes to the TUN is an error."""
+    forwarder = pair.anchor.forwarder
+    if engine is None:
+        return lambda datagram, source: forwarder.from_outer(datagram, source, pair.now)
+
+    def write(parts: Sequence[Buffer]) -> None:
+        pytest.fail(f"it has let in {b''.join(parts)!r}")
+
+    receiver = engine(forwarder, write, inbound=False)
+
+    def take(datagram: bytes, source: Endpoint) -> None:
+        receiver.buffers[0][: len(datagram)] = datagram
+        receiver.take(len(datagram), len(datagram), source, 0, pair.now)
+        receiver.flush()
+
+    return take
 
 
 def pair_at_work(*, refused: tuple[str, ...] = ("10.0.0.0/8",)) -> Pair:
@@ -104,26 +128,35 @@ def sealer_of_host(pair: Pair) -> Sealer:
         (lambda datagram: bytes((datagram[0] ^ 0x20,)) + datagram[1:], "version"),
         (lambda datagram: datagram[:1] + b"\xab\xcd\xef" + datagram[4:], "no-tunnel"),
         (lambda datagram: datagram[:1] + OTHER_TUNNEL.to_bytes(3) + datagram[4:], "forged"),
-        (lambda _datagram: b"", "no-tunnel"),
         (lambda _datagram: udp_packet(LOCAL, CORRESPONDENT, b"plain"), "no-tunnel"),
     ],
 )
 @pytest.mark.parametrize("from_elsewhere", [False, True])
+@engines
 def test_forged_replayed_and_truncated_datagrams_are_counted_by_reason_and_change_nothing(
-    damage: Callable[[bytes], bytes], reason: str, from_elsewhere: bool
+    engine: Engine, damage: Callable[[bytes], bytes], reason: str, from_elsewhere: bool
 ) -> None:
     pair = pair_at_work()
     datagram = captured(pair, delivered=reason == "replayed")
     source = Endpoint("192.0.2.66", 6666) if from_elsewhere else Endpoint("198.51.100.1", 40001)
+    take = receiving(pair, engine)
     pair.anchor.forwarder.slot(OTHER_TUNNEL, pair.now)
     before, heard, told = snapshot(pair.anchor), len(pair.to_correspondent), len(pair.anchor_events)
     counted = pair.anchor.forwarder.refused[reason]
     sent: list[bytes] = []
     pair.anchor.on_outer = lambda _tunnel, datagram, _destination, _fragment: sent.append(datagram)
-    pair.anchor.forwarder.from_outer(damage(datagram), source, pair.now)
+    take(damage(datagram), source)
     assert pair.anchor.forwarder.refused[reason] == counted + 1
     assert snapshot(pair.anchor) == before
     assert (len(pair.to_correspondent), len(pair.anchor_events), sent) == (heard, told, [])
+
+
+def test_an_empty_datagram_is_counted_too() -> None:  # an engine sees that nothing is in it, and hands it to nobody
+    pair = pair_at_work()
+    before = snapshot(pair.anchor)
+    pair.inject(b"", Endpoint("192.0.2.66", 6666))
+    assert pair.anchor.forwarder.refused == {"no-tunnel": 1}
+    assert snapshot(pair.anchor) == before
 
 
 def test_what_is_remembered_of_unauthenticated_senders_is_nothing() -> None:
@@ -164,10 +197,14 @@ def test_what_is_remembered_of_unauthenticated_senders_is_nothing() -> None:
         (b"\x01\x00", "frame"),
     ],
 )
-def test_an_insiders_packets_that_no_rule_allows_are_counted_and_reach_nobody(packet: bytes, reason: str) -> None:
+@engines
+def test_an_insiders_packets_that_no_rule_allows_are_counted_and_reach_nobody(
+    engine: Engine, packet: bytes, reason: str
+) -> None:
     pair = pair_at_work()
+    take = receiving(pair, engine)
     rows, heard = dict(pair.anchor.forwarder.paft.rows), len(pair.to_correspondent)
-    pair.inject(sealer_of_host(pair).seal(packet), Endpoint("198.51.100.1", 40001))
+    take(sealer_of_host(pair).seal(packet), Endpoint("198.51.100.1", 40001))
     assert pair.anchor.forwarder.refused[reason] == 1
     assert dict(pair.anchor.forwarder.paft.rows) == rows
     assert len(pair.to_correspondent) == heard
