@@ -1,5 +1,6 @@
 """The programs in this kernel: loaded, attached, handed on; and what is said where that does not work."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,3 +139,30 @@ def test_settings_that_name_no_device_leave_every_flow_alone(ground: Watched) ->
         assert ground.origin_to(5002) is None
     finally:
         ground.programs.tell(own)
+
+
+@needs_root
+@needs_btf
+def test_while_maps_are_full_a_program_is_unknown_and_never_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LEAST_PROCESSES", "MOST_PROCESSES"):
+        monkeypatch.setattr(owner_programs, name, 128)
+    with watched() as place:
+        filled = []
+        for name, size in (("processes", 4), ("executions", 8)):
+            held, value = place.programs.map(name), bytes(SIZES[name][1])
+            with pytest.raises(OSError) as full:
+                for at in range(129):
+                    held.update((0xF0000000 + at).to_bytes(size, "little"), value, NO_EXIST)
+            assert full.value.errno == errno.E2BIG
+            filled.append((held, size))
+        place.run("bash", "-c", f"echo > /dev/udp/{REMOTE}/5003")
+        unknown = place.origin_to(5003)
+        # Of the machine's other processes one may have ended, which leaves a place.
+        assert unknown is None or not unknown.executable or unknown.executable.endswith("/bash")
+        for held, size in filled:
+            for at in range(129):
+                held.delete((0xF0000000 + at).to_bytes(size, "little"))
+        place.run("bash", "-c", f"echo > /dev/udp/{REMOTE}/5004")
+        known = place.origin_to(5004)
+        assert known is not None
+        assert known.executable.endswith("/bash")

@@ -1,5 +1,6 @@
 """When two connections cannot be spliced, and that they are as they were then."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import pytest
 
 from sojourn.linux import bpf_pin, tcp_repair, tcp_state
 from sojourn.linux.splice import Kept, NotSpliced, Spliced, check, ends, mss_for
-from sojourn.linux.splice_tables import SpliceTables
+from sojourn.linux.splice_tables import LOOPBACK, SpliceTables
 from sojourn.linux.tcp_repair import OPTION_ECN, OPTION_TIMESTAMPS, Terms
 from sojourn.msocks.splice_pair import CLIENT, CORRESPONDENT, HalfFlag, Pair, State
 
@@ -68,6 +69,24 @@ def test_a_map_that_is_full_leaves_both_to_the_relay(two: list[socket.socket], t
     assert tables.take() is not None
     with pytest.raises(NotSpliced, match="map full"):
         Spliced.begin(tables, two[2], two[0], b"ok", b"", returns=False, before=lambda _: None)
+
+
+def test_a_map_that_the_kernel_takes_no_more_for_leaves_both_to_the_relay(
+    two: list[socket.socket], tables: SpliceTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        tables.enter(bytes(11) + bytes((number,)), 0, CLIENT)
+    with pytest.raises(OSError) as full:
+        tables.enter(bytes(11) + b"x", 0, CLIENT)
+    assert full.value.errno == errno.E2BIG
+    monkeypatch.setattr(Spliced, "_way", lambda *_: LOOPBACK)  # these two are of this machine
+    tables.attached.add(LOOPBACK)
+    with pytest.raises(NotSpliced, match="map full"):
+        Spliced.begin(tables, two[2], two[0], b"ok", b"", returns=False, before=lambda _: None)
+    assert (tables.room, tables.entries()) == (1, 2), "nothing of it is left"
+    for number in range(2):
+        tables.forget(bytes(11) + bytes((number,)))
+    tables.enter(bytes(11) + b"x", 0, CLIENT)
 
 
 def test_segments_that_no_option_can_name_are_not_asked_for(two: list[socket.socket]) -> None:

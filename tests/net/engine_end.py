@@ -1,25 +1,30 @@
 """One engine in a process of its own, driven over its standard streams: for tests that want nothing else.
 
-    python -m tests.net.engine_end
+    python -m tests.net.engine_end [--rows N]
 
+`--rows`: how many the kernel path's maps hold.
 Each line on standard input is a JSON array of commands, each line on standard output an event.
 It ends with its input.
 """
 
 import os
+import sys
 
 import msgspec
 
-from sojourn.datapath import process
+from sojourn.datapath import kernel_objects, process
 from sojourn.datapath.epochs import EpochStore
 from sojourn.linux.descriptors import Descriptors
-from sojourn.upmt.commands import AnyCommand
+from sojourn.upmt.commands import AnyCommand, Role
 from sojourn.upmt.events import AnyEvent
 
 _commands = msgspec.json.Decoder(tuple[AnyCommand, ...])
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--rows"]:
+        kernel_objects.MOST_ROWS.update(dict.fromkeys(Role, int(sys.argv[2])))
+
     def say(level: str, text: str) -> None:
         os.write(2, f"{level} {text}\n".encode())
 

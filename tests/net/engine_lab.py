@@ -103,11 +103,11 @@ def within(namespace: str, work: Callable[[], T]) -> T:
 class End:
     """One engine process, and what it has told so far."""
 
-    def __init__(self, namespace: str, without: str, threads: int = 1) -> None:
+    def __init__(self, namespace: str, without: str, threads: int = 1, *words: str) -> None:
         environment = {**os.environ, "SOJOURN_WITHOUT": without, "PYTHONPATH": f"{REPO / 'src'}:{REPO}"}
         environment[VARIABLE] = str(threads)
         self.process = subprocess.Popen(
-            ("ip", "netns", "exec", namespace, sys.executable, "-m", "tests.net.engine_end"),
+            ("ip", "netns", "exec", namespace, sys.executable, "-m", "tests.net.engine_end", *words),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=REPO,
         )  # fmt: skip
         self.events: list[AnyEvent] = []

@@ -81,10 +81,10 @@ link add a1 netns {ANCHOR} type veth peer name c0 netns {CORRESPONDENT}
 class KernelLab:
     """Both ends, with a plain tunnel on each way; flows begin on the first."""
 
-    def __init__(self, version: int = 4, without: str = "", host: str = "", anchor: str = "") -> None:
-        """`host`, `anchor`: what SOJOURN_ENGINE is there."""
+    def __init__(self, version: int = 4, without: str = "", host: str = "", anchor: str = "", *words: str) -> None:
+        """`host`, `anchor`: what SOJOURN_ENGINE is there; `words`: for both (engine_end.py)."""
         self.version = version
-        self.host, self.anchor = _end(HOST, without, host), _end(ANCHOR, without, anchor)
+        self.host, self.anchor = _end(HOST, without, host, *words), _end(ANCHOR, without, anchor, *words)
         self._moves = 0
         inner = ("10.201.0.1", "fd00:201::1")
         added = AddAssociation(ME, VIPA, VIPA6, TUNNELS)
@@ -127,11 +127,11 @@ class KernelLab:
         self.anchor.close()
 
 
-def _end(namespace: str, without: str, engine: str) -> End:
+def _end(namespace: str, without: str, engine: str, *words: str) -> End:
     before = os.environ.get("SOJOURN_ENGINE")
     os.environ["SOJOURN_ENGINE"] = engine
     try:
-        return End(namespace, without)
+        return End(namespace, without, 1, *words)
     finally:
         if before is None:
             del os.environ["SOJOURN_ENGINE"]
