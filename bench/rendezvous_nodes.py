@@ -1,4 +1,4 @@
-"""What hosts gain and pay as rendezvous nodes grow from 1 to 10,000: simulated over the real machines, and plotted.
+"""What hosts gain and pay as rendezvous nodes grow from 1 to 10,000: simulated over the real machines.
 
 5,000 routers as in ROAM's simulation (GT-ITM's transit-stub form; 100, 10 and 1 ms a link); nodes, hosts and the store
 stand at random ones. Hosts and nodes are `RendezvousClient` and `SharedNode` themselves, the store is the book that the
@@ -10,7 +10,7 @@ count, then the place.
     first_ms    of the first packet, which waits for a look-up          insert_ms   from insert to its answer
     look_ups    of the store for each first packet and each later one   writes      for each insert
 
-JSON, and bench-out/rendezvous_nodes.svg.
+JSON; the same from the same seed.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import random
 import statistics
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from sojourn.i3.client import Arrived, Command, RendezvousClient, Transmit, TriggerStands, Wanted
@@ -36,7 +35,6 @@ TRANSIT, STUBS, STUB_ROUTERS = 20, 10, 25
 TRANSIT_S, UPLINK_S, STUB_S = 0.100, 0.010, 0.001
 SAMPLES = 32
 SIZES = (1, 3, 10, 32, 100, 316, 1000, 3162, 10000)
-OUT = Path("bench-out")
 
 
 class Internet:
@@ -215,56 +213,6 @@ def run(internet: Internet, nodes: int, pairs: int, draws: int) -> dict[str, Any
     }
 
 
-# -- the picture
-
-
-def line(rows: list[dict[str, Any]], key: str, top: float, left: int, colour: str) -> str:
-    """Return one curve with its name at its end. Across: nodes, by tens; up: from 0 to `top`."""
-    points = [(left + 60 + 75 * _log10(row["nodes"]), 300 - 250 * min(row[key] / top, 1.0)) for row in rows]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points)
-    x, y = points[-1]
-    name = f'<text x="{x + 8:.0f}" y="{y + 4:.0f}" fill="{colour}">{key.replace("_", " ")}</text>'
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{name}'
-
-
-def panel(rows: list[dict[str, Any]], left: int, title: str, top: float, curves: dict[str, str]) -> str:
-    """Return one diagram."""
-    parts = [f'<text x="{left + 60}" y="30" font-weight="bold">{title}</text>']
-    for step in range(6):
-        y, value = 300 - 50 * step, top * step / 5
-        parts.append(f'<line x1="{left + 60}" x2="{left + 360}" y1="{y}" y2="{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{left + 52}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-    for power in range(5):
-        x = left + 60 + 75 * power
-        parts.append(f'<text x="{x}" y="320" text-anchor="middle">{10**power}</text>')
-    parts.append(f'<text x="{left + 210}" y="342" text-anchor="middle">rendezvous nodes</text>')
-    return "".join(parts + [line(rows, key, top, left, colour) for key, colour in curves.items()])
-
-
-def picture(rows: list[dict[str, Any]]) -> str:
-    """Return the SVG."""
-    highest = max(row["stretch_p90"] for row in rows)
-    slowest = max(max(row["first_ms"], row["insert_ms"]) for row in rows)
-    stretch = panel(rows, 0, "Stretch (way taken / direct way)", _round(highest),
-                    {"stretch_median": "#1f6fb2", "stretch_p90": "#c2502e"})  # fmt: skip
-    cost = panel(rows, 480, "Time (ms)", _round(slowest),
-                 {"first_ms": "#1f6fb2", "insert_ms": "#c2502e", "direct_ms": "#777"})  # fmt: skip
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="960" height="360" font-family="sans-serif" font-size="12">'
-        f'<rect width="960" height="360" fill="white"/>{stretch}{cost}</svg>\n'
-    )
-
-
-def _round(value: float) -> float:
-    """Return a top that is not less, and whose fifths read well."""
-    return next(step * 5 for step in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 250, 500, 1000, 2500) if step * 5 >= value)
-
-
-def _log10(value: int) -> float:
-    return len(str(value)) - 1 + (0.0 if str(value).strip("0") == "1" else 0.5)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=50)
@@ -274,8 +222,6 @@ def main() -> None:
     given = parser.parse_args()
     internet = Internet(random.Random(given.seed))
     rows = [run(internet, size, given.pairs, given.draws) for size in SIZES if size <= given.most]
-    OUT.mkdir(exist_ok=True)
-    (OUT / "rendezvous_nodes.svg").write_text(picture(rows))
     print(json.dumps({"bench": "rendezvous_nodes", "pairs": given.pairs * given.draws, "rows": rows}, indent=1))
 
 
