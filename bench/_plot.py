@@ -51,8 +51,10 @@ Panel = Bars | Curves
 
 def draw(panels: Sequence[Panel], place: Path) -> None:
     """Write one picture, two panels side by side where there are more than one."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise SystemExit("matplotlib, which draws the pictures, is not installed: `make bench` does it") from error
     matplotlib.use("svg")
     from matplotlib import pyplot
 

@@ -40,7 +40,8 @@ def test_a_program_that_fails_loses_nothing_and_is_named(tmp_path: Path, monkeyp
     _run.keep(tmp_path, "core", {"n": 0}, first=True)
     _run.keep(tmp_path, "idle", {"n": 0}, first=True)
     monkeypatch.setattr(_run, "measured", measured)
-    failed = _run.all_of(["core", "idle"], 2, tmp_path)
+    failed: dict[str, str] = {}
+    _run.all_of(["core", "idle"], 2, failed, tmp_path)
     assert tried == ["core", "idle"] * 2
     assert failed.keys() == {"core, run 1", "core, run 2", "idle, run 1"}
     assert names(tmp_path) == {"core-1.json": 0, "idle-1.json": 4}
