@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from bench._ground import MH, TARGET, Ground, ground, machine
-from bench._peers import PEERS, sojourn_plain
+from bench._peers import PEERS, Missing, sojourn_plain
 
 INNER = 28 + 900
 SNIFF = """
@@ -33,7 +33,11 @@ def main() -> None:
     for name, bring_up in {"sojourn": PEERS["sojourn"], "sojourn-plain": sojourn_plain,
                            "wireguard-go-debian": PEERS["wireguard-go-debian"]}.items():  # fmt: skip
         with ground() as built:
-            bring_up(built)
+            try:
+                bring_up(built)
+            except Missing as error:
+                result["bytes"][name] = {"peer missing": str(error)}
+                continue
             result["bytes"][name] = measure(built)
     print(json.dumps(result, indent=1))
 
