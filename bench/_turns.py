@@ -143,18 +143,25 @@ class Side:
         assert line, f"{self.name} has ended"
         return json.loads(line)
 
-    def ask(self, word: str, number: float) -> None:
-        """Measure a slice."""
+    def ask(self, word: str, number: float) -> Any:  # noqa: ANN401 - JSON
+        """Measure a slice; return what it gave, which `found` has, too."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word} {number}\n")
         self._process.stdin.flush()
-        self.found.setdefault(word, []).append(self.answer())
+        found = self.answer()
+        self.found.setdefault(word, []).append(found)
+        return found
 
     def close(self) -> None:
         """End it; its namespaces go with it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
+
+
+def by_turns(standing: list[Side], turn: int) -> list[Side]:
+    """Return them in the order of this turn: every second one is the other way round."""
+    return standing if turn % 2 else standing[::-1]
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import Any, Final
 from bench._bounded import bounded
 from bench._ground import AN, ANCHOR, MH, TARGET, Ground, answers, machine, median, until
 from bench._peers import Missing, bare, sojourn_plain
-from bench._turns import client, peer, serve, sides
+from bench._turns import by_turns, client, peer, serve, sides
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
@@ -116,7 +116,7 @@ def rounds(given: argparse.Namespace, mode: str) -> dict[str, Any]:
                 for side in standing:
                     side.found.clear()
             for word in ("up", "down", "small")[: 3 if mode == "super" else 2]:
-                for side in standing if turn % 2 else reversed(standing):
+                for side in by_turns(standing, turn):
                     side.ask(word, given.seconds if word == "small" else SLICE_BYTES[mode])
         peers: dict[str, Any] = {name: {"peer missing": why} for name, why in missing.items()}
         peers |= {side.name: summary(side.found, SLICE_BYTES[mode]) for side in standing}

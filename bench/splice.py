@@ -10,7 +10,6 @@ with all. "masquerade" is forwarding with the address translation that a home ro
 """
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -22,13 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench._bounded import bounded
 from bench._ground import AN, ANCHOR, CH, MH, TARGET, Ground, busy_seconds, ground, machine
 from bench._splice_cost import program_ns
+from bench._turns import by_turns, sides
 from bench.socks import PORT, dante, sojourn
 from sojourn.api.client import Client
 from sojourn.lab import namespaces
@@ -151,70 +150,26 @@ def raise_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-class Side:
-    """One way: its namespaces, what runs there, and a client that waits for orders. In a process of its own."""
-
-    def __init__(self, how: str) -> None:
-        words = [sys.executable, "-m", "bench.splice", "--role", "side", "--how", how]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.how = how
-        self.pings: list[float] = []
-        self.slices: list[tuple[float, float]] = []
-
-    def answer(self) -> Any:  # noqa: ANN401 - JSON
-        """Wait for the client."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"{self.how} has ended"
-        return json.loads(line)
-
-    def ask(self, word: str, number: int) -> Any:  # noqa: ANN401 - JSON
-        """Let the client do something."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{word} {number}\n")
-        self._process.stdin.flush()
-        return self.answer()
-
-    def close(self) -> None:
-        """End it; its namespaces go with it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
-
-    def result(self) -> dict[str, float]:
-        """Return what was found."""
-        pings = sorted(self.pings)
-        seconds, busy = (sum(column) for column in zip(*self.slices, strict=True))
-        size = len(self.slices) * SLICE_BYTES
-        return {
-            "median_us": round(statistics.median(pings), 2), "mean_us": round(statistics.mean(pings), 2),
-            "trimmed_us": round(statistics.mean(pings[: len(pings) * 99 // 100]), 2),
-            "gbit_s": round(statistics.median(SLICE_BYTES * 8e-9 / one[0] for one in self.slices), 2),
-            "gbit_s_mean": round(size * 8e-9 / seconds, 2), "cpu_s_per_gb": round(busy / (size / 1e9), 3),
-        }  # fmt: skip
+def summed(found: dict[str, list[Any]]) -> dict[str, float]:
+    """Return what the slices of one way amount to."""
+    pings = sorted(took for slice_of in found["ping"] for took in slice_of)
+    seconds, busy = (sum(column) for column in zip(*found["drain"], strict=True))
+    size = len(found["drain"]) * SLICE_BYTES
+    return {
+        "median_us": round(statistics.median(pings), 2), "mean_us": round(statistics.mean(pings), 2),
+        "trimmed_us": round(statistics.mean(pings[: len(pings) * 99 // 100]), 2),
+        "gbit_s": round(statistics.median(SLICE_BYTES * 8e-9 / one[0] for one in found["drain"]), 2),
+        "gbit_s_mean": round(size * 8e-9 / seconds, 2), "cpu_s_per_gb": round(busy / (size / 1e9), 3),
+    }  # fmt: skip
 
 
 def side(how: str, limit: float) -> None:
-    """Be the process of a `Side`."""
+    """Be the process of a way (`_turns.Side`)."""
     with ground(limit=limit) as built:
         begin(built, how)
         words = ["--role", "client", "--how", how]
         argv = namespaces.entering(MH, [sys.executable, "-m", "bench.splice", *words])
         subprocess.run(argv, check=True)
-
-
-@contextlib.contextmanager
-def sides(hows: list[str]) -> Iterator[list[Side]]:
-    """Build them one after the other, and remove them."""
-    made: list[Side] = []
-    try:
-        for how in hows:
-            made.append(Side(how))
-            assert made[-1].answer() == "ready"
-        yield made
-    finally:
-        for one in made:
-            one.close()
 
 
 def begin(built: Ground, how: str) -> None:
@@ -265,15 +220,16 @@ def many(count: int, seconds: float) -> dict[str, Any]:
 
 def duel(hows: list[str], runs: int, pings: int, slices: int) -> dict[str, dict[str, float]]:
     """Measure the ways turn by turn; every second turn the other way round."""
-    with sides(hows) as all_sides:
+    program = [sys.executable, "-m", "bench.splice", "--role", "side", "--how"]
+    with sides({how: [*program, how] for how in hows}) as (standing, _):
         for _ in range(runs):
             for turn in range(max(pings // SLICE, 1)):
-                for one in all_sides if turn % 2 else reversed(all_sides):
-                    one.pings += one.ask("ping", SLICE)
+                for one in by_turns(standing, turn):
+                    one.ask("ping", SLICE)
             for turn in range(slices):
-                for one in all_sides if turn % 2 else reversed(all_sides):
-                    one.slices.append(one.ask("drain", SLICE_BYTES))
-        return {one.how: one.result() for one in all_sides}
+                for one in by_turns(standing, turn):
+                    one.ask("drain", SLICE_BYTES)
+        return {one.name: summed(one.found) for one in standing}
 
 
 def main() -> None:
