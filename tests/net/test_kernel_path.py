@@ -246,24 +246,3 @@ def test_forged_packets_are_let_in_by_nobody(lab: KernelLab) -> None:
         victim.recv(100)
     refused = lab.anchor.counters().refused
     assert refused["no-tunnel"] >= 1
-
-
-def test_flows_that_the_maps_have_no_room_for_are_carried_all_the_same() -> None:
-    with layout():
-        lab = KernelLab(4, "", "", "", "--rows", "8")
-        try:
-            server = sock(CORRESPONDENT, socket.SOCK_DGRAM, False, (PEER, 5010))
-            clients = [sock(HOST, socket.SOCK_DGRAM, False) for _ in range(24)]
-            for client in clients * 3:
-                client.sendto(b"there", (PEER, 5010))
-                _, source = server.recvfrom(100)
-                server.sendto(b"back", source)
-                assert client.recv(100) == b"back"
-            assert transfer(False, True, 1 << 20) == VIPA
-            for end in (lab.host, lab.anchor):
-                totals = end.counters().totals
-                assert totals["kernel-rows"] == 8
-                assert totals["kernel-full"] >= 16
-                assert totals["kernel-carried-out"] >= 16, "the other eight are the kernel's"
-        finally:
-            lab.close()
