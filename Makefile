@@ -53,7 +53,13 @@ NET := $(PY) -m pytest -q -rR --reruns 2 tests/net
 
 # Most tests meet the C core; these meet the Python engine, too.
 NET_AGAIN := $(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile tests/net/test_engine.py tests/net/test_features.py \
-	tests/net/test_direct.py::test_a_fast_flow_goes_on_by_the_node_when_the_path_dies
+	tests/net/test_direct.py::test_a_fast_flow_goes_on_by_the_node_when_the_path_dies \
+	tests/net/test_hostile.py::test_datagrams_sent_again_by_a_stranger_are_counted_and_move_nothing \
+	tests/net/test_hostile.py::test_spoilt_datagrams_are_counted_by_reason \
+	tests/net/test_hostile.py::test_whoever_steals_a_fresh_datagram_gets_three_times_its_size_and_the_host_is_found_again \
+	tests/net/test_hostile.py::test_a_flood_of_rubbish_takes_no_memory_and_gets_no_answer \
+	tests/net/test_datapath_process.py::test_a_flow_outlives_kill_9_of_the_hosts_data_path \
+	tests/net/test_datapath_process.py::test_a_flow_outlives_kill_9_of_the_anchors_data_path
 
 net: $(VENV)/.apt-test $(VENV)/.installed ## The real daemons in network namespaces; those that hold times to a limit two at a time, those at full speed alone
 	$(NET) -n 4 --dist loadfile -m "not timed and not alone"
