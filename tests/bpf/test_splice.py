@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sojourn.linux import bpf_pin
 from sojourn.linux.bpf import BpfObject
-from sojourn.linux.splice_tables import OBJECT, SpliceTables, remove
+from sojourn.linux.splice_tables import OBJECT, SpliceTables
 from sojourn.msocks.splice_pair import (
     CLIENT,
     CORRESPONDENT,
@@ -304,5 +304,5 @@ def test_what_is_pinned_is_found_again_and_can_be_removed() -> None:
     assert second.sweep(set()) == 1
     assert (second.room, second.entries()) == (8, 0)
     second.close(clean=False)
-    assert remove(folder)
-    assert not folder.exists()
+    assert bpf_pin.remove(folder.parent)
+    assert not folder.parent.exists()

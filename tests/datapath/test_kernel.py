@@ -193,6 +193,14 @@ def test_a_successor_goes_on_with_what_it_claims_and_drops_the_rest(pair: Twin) 
     assert rows_of(pair) == {KEY: 0}
 
 
+def test_rows_of_a_host_that_comes_back_by_another_tunnel_are_dropped_at_once(pair: Twin) -> None:
+    pair, tables = successor(pair, boot_time())
+    pair.path.submit([OpenTunnel(ME, OTHER, "lo", Endpoint(HERE[4].address, 4701), THERE[4], sealed=False)])
+    pair.kernel.flush()
+    pair.tables = tables
+    assert rows_of(pair) == {}, "else its packets would go on to where it no longer is"
+
+
 def test_without_room_in_the_maps_the_forwarder_carries_on() -> None:
     with twin(Role.HOST) as pair:
         pair.tables._places._most = 1

@@ -90,7 +90,7 @@ def test_a_copy_is_kept_until_it_is_dropped_or_replaced() -> None:
     held.drop("b")
     held.drop("b")
     assert list(held.by_name) == ["a"]
-    held.close()
+    held.close(leave_pins=False)
     assert held.by_name == {}
 
 

@@ -15,8 +15,10 @@ from typing import Self
 import pytest
 
 from sojourn.api.client import Client
+from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab
+from sojourn.linux import bpf_pin
 from tests.net.standing import Sockets, eventually, kill_all
 from tests.net.test_plain import CH, configure
 
@@ -104,8 +106,12 @@ def test_a_connection_under_full_load_outlives_whoever_is_killed(
         daemons.start_anchor()
         time.sleep(0.5)
         assert load.longest_gap() < gap, "either holds what serves while the other is replaced"
-        before = load.total
         kill_all(daemons, "an")
+        if made is configure:
+            time.sleep(0.1)
+            before = load.total
+            eventually("pinned programs go on without anybody", lambda: load.total > before + (1 << 20), 1.0)
+        before = load.total
         daemons.start_anchor()
         eventually("the connection goes on", lambda: load.total > before + (8 << 20))
         assert load.longest_gap() < 8.0
@@ -114,3 +120,12 @@ def test_a_connection_under_full_load_outlives_whoever_is_killed(
         assert anchor["data_path"]["kernel"] is True
         assert anchor["totals"]["kernel-carried-out"] > 1000, "in the kernel again"
     assert not {"forged", "replayed"} & anchor["refused"].keys()
+    assert pinned(lab) is (made is configure)
+    daemons.stop()
+    assert not pinned(lab), "a clean stop leaves nothing"
+
+
+def pinned(lab: Lab) -> bool:
+    """Say whether the anchor's control has pinned anything."""
+    number = int(namespaces.run(lab.namespace("an"), "stat", "-Lc", "%i", "/proc/self/ns/net"))
+    return any(list(place.glob(f"sojourn-kernel-{number}-*")) for place in bpf_pin.mounted())

@@ -26,7 +26,8 @@ from sojourn.datapath.restarts import Restarts
 from sojourn.datapath.spare import Spare
 from sojourn.errors import RemoteProtocolError, SojournError
 from sojourn.linux.descriptors import HeldDescriptors
-from sojourn.upmt.commands import AnyCommand, Setup
+from sojourn.linux.pins import Pins
+from sojourn.upmt.commands import AnyCommand, Role, Setup
 from sojourn.upmt.events import AnyEvent, State
 
 ADOPT_PATIENCE: Final = 3.0
@@ -134,9 +135,15 @@ class DataPathClient:
             self._link.send(commands)
 
     def _lend(self, setup: Setup) -> Setup:
-        setup, opened = lend(setup, self._held.by_name)
+        pins = Pins(setup.device, self._not_pinned)
+        setup, opened = lend(setup, self._held.by_name, pins)
+        if setup.role is Role.ANCHOR:
+            self._held.pin(pins)
         self.lend(opened)
         return setup
+
+    def _not_pinned(self, why: str) -> None:
+        self._log.info("datapath.not_pinned", why=why)
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -166,7 +173,7 @@ class DataPathClient:
         if self._child is not None:
             self._child.forget()
             self._child = None
-        self._held.close()
+        self._held.close(leave_pins=not stop or self.superseded)
         if stop and not self.superseded:
             remove_stale(self._path)
 
@@ -207,7 +214,7 @@ class DataPathClient:
             child.kill(signal.SIGTERM)
             await child.ended(STOP_PATIENCE)
             child.forget()
-        self._held.close()
+        self._held.close(leave_pins=False)
         self._ready = self._loop.create_future()
 
     async def _start_first(self) -> None:
@@ -375,7 +382,7 @@ class DataPathClient:
         if self._child is not None:
             self._child.forget()
             self._child = None
-        self._held.close()
+        self._held.close(leave_pins=True)
         if self._on_superseded is not None:
             self._on_superseded()
 

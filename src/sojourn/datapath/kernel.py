@@ -18,7 +18,7 @@ from sojourn.datapath.kernel_layout import Flag, TunnelEntry
 from sojourn.datapath.kernel_links import Links
 from sojourn.datapath.kernel_rows import KernelRows
 from sojourn.datapath.kernel_tables import ATTENDED_FOR, Count, KernelTables, slept
-from sojourn.model import Endpoint, TunnelId
+from sojourn.model import AssociationId, Endpoint, TunnelId
 from sojourn.upmt.tunnel import Tunnel
 from sojourn.upmt.tunnel_keys import Ends
 
@@ -79,6 +79,8 @@ class KernelPath:
         self._polled_at = self._rows_at = self._attend_at = float("-inf")
         self._counting = False
         self._adopted_until: float | None = None
+        self._adopted: dict[AssociationId, list[int]] = {}
+        """The slots that a predecessor's tunnels have, until then."""
         self.rows = KernelRows(forwarder, tables, self._slot_of)
         self._ends = forwarder.ends or Ends()
         forwarder.ends = self._ends._replace(changed=self._changed)
@@ -99,6 +101,7 @@ class KernelPath:
             return
         for slot, entry in tunnels.items():
             self._hold(TunnelId(entry.id), _Held(slot, entry, self.tables.tunnel_count(slot)))
+            self._adopted.setdefault(AssociationId(entry.association), []).append(slot)
             self.tunnels += 1
             with contextlib.suppress(OSError):  # the interface has gone: the tunnel will leave by another
                 self._links.arrive(entry.interface)  # or what our predecessor has attached would be closed
@@ -176,6 +179,8 @@ class KernelPath:
                 return
             held = self._hold(tunnel.id, _Held(slot, None, Count()))
             self.rows.tunnel_came(tunnel.association, tunnel.id)
+            for left in self._adopted.pop(tunnel.association, ()):
+                self.rows.leave_slot(left)  # the host is somewhere else by now
         if entry != held.entry:
             before = held.entry
             if before is None or before.interface != entry.interface:
@@ -284,6 +289,7 @@ class KernelPath:
             self._counting = not self.rows.count_some() or bool(self._active)
         if self._adopted_until is not None and now >= self._adopted_until:
             self._adopted_until = None
+            self._adopted.clear()
             self.rows.forget_strangers()
             self.touch()
         if now >= self._attend_at:

@@ -3,15 +3,21 @@
 A data-path process may not load anything (linux/confine.py), and a successor of a dead one must find the same maps.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Container
+import socket
+import time
+from collections.abc import Collection, Container
 from typing import Final
 
-from sojourn.datapath.kernel_layout import MAPS, PROGRAMS
+from sojourn.datapath.kernel_layout import MAPS, PROGRAMS, SETTINGS
 from sojourn.errors import NotSupported
-from sojourn.linux.bpf import OBJECTS, BpfObject
+from sojourn.linux import bpf_pin
+from sojourn.linux.bpf import OBJECTS, BpfObject, close_all
+from sojourn.linux.bpf_tc import SharedArray
 from sojourn.linux.descriptors import Descriptors
-from sojourn.upmt.commands import Role
+from sojourn.linux.pins import PINNED, Pins
+from sojourn.upmt.commands import Role, Setup
 
 OBJECT: Final = OBJECTS / "plain.bpf.o"
 # Ours: how much of the kernel's memory may be taken. What finds no room is carried by the engine.
@@ -42,6 +48,44 @@ def load(role: Role, known: Container[str] = ()) -> dict[str, int]:
     with BpfObject(OBJECT, sizes) as loaded:
         programs = {names[what]: loaded.program(what) for what in PROGRAMS}
         return programs | {names[what]: loaded.map(what) for what in MAPS}
+
+
+def adopt(pins: Pins, setup: Setup, known: Collection[str] = ()) -> dict[str, int]:
+    """Return what a killed anchor's control has pinned and its programs still work with; else remove it.
+
+    Nothing while our own, of `known` names, are in use.
+    """
+    if any(name.startswith(PINNED) for name in known):
+        return {}
+    left, found = pins.left(), {}
+    ours = prefix(setup.role)
+    names = {f"{ours}/{what}" for what in (*PROGRAMS, *MAPS)}
+    if left.keys() >= names and _works(left[f"{ours}/settings"], setup.device):
+        links = {name: fd for name, fd in left.items() if name.startswith(f"{ours}/") and _is_attached(name, fd)}
+        found = {name: left[name] for name in names} | links
+        for name in left.keys() - found.keys():
+            pins.drop(name)
+    else:
+        pins.remove()
+    close_all([fd for name, fd in left.items() if name not in found])
+    return found
+
+
+def _works(settings: int, device: str) -> bool:
+    """Say whether programs are still allowed to work, for the device of this name."""
+    shared = SharedArray(settings, SETTINGS, 1)
+    until, index, *_ = shared[0]
+    shared.close()
+    with contextlib.suppress(OSError):  # there is no such device
+        return bool(until > time.monotonic_ns() and index == socket.if_nametoindex(device))
+    return False
+
+
+def _is_attached(name: str, fd: int) -> bool:
+    """Say whether this is a link, of a name as kernel_links.py gives them, at an interface that is still there."""
+    with contextlib.suppress(OSError, ValueError):
+        return bpf_pin.link_interface(fd) == int(name.rpartition("/")[2]) > 0
+    return False
 
 
 def obtain(descriptors: Descriptors, role: Role) -> dict[str, int]:

@@ -102,7 +102,7 @@ class KernelRows:
         self._dirty.update((key, None) for key, row in rows if row.tunnel == tunnel)
 
     def leave_slot(self, slot: int) -> None:
-        """Take all rows of a slot out, at once."""
+        """Take all rows of a slot out, at once, that are not to be there."""
         self._dirty.update(dict.fromkeys(self._on_slot.get(slot, ())))
         self.flush()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sojourn.errors import SojournError
+from sojourn.linux import bpf_pin
 
 RESULT = TypeVar("RESULT")
 RUN_NETNS = Path("/run/netns")
@@ -179,6 +180,7 @@ def delete(namespaces: Sequence[str]) -> None:
     end_processes(namespaces)
     for namespace in namespaces:
         if exists(namespace):
+            bpf_pin.remove_of_namespace((RUN_NETNS / namespace).stat().st_ino)  # of what was killed
             execute(["ip", "netns", "delete", namespace])
         shutil.rmtree(ETC_NETNS / namespace, ignore_errors=True)
 

@@ -4,6 +4,7 @@ That is where the machine has it (/sys/fs/bpf), or one of ours at /run/sojourn/b
 CAP_BPF; errors are OSErrors.
 """
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -50,6 +51,32 @@ def place() -> Path:
         number = ctypes.get_errno()
         raise OSError(number, f"a BPF file system cannot be mounted at {OURS}: {os.strerror(number)}")
     return OURS
+
+
+def namespace() -> int:
+    """Return what tells this network namespace from others: they share one BPF file system."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def remove(folder: Path) -> list[str]:
+    """Remove a folder with all pins in it; return their paths. One that is not there is harmless."""
+    gone = []
+    for path, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            (Path(path) / name).unlink(missing_ok=True)
+            gone.append(f"{path}/{name}")
+        for name in folders:
+            (Path(path) / name).rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        folder.rmdir()
+    return gone
+
+
+def remove_of_namespace(number: int) -> None:
+    """Remove all that Sojourn has pinned in the network namespace of that number, which is about to go."""
+    for file_system in mounted():
+        for folder in file_system.glob(f"sojourn*-{number}-*"):
+            remove(folder)
 
 
 def pin(fd: int, path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 
-from sojourn.linux import bpf_tc, device, dns, nft, routes, splice_tables, sysctl
+from sojourn.linux import bpf_tc, device, dns, nft, pins, routes, splice_tables, sysctl
 
 
 async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
@@ -26,5 +26,6 @@ async def cleanup(devices: Iterable[str] = ("sojourn0",)) -> list[str]:
                 gone.append(f"device {name}")
     gone += await asyncio.to_thread(bpf_tc.detach_filters)
     gone += await asyncio.to_thread(splice_tables.remove_all)
+    gone += await asyncio.to_thread(pins.remove_all)
     gone += [f"setting {key}" for key in await asyncio.to_thread(sysctl.restore)]
     return gone

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from sojourn.errors import RemoteProtocolError
+from sojourn.linux.pins import Pins
 from sojourn.model import Endpoint
 from sojourn.upmt.commands import OpenTunnel
 from sojourn.upmt.peer_commands import OpenRendezvous
@@ -106,26 +107,44 @@ class Descriptors:
 
 
 class HeldDescriptors:
-    """Copies that control keeps for a data path's successor."""
+    """Copies that control keeps for a data path's successor; what can be pinned is also there for its own."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, int] = {}
+        self._pins: Pins | None = None
+
+    def pin(self, pins: Pins) -> None:
+        """Pin what is held, and what will be."""
+        self._pins = pins
+        for name, fd in self.by_name.items():
+            pins.keep(name, fd)
 
     def keep(self, name: str, fd: int) -> None:
         """Keep `fd`, which is ours from now on, in the place of what had this name."""
-        self.drop(name)
+        self._close(name)
         self.by_name[name] = fd
+        if self._pins is not None:
+            self._pins.keep(name, fd)
 
     def drop(self, name: str) -> None:
         """Close what has this name, if anything has."""
-        fd = self.by_name.pop(name, None)
-        if fd is not None:
-            os.close(fd)
+        if self._close(name) and self._pins is not None:
+            self._pins.drop(name)
 
-    def close(self) -> None:
-        """Close all."""
+    def close(self, *, leave_pins: bool) -> None:
+        """Close all. `leave_pins`: somebody else goes on with what is pinned."""
         for name in list(self.by_name):
-            self.drop(name)
+            self._close(name)
+        pins, self._pins = self._pins, None
+        if pins is not None and not leave_pins:
+            pins.remove()
+
+    def _close(self, name: str) -> bool:
+        fd = self.by_name.pop(name, None)
+        if fd is None:
+            return False
+        os.close(fd)
+        return True
 
 
 class DescriptorQueue:

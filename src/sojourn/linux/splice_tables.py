@@ -80,7 +80,7 @@ def refusal(error: OSError | NotSupported) -> str:
 def folder_of(key: str) -> Path:
     """Return where the proxy that is called `key` pins. Raises OSError."""
     digest = hashlib.sha256(OBJECT.read_bytes()).hexdigest()[:12]
-    return bpf_pin.place() / f"sojourn-{_namespace()}-{key}" / digest
+    return bpf_pin.place() / f"sojourn-{bpf_pin.namespace()}-{key}" / digest
 
 
 class SpliceTables:
@@ -121,7 +121,7 @@ class SpliceTables:
                 return
         close_all(self._fds.values())
         self._fds.clear()
-        remove(self.folder)
+        bpf_pin.remove(self.folder.parent)
         sizes = {"tuples4": 2 * self.size, "tuples6": 2 * self.size, "pairs": self.size, "notices": RING_BYTES}
         with BpfObject(OBJECT, sizes) as loaded:
             self._fds[PROGRAM] = loaded.program(PROGRAM)
@@ -307,7 +307,7 @@ class SpliceTables:
                 if link is None:
                     with contextlib.suppress(OSError):
                         detach_filter(index, egress=False, priority=PRIORITY)
-            remove(self.folder)
+            bpf_pin.remove(self.folder.parent)
         close_all(self._fds.values())
         close_all([link for link in self._links.values() if link is not None])
 
@@ -336,24 +336,12 @@ def _shared(fd: int, size: int) -> mmap.mmap:
     return mmap.mmap(fd, pages, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
-def remove(folder: Path) -> list[str]:
-    """Remove all pins of one proxy (of every build); return their names."""
-    gone = []
-    for path in sorted(folder.parent.glob("*/*")):
-        gone.append(str(path))
-        path.rmdir() if path.is_dir() else path.unlink()
-    for path in (*folder.parent.glob("*"), folder.parent):
-        with contextlib.suppress(FileNotFoundError):
-            path.rmdir()
-    return gone
-
-
 def remove_all() -> list[str]:
     """Remove what proxies of this network namespace have left attached, and their pins; return what went."""
     gone = detach_filters(PRIORITY)
     for place in bpf_pin.mounted():
-        for folder in place.glob(f"sojourn-{_namespace()}-*/*"):
-            remove(folder)
+        for folder in place.glob(f"sojourn-{bpf_pin.namespace()}-*"):
+            bpf_pin.remove(folder)
             gone.append(f"splice {folder}")
     return gone
 
@@ -361,11 +349,6 @@ def remove_all() -> list[str]:
 def remove_of(key: str) -> None:
     """Remove what the proxy that is called `key` has left in the kernel, if anything."""
     for place in bpf_pin.mounted():
-        for folder in place.glob(f"sojourn-{_namespace()}-{key}/*"):
+        for folder in place.glob(f"sojourn-{bpf_pin.namespace()}-{key}"):
             detach_filters(PRIORITY)
-            remove(folder)
-
-
-def _namespace() -> int:
-    """Return what tells this network namespace from others: they share one BPF file system."""
-    return os.stat("/proc/self/ns/net").st_ino
+            bpf_pin.remove(folder)
