@@ -40,7 +40,17 @@ class Turn:
         self.notes: list[str] = []
         self.later: list[Callable[[], None]] = []
         self.disk = Disk(self.notes)
-        self.keeping = Keeping(self.disk, lambda send: self.notes.append(send.data.decode()), self.later.append)
+        self.orders: list[Callable[[], None]] = []
+        self.busy = False
+        self.keeping = Keeping(
+            self.disk, lambda send: self.notes.append(send.data.decode()), self.later.append, self.when_done
+        )
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        if self.busy:
+            self.orders.append(call)
+        else:
+            call()
 
     def register(self, user: str, *, promised: bool = True, lasting: bool = True) -> None:
         self.keeping.begin()
@@ -66,6 +76,16 @@ def test_all_registrations_of_a_turn_wait_for_the_disk_once_and_are_answered_aft
     assert turn.end() == ["a", "b", "c", "disk", "200 a", "200 b", "200 c"]
     turn.answer("200 d")
     assert turn.end()[-1] == "200 d"
+
+
+def test_a_host_is_answered_once_the_data_path_has_its_secret() -> None:
+    turn = Turn()
+    turn.busy = True
+    turn.register("a")
+    assert turn.end() == ["a", "disk"]
+    (carried_out,) = turn.orders
+    carried_out()
+    assert turn.notes == ["a", "disk", "200 a"]
 
 
 def test_what_need_not_last_waits_for_nothing() -> None:

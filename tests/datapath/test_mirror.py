@@ -110,6 +110,23 @@ def test_orders_that_are_not_done_are_given_again_as_they_were() -> None:
     assert not any(isinstance(command, commands.MoveFlows | commands.Snapshot) for command in again)
 
 
+def test_who_waits_for_orders_is_called_when_they_are_done_or_given_to_a_successor() -> None:
+    mirror, called = fold(SETUP), []
+    mirror.when_done(lambda: called.append("at once"))
+    assert called == ["at once"]
+    mirror.sent(added(HOSTS[0]), NOW)
+    mirror.sent(secret(HOSTS[0], 1), NOW)
+    mirror.when_done(lambda: called.append("secret"))
+    mirror.sent(secret(HOSTS[0], 2), NOW)
+    mirror.when_done(lambda: called.append("next"))
+    mirror.done(1, NOW)
+    assert called == ["at once"]
+    mirror.done(1, NOW)
+    assert called == ["at once", "secret"]
+    mirror.replay(NOW)
+    assert called == ["at once", "secret", "next"]
+
+
 def test_a_successor_that_dies_of_the_flows_is_followed_by_one_without() -> None:
     mirror = fold(SETUP, added(HOSTS[0]), seen(HOSTS[0], 1))
     mirror.sent(moved(HOSTS[0], 3, commands.Everything(), None), NOW)

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -105,7 +106,9 @@ class AnchorDaemon:
         self._ready = False
         self._watch = AnchorWatch(self, self._tasks)
         self._sip = SipListener(self._arrived, lambda _origin: None)
-        self._kept = Keeping(self.store, self._send, lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self._kept = Keeping(
+            self.store, self._send, lambda flush: asyncio.get_running_loop().call_soon(flush), self._when_done
+        )
         self.socks: SocksProxy | None = None
 
     # -- life
@@ -318,6 +321,12 @@ class AnchorDaemon:
         """Order the data path."""
         if self.data_path is not None:
             self.data_path.submit([command])
+
+    def _when_done(self, call: Callable[[], None]) -> None:
+        if self.data_path is None or self.data_path.closed:
+            call()
+        else:
+            self.data_path.when_done(call)
 
     def apply_forwards(self) -> None:
         """Make the NAT's port forwards fit the records, the configuration and the present leases."""

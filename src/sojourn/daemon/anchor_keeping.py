@@ -4,7 +4,9 @@ A host that was told its new credential must find it valid after a power cut, to
 answer goes. Waiting takes longer than everything else about a record, so it is done once for all that a turn of the
 loop has brought. What cannot be written at all is known at once.
 
-    nothing waits --record written--> answers wait --end of the turn: disk--> answers go, nothing waits
+    nothing waits --record written--> answers wait --end of the turn: disk--> nothing waits; answers go, the orders done
+
+A host seals with a new secret as soon as it has it: the data path must have it before.
 """
 
 from collections.abc import Callable
@@ -23,12 +25,17 @@ class Keeping:
     """Writes records at once, and holds what is sent until they last."""
 
     def __init__(
-        self, store: Store, send: Callable[[Send], None], soon: Callable[[Callable[[], None]], object]
+        self,
+        store: Store,
+        send: Callable[[Send], None],
+        soon: Callable[[Callable[[], None]], object],
+        when_done: Callable[[Callable[[], None]], object],
     ) -> None:
-        """`soon` calls back at the end of the loop's present turn."""
+        """`soon` calls back at the end of the loop's present turn, `when_done` once present orders are carried out."""
         self._store = store
         self._send = send
         self._soon = soon
+        self._when_done = when_done
         self._waits = False
         self._promised = False
         self._held: list[tuple[bool, Send]] = []
@@ -73,6 +80,9 @@ class Keeping:
             lasts = False
             _log.error("not stored for good", error=str(error))
         self._waits, held, self._held = False, self._held, []
-        for promised, command in held:
-            if lasts or not promised:
-                self._send(command)
+        answers = [command for promised, command in held if lasts or not promised]
+        self._when_done(lambda: self._let_go(answers))
+
+    def _let_go(self, answers: list[Send]) -> None:
+        for answer in answers:
+            self._send(answer)

@@ -134,16 +134,17 @@ class DataPathClient:
         if self._link is not None and not self._reconnected:
             self._link.send(commands)
 
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Call once all that was ordered so far has been carried out; at once if it has."""
+        self._mirror.when_done(call)
+
     def _lend(self, setup: Setup) -> Setup:
-        pins = Pins(setup.device, self._not_pinned)
+        pins = Pins(setup.device, lambda why: self._log.info("datapath.not_pinned", why=why))
         setup, opened = lend(setup, self._held.by_name, pins)
         if setup.role is Role.ANCHOR:
             self._held.pin(pins)
         self.lend(opened)
         return setup
-
-    def _not_pinned(self, why: str) -> None:
-        self._log.info("datapath.not_pinned", why=why)
 
     @property
     def held(self) -> Mapping[str, int]:

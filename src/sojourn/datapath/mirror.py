@@ -8,7 +8,7 @@ and everything else by what control ordered.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import structs
@@ -84,6 +84,9 @@ class Mirror:
         self._journal: deque[AnyCommand] = deque()
         self._replaying = 0
         """Orders of a replay, before the journal's, that are not done yet: they change nothing here."""
+        self._awaited: deque[tuple[int, Callable[[], None]]] = deque()
+        """Who waits until so many orders more are done."""
+        self._done = 0
         self._max_rows = max_rows_per_association
 
     # What control ordered.
@@ -100,6 +103,17 @@ class Mirror:
         self._replaying -= replayed
         for _ in range(min(count - replayed, len(self._journal))):
             self._apply(self._journal.popleft(), now)
+        self._done += count
+        while self._awaited and self._awaited[0][0] <= self._done:
+            self._awaited.popleft()[1]()
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Call once the data path has carried out all that it was ordered so far; at once if it has."""
+        outstanding = self._replaying + len(self._journal)
+        if outstanding:
+            self._awaited.append((self._done + outstanding, call))
+        else:
+            call()
 
     def _apply(self, command: AnyCommand, now: float) -> None:
         match command:
@@ -256,6 +270,8 @@ class Mirror:
             passing |= MoveFlows
         self._journal = deque(command for command in self._journal if not isinstance(command, passing))
         self._replaying = before
+        while self._awaited:  # whoever gets this takes all of it in before it looks at a packet
+            self._awaited.popleft()[1]()
         return list(self._journal)
 
     def adopt(self, state: State, now: float) -> None:

@@ -21,10 +21,10 @@ _FOLDER: Final = "sojourn-kernel"
 class Pins:
     """The pins of one device's kernel path. Nothing here raises: what cannot be pinned is held all the same."""
 
-    def __init__(self, device: str, say: Callable[[str], None] = lambda _why: None) -> None:
+    def __init__(self, device: str, say: Callable[[str], object] = lambda _why: None) -> None:
         """`say` is told, once, why nothing can be pinned."""
         self._folder = f"{_FOLDER}-{bpf_pin.namespace()}-{device.replace('.', '_')}"  # bpf keeps dots for itself
-        self._say: Callable[[str], None] | None = say
+        self._say: Callable[[str], object] | None = say
 
     def left(self) -> dict[str, int]:
         """Return descriptors of all that is pinned and still of use, by name; the caller's from now on."""
