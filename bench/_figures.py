@@ -7,6 +7,12 @@ from typing import Any, Final
 from bench._figure import Figure, Get, Json, at, both, named, worst
 
 NEWEST, DEBIAN = "wireguard-go-named", "wireguard-go-debian"
+PEERS: Final = {
+    "bare": "bare forwarding", "forwarding": "forwarding", "vxlan": "VXLAN", "openvpn": "OpenVPN", "dante": "dante",
+    DEBIAN: "Debian's wireguard-go", NEWEST: "newest wireguard-go", "sojourn-python": "the Python engine",
+    f"{NEWEST}, median": "newest wireguard-go's median",
+}  # fmt: skip
+"""What a peer is called on the page. One without a value is said to be missing; of others nothing is said."""
 
 
 def _flow(what: str, mode: str, unit: str, key: str, by: str, names: tuple[str, ...], us: str = "sojourn",
@@ -95,26 +101,16 @@ CORE: Final = [
 PATHS: Final = ("openvpn", DEBIAN, NEWEST, "bare", "sojourn-python")
 
 
-def _through(key: str) -> dict[str, Get]:
-    return named(PATHS, lambda name: both("peers", name, key=key))
-
-
-def _speed(name: str, key: str, least: float | None = None, most: float | None = None) -> Figure:
+def _speed(name: str, key: str, *others: str, least: float | None = None, most: float | None = None) -> Figure:
     what, unit = ("one TCP flow", "Gbit/s") if key == "gbit_s" else ("CPU-seconds a GB", "s")
-    return Figure(
-        f"{what}, by {name}",
-        both("peers", "sojourn", key=key),
-        unit,
-        by=name,
-        beside=_through(key),
-        least=least,
-        most=most,
-    )
+    beside = named((name, *others), lambda name: both("peers", name, key=key))
+    return Figure(f"{what}, by {PEERS[name]}", both("peers", "sojourn", key=key), unit, by=name, beside=beside,
+                  least=least, most=most, plotted=bool(others))  # fmt: skip
 
 
 THROUGHPUT: Final = [
-    _speed("openvpn", "gbit_s", least=3.0), _speed(DEBIAN, "gbit_s", least=4.0), _speed(NEWEST, "gbit_s", least=0.8),
-    _speed("openvpn", "cpu_s_per_gb", most=1 / 3),
+    _speed("openvpn", "gbit_s", *PATHS[1:], least=3.0), _speed(DEBIAN, "gbit_s", least=4.0),
+    _speed(NEWEST, "gbit_s", least=0.8), _speed("openvpn", "cpu_s_per_gb", *PATHS[1:], most=1 / 3),
 ]  # fmt: skip
 
 
@@ -367,10 +363,3 @@ TABLES: Final[dict[str, list[Figure]]] = {
     "socks_silence": SOCKS_SILENCE, "splice": SPLICE, "rendezvous": RENDEZVOUS, "window": WINDOW,
 }  # fmt: skip
 """By program. bench/rendezvous_nodes.py has a picture alone, bench/socks_moves.py counts and fails."""
-
-PEERS: Final = {
-    "bare": "bare forwarding", "forwarding": "forwarding", "vxlan": "VXLAN", "openvpn": "OpenVPN", "dante": "dante",
-    DEBIAN: "Debian's wireguard-go", NEWEST: "newest wireguard-go", "sojourn-python": "the Python engine",
-    f"{NEWEST}, median": "newest wireguard-go's median",
-}  # fmt: skip
-"""What a peer is called on the page. One without a value is said to be missing; of others nothing is said."""

@@ -29,11 +29,11 @@ HEAD: Final = (
 
 
 def number(value: float | None) -> str:
-    """Return three digits that count."""
+    """Return three digits that count; a flow that never went on is broken."""
     if value is None:
         return "–"
     if value == float("inf"):
-        return "never"
+        return "broken"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -78,8 +78,9 @@ def target(figure: Figure) -> str:
 def beside(figure: Figure, founds: Sequence[Json]) -> str:
     """Return our values, where the row has a ratio, and those of all that was measured beside them."""
     told = []
-    if figure.by or figure.beyond:
-        told.append(" ".join(filter(None, (_each(figure.ours(found) for found in founds), figure.unit))))
+    ours = [figure.ours(found) for found in founds]
+    if (figure.by or figure.beyond) and any(value is not None for value in ours):
+        told.append(" ".join(filter(None, (_each(ours), figure.unit))))
     for name, get in figure.beside.items():
         values = [get(found) for found in founds]
         if any(value is not None for value in values):
