@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -61,8 +60,8 @@ def sdist(checkout: Path) -> Path:
     """The unpacked sdist."""
     done = python("-m", "hatchling", "build", "-t", "sdist", "-d", "made", folder=checkout)
     assert done.returncode == 0, done.stderr
-    with tarfile.open(checkout / "made" / f"sojourn-{__version__}.tar.gz") as archive:
-        archive.extractall(checkout.parent, filter="data")
+    made = checkout / "made" / f"sojourn-{__version__}.tar.gz"
+    subprocess.run(["tar", "-xf", made, "-C", checkout.parent], check=True)
     return checkout.parent / f"sojourn-{__version__}"
 
 
