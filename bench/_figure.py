@@ -29,7 +29,7 @@ class Figure(Struct, frozen=True):
     plotted: bool = True
 
 
-def at(*path: str | int, scale: float = 1.0) -> Get:
+def at(*path: str | int) -> Get:
     """Return what reads one number by its place in the JSON."""
 
     def get(found: Json) -> float | None:
@@ -38,7 +38,7 @@ def at(*path: str | int, scale: float = 1.0) -> Get:
             if not inside and not (isinstance(found, dict) and step in found):
                 return None
             found = found[step]
-        return found * scale if isinstance(found, int | float) else None
+        return float(found) if isinstance(found, int | float) else None
 
     return get
 
@@ -58,16 +58,6 @@ def worst(*each: Get) -> Get:
 
     def get(found: Json) -> float | None:
         return max((value for one in each if (value := one(found)) is not None), default=None)
-
-    return get
-
-
-def part(one: Get, other: Get) -> Get:
-    """Return what reads a ratio."""
-
-    def get(found: Json) -> float | None:
-        above, below = one(found), other(found)
-        return above / below if above is not None and below else None
 
     return get
 

@@ -157,3 +157,5 @@ PEERS: dict[str, Peer] = {
     "wireguard-go-debian": wireguard_go_debian,
     "wireguard-go-named": wireguard_go_named,
 }
+USUAL = ",".join(name for name in PEERS if name != "sojourn-chacha20")
+"""What a bench that is not about ciphers compares."""

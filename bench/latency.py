@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from bench._ground import CH, MH, TARGET, ground, machine, median
-from bench._peers import PEERS, Missing
+from bench._peers import PEERS, USUAL, Missing
 
 ECHO = """
 import socket
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--peers", default=",".join(name for name in PEERS if name != "sojourn-chacha20"))
+    parser.add_argument("--peers", default=USUAL)
     given = parser.parse_args()
     result: dict[str, Any] = {"bench": "latency", **machine(), "peers": {}}
     runs: dict[str, list[dict[str, float]]] = {}

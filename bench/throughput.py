@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from bench._ground import CH, MH, TARGET, Ground, busy_seconds, ground, machine, median
-from bench._peers import PEERS, Missing
+from bench._peers import PEERS, USUAL, Missing
 
 
 def measure(
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--wire", action="store_true", help="split super-packets before the veth, as a network card does"
     )
-    parser.add_argument("--peers", default=",".join(name for name in PEERS if name != "sojourn-chacha20"))
+    parser.add_argument("--peers", default=USUAL)
     given = parser.parse_args()
     names = given.peers.split(",")
     rounds: dict[str, dict[str, list[dict[str, float]]]] = {name: {"up": [], "down": []} for name in names}

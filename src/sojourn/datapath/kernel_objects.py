@@ -50,7 +50,7 @@ def load(role: Role, known: Container[str] = ()) -> dict[str, int]:
         return programs | {names[what]: loaded.map(what) for what in MAPS}
 
 
-def adopt(pins: Pins, setup: Setup, known: Collection[str] = ()) -> dict[str, int]:
+def adopt(pins: Pins, setup: Setup, known: Collection[str]) -> dict[str, int]:
     """Return what a killed anchor's control has pinned and its programs still work with; else remove it.
 
     Nothing while our own, of `known` names, are in use.

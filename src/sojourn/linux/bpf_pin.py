@@ -72,11 +72,17 @@ def remove(folder: Path) -> list[str]:
     return gone
 
 
+def remove_all(pattern: str) -> list[Path]:
+    """Remove all folders of such a name, wherever; return which those were."""
+    found = [folder for file_system in mounted() for folder in file_system.glob(pattern)]
+    for folder in found:
+        remove(folder)
+    return found
+
+
 def remove_of_namespace(number: int) -> None:
     """Remove all that Sojourn has pinned in the network namespace of that number, which is about to go."""
-    for file_system in mounted():
-        for folder in file_system.glob(f"sojourn*-{number}-*"):
-            remove(folder)
+    remove_all(f"sojourn*-{number}-*")
 
 
 def pin(fd: int, path: Path) -> None:

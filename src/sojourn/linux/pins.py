@@ -80,9 +80,4 @@ def _is_ours(folder: Path) -> bool:
 
 def remove_all() -> list[str]:
     """Remove the pins of all kernel paths of this network namespace; return what went."""
-    gone = []
-    for place in bpf_pin.mounted():
-        for folder in place.glob(f"{_FOLDER}-{bpf_pin.namespace()}-*"):
-            bpf_pin.remove(folder)
-            gone.append(f"pins {folder}")
-    return gone
+    return [f"pins {folder}" for folder in bpf_pin.remove_all(f"{_FOLDER}-{bpf_pin.namespace()}-*")]

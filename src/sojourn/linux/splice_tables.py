@@ -339,11 +339,7 @@ def _shared(fd: int, size: int) -> mmap.mmap:
 def remove_all() -> list[str]:
     """Remove what proxies of this network namespace have left attached, and their pins; return what went."""
     gone = detach_filters(PRIORITY)
-    for place in bpf_pin.mounted():
-        for folder in place.glob(f"sojourn-{bpf_pin.namespace()}-*"):
-            bpf_pin.remove(folder)
-            gone.append(f"splice {folder}")
-    return gone
+    return gone + [f"splice {folder}" for folder in bpf_pin.remove_all(f"sojourn-{bpf_pin.namespace()}-*")]
 
 
 def remove_of(key: str) -> None:
