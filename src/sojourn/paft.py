@@ -92,6 +92,11 @@ class Row:
         self.bytes_in = 0
         self.bytes_out = 0
 
+    @property
+    def two_way(self) -> bool:
+        """Say whether packets have passed in both directions."""
+        return self.packets_in > 0 and self.packets_out > 0
+
 
 class Shadow(Protocol):
     """A second table that follows this one (datapath/core_rows.py)."""

@@ -78,3 +78,20 @@ def test_only_rows_of_the_core_can_be_moved_by_it() -> None:
     with pytest.raises(TypeError, match="not a row"):
         core.move([Twin(core, 1), object()], 2, 1, 5.0)
     assert core.move([], None, 1, 5.0) == b""
+
+
+def test_that_packets_have_passed_both_ways_is_fetched_once() -> None:
+    paft, fetched = table(core=True), []
+
+    class Counting:
+        def drain(self) -> tuple[int, int, int, int] | None:
+            fetched.append(1)
+            return 1, 60, 2, 120
+
+    (row, *_) = paft.rows.values()
+    assert not row.two_way
+    row.shadow = Counting()
+    assert row.two_way
+    before = len(fetched)
+    assert row.two_way
+    assert len(fetched) == before > 0

@@ -111,3 +111,16 @@ def test_counts_are_not_fetched_for_rows_that_cannot_have_ended(monkeypatch: pyt
     assert asked == []
     assert sweep.expired(1001.0 + ONE_WAY_IDLE + SLICE_EVERY * 100) == []
     assert len(asked) == 10
+
+
+def test_a_row_that_has_taken_the_place_of_an_old_one_stays() -> None:
+    paft = table(2 * SLICE, 0.0)
+    sweep = Sweep(paft)
+    sweep.expired(1000.0)  # the walk begins: what is there now is what it will look at
+    assert len(sweep.expired(sweep.due)) == SLICE
+    key = list(paft.rows)[-1]
+    paft.remove(key)
+    new = row()
+    new.last_used = sweep.due
+    paft.add(key, new)
+    assert key not in sweep.expired(sweep.due)

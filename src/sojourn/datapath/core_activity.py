@@ -57,11 +57,12 @@ class Books(Protocol):
 
 def in_order(activities: Iterable[Told]) -> list[Activity]:
     """Return what the core tells, whoever was heard last at the end."""
-    return sorted((Activity(*each) for each in activities), key=_last_heard)
+    return [Activity(*each) for each in sorted(activities, key=last_heard)]
 
 
-def _last_heard(activity: Activity) -> float:
-    return max(activity.last_in, activity.frame_at)
+def last_heard(told: Told) -> float:
+    """Return when a tunnel was heard last: `last_in` or `frame_at` of its `Activity`."""
+    return max(told[2], told[10])
 
 
 def replay(tunnel: Books, did: Activity) -> None:

@@ -7,7 +7,7 @@ answered probes, QUIET_EVERY.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from sojourn.datapath.core_activity import Activity, Told, in_order, replay
+from sojourn.datapath.core_activity import Activity, Told, in_order, last_heard, replay
 from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import TunnelId
@@ -66,7 +66,9 @@ class Books:
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""
         activity = self.core.quiet(most)
-        self._take(activity, now)
+        for one in sorted(activity, key=last_heard):
+            if not self._take_answered(one):
+                self._take((one,), now)
         self.quiet_at = now if len(activity) == most else _NEVER
 
     def counted_since(self, tunnel: Tunnel, before: int) -> int:
@@ -102,6 +104,24 @@ class Books:
             self._replay(tunnel, one)
             if tunnel.armed < now + within:
                 tunnel.settle(now)
+
+    def _take_answered(self, one: Told) -> bool:
+        """Take over what is most of an anchor's work while nobody talks: a tunnel's answered probes, and no data.
+
+        `_replay` does the same, and takes three times as long.
+        """
+        number, first_in, _, first_out, _, _, *counts, at, reported = one
+        tunnel = self._forwarder.tunnels.get(TunnelId(number))
+        if tunnel is None or first_in or first_out:
+            return False
+        packets_in, bytes_in, packets_out, bytes_out = counts
+        came, went = self._taken.get(tunnel.id, (0, 0))
+        self._taken[tunnel.id] = came + packets_in, went + packets_out
+        tunnel.answered_elsewhere(at, reported, (packets_in, bytes_in), (packets_out, bytes_out))
+        association = self._forwarder.associations.get(tunnel.association)
+        if association is not None and self._forwarder.is_anchor:
+            association.last_heard = tunnel.id
+        return True
 
     def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
         came, went = self._taken.get(tunnel.id, (0, 0))

@@ -18,6 +18,8 @@ from sojourn.upmt.peer_commands import HOME
 _SLOTS: Final[dict[str, Any]] = {name: Row.__dict__[name] for name in Row.__slots__}
 _SHARED: Final = ("tunnel", "left", "left_at", "last_used", "closing", "move")
 _COUNTED: Final = ("packets_in", "bytes_in", "packets_out", "bytes_out")
+_IN, _OUT = _SLOTS["packets_in"].__get__, _SLOTS["packets_out"].__get__
+"""What of a row's packets is known here already."""
 
 
 def _shared(name: str) -> property:
@@ -74,6 +76,11 @@ class CoreRow(Row):
     """A row that is in the table, and in the core's."""
 
     __slots__ = ()
+
+    @property
+    def two_way(self) -> bool:
+        """Say whether packets have passed in both directions. The core is not asked again by a sweep that knows."""
+        return (_IN(self) > 0 and _OUT(self) > 0) or (self.packets_in > 0 and self.packets_out > 0)
 
 
 for _names, _make in ((_SHARED, _shared), (_COUNTED, _counted), (("mode", "blocked"), _deciding)):

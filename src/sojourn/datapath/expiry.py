@@ -22,8 +22,8 @@ WAITING_IDLE: Final = 3600.0
 """A flow with a kept packet is remembered at least so long."""
 SWEEP_EVERY: Final = 5.0
 SLICE: Final = 1000
-SLICE_EVERY: Final = 0.2
-"""A hundred thousand rows, of which none ends, are gone through in twenty seconds, and take half a per cent."""
+SLICE_EVERY: Final = 0.5
+"""A hundred thousand rows, of which none ends, are gone through in fifty seconds, and take half a per cent."""
 SLICE_EVERY_WHILE_MANY_END: Final = 0.02
 MANY: Final = SLICE // 50
 _SHORTEST: Final = {TCP: CLOSED_TCP_IDLE, ICMP: ICMP_IDLE, ICMPV6: ICMP_IDLE}
@@ -38,8 +38,7 @@ def lifetime(key: FlowKey, row: Row) -> float:
     if protocol == TCP:
         idle = CLOSED_TCP_IDLE if row.closing else TCP_IDLE
     else:
-        both = row.packets_in and row.packets_out
-        idle = ICMP_IDLE if protocol in (ICMP, ICMPV6) else UDP_IDLE if both else ONE_WAY_IDLE
+        idle = ICMP_IDLE if protocol in (ICMP, ICMPV6) else UDP_IDLE if row.two_way else ONE_WAY_IDLE
     return max(idle, WAITING_IDLE) if row.kept is not None else idle
 
 
@@ -57,32 +56,30 @@ class Sweep:
     def __init__(self, paft: Paft) -> None:
         self.due = 0.0
         self._paft = paft
-        self._rest: Iterator[FlowKey] = iter(())
+        self._rest: Iterator[tuple[FlowKey, Row]] = iter(())
         self._owners: Iterator[AssociationId] = iter(())
 
     def expired(self, now: float) -> list[FlowKey]:
         """Look at the next slice of rows and return those whose time is over."""
         if now < self.due:
             return []
-        keys = list(islice(self._rest, SLICE))
-        while len(keys) < SLICE:
+        rows = list(islice(self._rest, SLICE))
+        while len(rows) < SLICE:
             owner = next(self._owners, None)
             if owner is None:
                 self._owners = iter(self._paft.associations())
                 self.due = now + SWEEP_EVERY
                 break
-            self._rest = iter(list(self._paft.of(owner)))
-            keys += islice(self._rest, SLICE - len(keys))
+            self._rest = iter(list(self._paft.of(owner).items()))
+            rows += islice(self._rest, SLICE - len(rows))
         else:
             self.due = now + SLICE_EVERY
-        found = [key for key in keys if self._is_over(key, now)]
+        found = [key for key, row in rows if _is_over(key, row, now) and self._paft.rows.get(key) is row]
         if len(found) > MANY:
             self.due = min(self.due, now + SLICE_EVERY_WHILE_MANY_END)
         return found
 
-    def _is_over(self, key: FlowKey, now: float) -> bool:
-        row = self._paft.rows.get(key)
-        if row is None:
-            return False
-        idle = now - row.last_used
-        return idle > _SHORTEST.get(key[0], ONE_WAY_IDLE) and idle > lifetime(key, row)
+
+def _is_over(key: FlowKey, row: Row, now: float) -> bool:
+    idle = now - row.last_used
+    return idle > _SHORTEST.get(key[0], ONE_WAY_IDLE) and idle > lifetime(key, row)

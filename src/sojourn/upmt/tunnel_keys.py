@@ -136,8 +136,8 @@ class TunnelKeys:
         return self._step(now, 0)
 
     def frame_may_step(self, now: float) -> bool:
-        """Say whether `frame_sent` has to be asked, for a frame that the core has sealed."""
-        return now >= self.step_at or now >= self.rest_at or self.rest_at == _NEVER or not self.may_seal()
+        """Say whether `frame_sent` has to be asked, for a frame that the core has sealed; of packets the core knows."""
+        return now >= self.step_at or now >= self.rest_at or self.rest_at == _NEVER
 
     def reported(self, epoch: int) -> None:
         """Take in which of our epochs the peer has opened."""
