@@ -9,7 +9,8 @@ time per packet (up and echoed down) at each size, with ten talking at a time:
     us_per_short     after 40 packets: each beginning is followed by two seconds of frequent probes
 
 Keep-alives of all tunnels go on meanwhile, and their cost is part of it; packets are all that the tunnels carry, those
-too. There is no peer here: the question is whether cost stays flat. It ends after eight minutes with what it has.
+too. The first size is the peer of the others: it has an anchor and a crowd of its own, and both talk
+turn by turn. The clock of a crowd stands still while the other one talks: no keep-alives are made up for after it.
 """
 
 import argparse
@@ -19,10 +20,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench._crowd import ANSWERING, PORT
-from bench._ground import AN, ANCHOR, CH, MH, Ground, cpu_seconds, ground, machine
+from bench._ground import AN, ANCHOR, CH, MH, Ground, cpu_seconds, ground, machine, median
+from bench._turns import Side, by_turns, sides
 from sojourn.api.client import Client
 from sojourn.control import subscribers
 from sojourn.control.token import SECRET_BYTES
@@ -35,6 +37,9 @@ from sojourn.store.config_dir import ConfigDir
 from sojourn.store.sqlite import SqliteStore
 
 SOURCES = 64
+GROW: Final = "grow"
+TALKS: Final = {"us_per_packet": 0, "us_per_long": 400, "us_per_short": 40}
+"""Kinds of talk: how many packets in one go; 0: the same ten all the time."""
 IDLE = 26.0
 """Seconds for which nobody talks: each tunnel has its keep-alive in them."""
 ECHO = f"""
@@ -135,8 +140,8 @@ def answer(crowd: Piped) -> bytes:
     return data
 
 
-def measure(anchor: Anchor, crowd: Piped, size: int, packets: int) -> dict[str, Any]:
-    """Bring the crowd to `size`, and let it talk."""
+def measure(anchor: Anchor, crowd: Piped, size: int) -> dict[str, Any]:
+    """Bring the crowd to `size`; say what that took, and what nobody's talking takes."""
     before = anchor.state()
     registered = order(crowd, register=size)
     order(crowd, idle=1)
@@ -145,17 +150,12 @@ def measure(anchor: Anchor, crowd: Piped, size: int, packets: int) -> dict[str, 
     order(crowd, idle=1)
     talking = anchor.state()
     idle = idling(anchor, crowd)
-    steady, long, short = (talk(anchor, crowd, packets, size, words) for words in (0, 400, 40))
-    after = anchor.state()
     return {
         "associations": size, "registered": registered, "anchor_register_cpu_s": round(
             joined["control_cpu_s"] - before["control_cpu_s"] + joined["path_cpu_s"] - before["path_cpu_s"], 2),
-        "flows": flows["flows"], "memory_mb": {key: round(after[key], 1) for key in ("control_mb", "path_mb")},
+        "flows": flows["flows"], "memory_mb": {key: round(talking[key], 1) for key in ("control_mb", "path_mb")},
         "joined_mb": {key: round(joined[key], 1) for key in ("control_mb", "path_mb")},
-        "grown_by_flows_mb": round(talking["path_mb"] - joined["path_mb"], 2),
-        "idle_percent": idle, "steady": steady, "long": long, "short": short,
-        "us_per_packet": steady["us_per_packet"], "us_per_long": long["us_per_packet"],
-        "us_per_short": short["us_per_packet"],
+        "grown_by_flows_mb": round(talking["path_mb"] - joined["path_mb"], 2), "idle_percent": idle,
     }  # fmt: skip
 
 
@@ -181,55 +181,89 @@ def idling(anchor: Anchor, crowd: Piped) -> dict[str, float]:
     return {name: round((after[key] - before[key]) / took * 100, 2) for name, key in names.items()}
 
 
+def serve(most: int, limit: float) -> None:
+    """Be one anchor with its crowd, of up to `most`, and do what the lines at the standard input say."""
+    with ground(limit=limit) as built:
+        namespaces.ip(MH, [f"addr add 192.0.2.{10 + number}/24 dev mh0" for number in range(SOURCES)])
+        anchor = Anchor(built, most)
+        built.start(CH, "echo", sys.executable, "-c", ECHO).wait_for("ready", 5)
+        names = built.folder / "tokens"
+        names.write_text("\n".join(anchor.tokens) + "\n")
+        argv = [sys.executable, "-m", "bench._crowd", str(names), str(SOURCES)]
+        with Piped(namespaces.entering(MH, ["env", f"PYTHONPATH={os.getcwd()}:{os.getcwd()}/src", *argv])) as crowd:
+            print(json.dumps(answer(crowd).decode().strip()), flush=True)
+            size = 0
+            for line in sys.stdin:
+                word, number = line.split()
+                if word == GROW:
+                    size = int(number)
+                    found = measure(anchor, crowd, size)
+                else:
+                    found = talk(anchor, crowd, int(number), size, TALKS[word])
+                print(json.dumps(found), flush=True)
+            crowd.stdin.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", default="10,1000,10000")
-    parser.add_argument("--packets", type=int, default=20000)
-    parser.add_argument("--limit", type=float, default=500.0, help="end after so many seconds")
+    parser.add_argument("--sizes", default="10,10000")
+    parser.add_argument("--packets", type=int, default=12000)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=840.0, help="end after so many seconds")
+    parser.add_argument("--side", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    sizes = [int(size) for size in given.sizes.split(",")]
     raise_descriptors()
+    if given.side:
+        serve(given.side, given.limit)
+        return
+    sizes = [int(size) for size in given.sizes.split(",")]
     result: dict[str, Any] = {"bench": "scale", **machine(), "sizes": []}
     began = time.monotonic()
+    words = [sys.executable, "-m", "bench.scale", "--limit", str(given.limit), "--side"]
     try:
-        with ground(limit=given.limit) as built:
-            grow(built, sizes, given.packets, result["sizes"])
+        with sides({"few": [*words, str(sizes[0])], "many": [*words, str(max(sizes))]}) as ((few, many), _):
+            result["sizes"].append(few.ask(GROW, sizes[0]))
+            for size in sizes[1:]:
+                grown = many.ask(GROW, size)
+                by_turn = {word: talks(few, many, word, given.packets, given.turns) for word in TALKS}
+                result["sizes"].append(grown | {"turns": by_turn})
+                note(result["sizes"][0], 0, by_turn)
+                note(grown := result["sizes"][-1], 1, by_turn)
+                print(json.dumps(grown), file=sys.stderr, flush=True)
     finally:
         summarize(result)
         result["took_s"] = round(time.monotonic() - began, 1)
         print(json.dumps(result, indent=1))
 
 
-def grow(built: Ground, sizes: list[int], packets: int, measured: list[dict[str, Any]]) -> None:
-    """Let one crowd grow from size to size, and measure at each."""
-    namespaces.ip(MH, [f"addr add 192.0.2.{10 + number}/24 dev mh0" for number in range(SOURCES)])
-    anchor = Anchor(built, max(sizes))
-    built.start(CH, "echo", sys.executable, "-c", ECHO).wait_for("ready", 5)
-    names = built.folder / "tokens"
-    names.write_text("\n".join(anchor.tokens) + "\n")
-    argv = [sys.executable, "-m", "bench._crowd", str(names), str(SOURCES)]
-    with Piped(namespaces.entering(MH, ["env", f"PYTHONPATH={os.getcwd()}:{os.getcwd()}/src", *argv])) as crowd:
-        answer(crowd)  # "ready"
-        for size in sizes:
-            began = time.monotonic()
-            measured.append(measure(anchor, crowd, size, packets))
-            measured[-1]["took_s"] = round(time.monotonic() - began, 1)
-            print(json.dumps(measured[-1]), file=sys.stderr, flush=True)
-        crowd.stdin.close()
+def talks(few: Side, many: Side, word: str, packets: int, turns: int) -> list[list[dict[str, Any]]]:
+    """Let both talk, turn by turn; return what each turn gave, [few, many]."""
+    found: list[list[dict[str, Any]]] = []
+    for turn in range(turns):
+        said = {side.name: side.ask(word, packets) for side in by_turns([few, many], turn)}
+        found.append([said[few.name], said[many.name]])
+    return found
+
+
+def note(size: dict[str, Any], place: int, by_turn: dict[str, list[list[dict[str, Any]]]]) -> None:
+    """Write down medians of what the turns gave for one of the sides."""
+    for word, turns in by_turn.items():
+        size[word] = median([turn[place]["us_per_packet"] for turn in turns], 1)
 
 
 def summarize(result: dict[str, Any]) -> None:
     """Say what one association and one flow take, and how cost has grown."""
     if len(result["sizes"]) < 2:
         return
-    first, before, last = result["sizes"][0], result["sizes"][-2], result["sizes"][-1]
+    first, last = result["sizes"][0], result["sizes"][-1]
+    before = result["sizes"][-2] if len(result["sizes"]) > 2 else first
     joined = sum(last["joined_mb"].values()) - sum(before["memory_mb"].values())
     result["kb_per_association_with_3_tunnels"] = round(
         joined * 1024 / (last["associations"] - before["associations"]), 2
     )
     result["kb_per_flow"] = round(last["grown_by_flows_mb"] * 1024 / (last["flows"] - before["flows"]), 2)
-    for cost in ("us_per_packet", "us_per_long", "us_per_short"):
-        result[f"{cost}_grew"] = round(last[cost] / max(0.1, first[cost]), 2)
+    for word in TALKS:
+        result[f"{word}_grew"] = round(last[word] / max(0.1, first[word]), 2)
 
 
 if __name__ == "__main__":
