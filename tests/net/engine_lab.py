@@ -77,6 +77,9 @@ link add a1 netns {ANCHOR} type veth peer name c0 netns {CORRESPONDENT}
 -n {ANCHOR} addr add fd00:201::1/64 dev sj0 nodad
 """
 
+PATIENCE = 30.0
+"""Seconds after which an engine that has not done something is taken to be stuck: nothing here is about speed."""
+
 T = TypeVar("T")
 
 
@@ -125,7 +128,7 @@ class End:
         self.process.stdin.write(msgspec.json.encode(commands) + b"\n")
         self.process.stdin.flush()
 
-    def until(self, kind: type[T], patience: float = 5.0) -> T:
+    def until(self, kind: type[T], patience: float = PATIENCE) -> T:
         """Return the newest event of a kind, waiting for the first."""
         end = time.monotonic() + patience
         while True:
@@ -146,7 +149,7 @@ class End:
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(PATIENCE)
         finally:
             self.process.kill()
             self._reader.join(5)

@@ -59,7 +59,7 @@ def test_new_flows_go_by_rule_without_python_and_those_that_are_there_lose_nothi
     daemons.set_up()
     daemons.append(topology.MOBILE_HOST, POLICY)
     daemons.start()
-    lab.start(topology.CORRESPONDENT, "echo", [sys.executable, "-c", ECHO]).wait_for("ready", 5)
+    lab.start(topology.CORRESPONDENT, "echo", [sys.executable, "-c", ECHO]).wait_for("ready", 30)
     stream = lab.start(
         topology.MOBILE_HOST, "stream", [sys.executable, "-c", STREAM, lab.topology.correspondent.address, "6"]
     )

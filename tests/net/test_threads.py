@@ -20,7 +20,7 @@ from sojourn.packet.seal import Secret
 from sojourn.upmt.commands import InstallSecret
 from sojourn.upmt.events import SecretInUse, TunnelTested
 from tests.net.capture import Capture
-from tests.net.engine_lab import CORRESPONDENT, HOST, ME, PEER, End, Lab, layout, within
+from tests.net.engine_lab import CORRESPONDENT, HOST, ME, PATIENCE, PEER, End, Lab, layout, within
 from tests.net.exchange import read_all
 
 pytestmark = [
@@ -243,7 +243,7 @@ def test_a_data_path_that_is_killed_under_load_takes_nobody_along(lab: Lab) -> N
     for _ in range(50):
         client.send(bytes(40000))
     lab.host.process.send_signal(signal.SIGKILL)
-    assert lab.host.process.wait(5) == -signal.SIGKILL
+    assert lab.host.process.wait(PATIENCE) == -signal.SIGKILL
     client.close()
     sink.close()
     assert lab.anchor.counters() is not None
