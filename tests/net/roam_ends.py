@@ -1,6 +1,9 @@
-"""The two ends of a conversation in tests/net/test_roam.py; run as a program inside a host's namespace.
+"""The two ends of a conversation in tests/net/test_roam.py; run as a module inside a host's namespace.
 
-receive ADDRESS          takes one connection; prints JSON: bytes, SHA-256, longest pause, arrival of each second's end
+A pause is counted without what of it the machine stood still (Standstill).
+
+
+receive ADDRESS          takes one connection; prints JSON: bytes, SHA-256, longest pause
 send ADDRESS SECONDS     sends what a counter says, 100 pieces a second; prints JSON: bytes, SHA-256
 count ADDRESS            receives datagrams with a number until one says the end; prints which never came, longest pause
 names ADDRESS            a DNS server on 127.0.0.1: every name has this address (AAAA), and no other record
@@ -12,22 +15,29 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Sequence
+from itertools import pairwise
+
+from tests.harness.standstill import Standstill
 
 PORT = 7000
 PIECE = 2000
 
 
 def receive(address: str) -> dict[str, object]:
-    with socket.create_server((address, PORT), family=socket.AF_INET6) as server:
+    with socket.create_server((address, PORT), family=socket.AF_INET6) as server, Standstill() as stood:
         connection, _ = server.accept()
-        digest, size, longest, at, last = hashlib.sha256(), 0, 0.0, 0.0, time.monotonic()
+        digest, size, times = hashlib.sha256(), 0, list[float]()
         while data := connection.recv(65536):
-            now = time.monotonic()
-            if size and now - last > longest:
-                longest, at = now - last, last
+            times.append(time.monotonic())
             digest.update(data)
-            size, last = size + len(data), now
-        return {"bytes": size, "sha256": digest.hexdigest(), "longest": longest, "paused_at": at}
+            size += len(data)
+        return {"bytes": size, "sha256": digest.hexdigest(), **pause(stood, times)}
+
+
+def pause(stood: Standstill, times: Sequence[float]) -> dict[str, object]:
+    """Return the longest pause between arrivals, and the longest one that the clock has seen, to look at."""
+    return {"longest": stood.longest(times), "by_the_clock": max(b - a for a, b in pairwise([*times, times[-1]]))}
 
 
 def send(address: str, seconds: float) -> dict[str, object]:
@@ -45,23 +55,22 @@ def send(address: str, seconds: float) -> dict[str, object]:
 
 
 def count(address: str) -> dict[str, object]:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own, Standstill() as stood:
         own.bind((address, PORT))
         own.settimeout(30)
         seen: dict[int, int] = {}
-        longest, last, total = 0.0, 0.0, None
+        times, total = list[float](), None
         while total is None:
             data = own.recv(2000)
             now, number = time.monotonic(), int.from_bytes(data[:4])
             if number == 0xFFFFFFFF:
                 total = int.from_bytes(data[4:8])
                 break
-            if last:
-                longest = max(longest, now - last)
-            last = now
+            times.append(now)
             seen[number] = seen.get(number, 0) + 1
         lost = [number for number in range(total or 0) if number not in seen]
-        return {"sent": total, "lost": lost, "twice": sum(times > 1 for times in seen.values()), "longest": longest}
+        twice = sum(often > 1 for often in seen.values())
+        return {"sent": total, "lost": lost, "twice": twice, **pause(stood, times)}
 
 
 def number(address: str, seconds: float) -> dict[str, object]:

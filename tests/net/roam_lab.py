@@ -11,7 +11,7 @@ from sojourn.lab import namespaces
 from sojourn.lab.roaming import Roaming, until
 from tests.net import roam_ends
 
-ENDS = str(Path(roam_ends.__file__).resolve())
+REPO = Path(__file__).parents[2]
 Talk = tuple["subprocess.Popen[str]", "subprocess.Popen[str]"]
 
 
@@ -41,8 +41,8 @@ def home(lab: Roaming) -> None:
 
 def end(lab: Roaming, host: str, *words: str) -> "subprocess.Popen[str]":
     """Start one end of a conversation (roam_ends.py)."""
-    argv = namespaces.entering(lab.name(host), [sys.executable, ENDS, *words])
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    argv = namespaces.entering(lab.name(host), [sys.executable, "-m", roam_ends.__name__, *words])
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=REPO)
 
 
 def said(process: "subprocess.Popen[str]", seconds: float = 40.0) -> Any:  # noqa: ANN401

@@ -11,6 +11,7 @@ import pytest
 from sojourn.lab import topology
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Topology
+from tests.harness.standstill import Standstill
 from tests.net.conftest import MakeLab
 
 pytestmark = pytest.mark.net
@@ -38,9 +39,9 @@ def tcp(port, patience):
         link.settimeout(patience)
         try:
             link.connect((address, port))
-            return "connected", 0.0
+            return "connected", began, began
         except OSError as error:
-            return errno.errorcode.get(error.errno, "timeout"), time.monotonic() - began
+            return errno.errorcode.get(error.errno, "timeout"), began, time.monotonic()
 
 def udp(port, patience):
     began = time.monotonic()
@@ -50,9 +51,9 @@ def udp(port, patience):
         try:
             link.send(b"x")
             link.recv(100)
-            return "answered", 0.0
+            return "answered", began, began
         except OSError as error:
-            return errno.errorcode.get(error.errno, "timeout"), time.monotonic() - began
+            return errno.errorcode.get(error.errno, "timeout"), began, time.monotonic()
 
 print(json.dumps([tcp(7001, 3), udp(7001, 3), tcp(7002, 1.5), udp(7002, 1.5)]))
 """
@@ -66,8 +67,9 @@ def test_refused_flows_are_told_at_once_and_waiting_ones_nothing(make_lab: MakeL
     daemons.start()
     site = lab.topology.correspondent
     for address, udp_error in ((site.address, "EHOSTUNREACH"), (site.address6, "EACCES")):
-        said = json.loads(lab.run(topology.MOBILE_HOST, "python3", "-c", TRY, address, timeout=30.0))
-        words, times = [word for word, _ in said], [seconds for _, seconds in said]
+        with Standstill() as stood:
+            said = json.loads(lab.run(topology.MOBILE_HOST, "python3", "-c", TRY, address, timeout=30.0))
+        words, times = [word for word, *_ in said], [stood.without(began, ended) for _, began, ended in said]
         assert words == ["ECONNREFUSED", udp_error, "timeout", "timeout"], address
         assert max(times[:2]) < 0.5
     assert daemons.status()["refused"]["blocked"] >= 4

@@ -8,7 +8,6 @@ The host's core has two threads a direction and two queues of the device, the an
 """
 
 import contextlib
-import itertools
 import os
 import signal
 import socket
@@ -37,6 +36,7 @@ from sojourn.upmt.commands import (
     Snapshot,
 )  # fmt: skip
 from sojourn.upmt.events import AnyEvent, State, TunnelBlocked, TunnelFailed, TunnelTested
+from tests.harness.standstill import Standstill
 from tests.net.control_end import Note
 from tests.net.engine_lab import REPO, run, within
 
@@ -157,7 +157,7 @@ class End:
             self.kill_control()
 
     def _finish(self) -> None:
-        self.process.wait(5)
+        self.process.wait(30)
         self._reader.join(5)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
@@ -181,6 +181,7 @@ class Pulse:
         self.answers: list[tuple[float, int]] = []
         self.asked = 0
         self._going = True
+        self._stood = Standstill().__enter__()
         self._threads = [threading.Thread(target=work) for work in (self._answer, self._ask, self._hear)]
         for thread in self._threads:
             thread.start()
@@ -212,13 +213,14 @@ class Pulse:
             time.sleep(0.01)
 
     def longest_gap(self, since: float) -> float:
-        times = [at for at, _ in self.answers if at >= since]
-        return max(later - earlier for earlier, later in itertools.pairwise(times))
+        """Return the longest pause between answers, without what of it the machine stood still."""
+        return self._stood.longest([at for at, _ in self.answers if at >= since])
 
     def close(self) -> None:
         self._going = False
         for thread in self._threads:
             thread.join()
+        self._stood.__exit__(None, None, None)
         self._echo.close()
         self._sender.close()
 

@@ -135,7 +135,7 @@ def test_in_one_access_network_they_speak_inside_it_with_everything_else_cut_off
     until(lambda: lab.works("a", "home") and lab.works("b", "home"), 10)
     for host in HOME:
         lab.move(host, "home")
-    until(lambda: lab.reachable_over("a", "home") and lab.reachable_over("b", "home"), 5)
+    until(lambda: lab.reachable_over("a", "home") and lab.reachable_over("b", "home"), 20)
     for host in HOME:
         for net in ("wifi", "cell"):
             lab.detach(host, net)

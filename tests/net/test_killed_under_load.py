@@ -4,7 +4,6 @@ mh --- nat0 (wifi), nat1 (cellular) --- core --- an --- ch        ch sends to mh
 """
 
 import hashlib
-import itertools
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from sojourn.lab import namespaces
 from sojourn.lab.daemons import Daemons
 from sojourn.lab.topology import Lab
 from sojourn.linux import bpf_pin
+from tests.harness.standstill import Standstill
 from tests.net.standing import Sockets, eventually, kill_all
 from tests.net.test_plain import CH, configure
 
@@ -34,6 +34,7 @@ class Load:
         self._ended = threading.Event()
         self._failed: list[BaseException] = []
         self._times = [time.monotonic()]
+        self._stood = Standstill()
         self.total = 0
         server, self._client = (
             self._sockets.at("ch", socket.SOCK_STREAM, port=7200),
@@ -64,11 +65,11 @@ class Load:
             self._times.append(time.monotonic())
 
     def longest_gap(self) -> float:
-        """Return for how long nothing came, at most, in seconds."""
-        times = [*self._times, time.monotonic()]
-        return max(later - earlier for earlier, later in itertools.pairwise(times))
+        """Return for how long nothing came, at most, in seconds, without what of it the machine stood still."""
+        return self._stood.longest([*self._times, time.monotonic()])
 
     def __enter__(self) -> Self:
+        self._stood.__enter__()
         for thread in self._threads:
             thread.start()
         return self
@@ -79,6 +80,7 @@ class Load:
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
+        self._stood.__exit__(None, None, None)
         self._sockets.close()
         assert not self._failed, self._failed
 

@@ -99,7 +99,7 @@ def test_a_soft_handover_of_both_at_once_loses_nothing(lab: Roaming) -> None:
     assert received["lost"] == []
     assert received["twice"] == 0
     assert received["longest"] < 1.0
-    until(lambda: lab.reachable_over("a", "cell") and lab.reachable_over("b", "cell"), 5)
+    until(lambda: lab.reachable_over("a", "cell") and lab.reachable_over("b", "cell"), 20)
     home(lab)
 
 
@@ -199,7 +199,7 @@ def test_with_an_anchor_beside_peers_and_the_world_are_reached_and_move_together
         received = said(theirs)
         said(ours)
         assert received["lost"] == []
-        until(lambda: lab.reachable_over("a", "cell"), 5)
+        until(lambda: lab.reachable_over("a", "cell"), 20)
         flows = lab.call("a", "flows")
         assert {flow["peer"] for flow in flows if flow["remote"].startswith(("fd53", "[fd53"))} == {"b"}
         assert lab.call("a", "status")["peers"]["network"] == "cell"
