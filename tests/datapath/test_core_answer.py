@@ -227,10 +227,31 @@ def test_what_is_idle_is_taken_over_a_second_later_and_wakes_python_once() -> No
         assert bool(select.select([core.fileno()], [], [], 0)[0]) is (sequence == 2)
         core.rest()
     assert core.poll(True) == []
-    (activity,) = core.quiet(10)
-    assert Activity(*activity).frame_at == pytest.approx(bench.pair.now)
-    assert Activity(*activity)[6:10] == (2, 84, 2, 186)
+    ((number, at, _, *counts, epoch, counter),) = core.quiet(10)
+    opener = bench.tunnel(bench.pair).opener
+    assert opener is not None
+    assert number == opener.tunnel
+    assert at == pytest.approx(bench.pair.now)
+    assert counts == [2, 84, 2, 186]
+    assert (epoch, counter) == (opener.current, opener.top())
     assert core.quiet(10) == []
+
+
+def test_what_moved_data_is_told_whole_by_poll_and_counted_once() -> None:
+    bench = prepared(False)
+    core, tunnel = bench.core.core, bench.tunnel(bench.pair)
+    bench.take(bench.seal([udp_packet(*ends(False), b"data")], hints=False))
+    bench.settle()
+    before, source = core.taken(tunnel.id), source_at_host(tunnel)
+    where = packed(source.address), source.port, b"", 0, bench.pair.now
+    for datagram in bench.probe(2) + bench.seal([udp_packet(*ends(False), b"data")], hints=False):
+        core.drive_udp(bench.core.fd, datagram, len(datagram), *where)
+    assert core.quiet(10) == []
+    (told,) = core.poll(True)
+    activity = Activity(*told)
+    assert activity.frame_at > 0 < activity.first_in
+    assert (activity.packets_in, activity.packets_out) == (2, 1)
+    assert core.taken(tunnel.id) == (before[0] + 2, before[1] + 1)
 
 
 steps = st.one_of(

@@ -90,10 +90,15 @@ class Later:
 
     def __init__(self, core: Core, delivered: int) -> None:
         self._core, self._delivered = core, delivered
+        self._taken = 0
 
     def activity(self, number: int) -> tuple[int, float, float, float, float, float, int, int, int, int]:
         packets, self._delivered = self._delivered, 0
+        self._taken += packets
         return number, float(packets), float(packets), 0.0, 0.0, 0.0, packets, 100 * packets, 0, 0
+
+    def taken(self, _number: int) -> tuple[int, int]:
+        return self._taken, 0
 
     def __getattr__(self, name: str) -> object:
         found: object = getattr(self._core, name)

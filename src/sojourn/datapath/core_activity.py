@@ -57,11 +57,10 @@ class Books(Protocol):
 
 def in_order(activities: Iterable[Told]) -> list[Activity]:
     """Return what the core tells, whoever was heard last at the end."""
-    return [Activity(*each) for each in sorted(activities, key=last_heard)]
+    return [Activity(*each) for each in sorted(activities, key=_last_heard)]
 
 
-def last_heard(told: Told) -> float:
-    """Return when a tunnel was heard last: `last_in` or `frame_at` of its `Activity`."""
+def _last_heard(told: Told) -> float:
     return max(told[2], told[10])
 
 

@@ -5,9 +5,10 @@ answered probes, QUIET_EVERY.
 """
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from sojourn.datapath.core_activity import Activity, Told, in_order, last_heard, replay
+from sojourn.datapath.core_activity import Activity, Told, in_order, replay
 from sojourn.datapath.core_peers import CorePeers
 from sojourn.datapath.forwarder import Forwarder
 from sojourn.model import TunnelId
@@ -26,6 +27,7 @@ QUIET_EVERY: Final = 1.0
 """How late we may hear of probes that the core has answered, as long as nothing is to be judged by them."""
 QUIET_AT_ONCE: Final = 256
 _NEVER: Final = float("inf")
+_WHEN: Final = itemgetter(1)
 
 
 class Books:
@@ -34,8 +36,6 @@ class Books:
     def __init__(self, core: "Core", forwarder: Forwarder, peers: CorePeers, clock: Callable[[], float]) -> None:
         self.core, self._forwarder, self._peers, self._clock = core, forwarder, peers, clock
         self.catch_up_at = self.quiet_at = _NEVER
-        self._taken: dict[TunnelId, tuple[int, int]] = {}
-        """Packets that came, and that went, as far as they were taken over."""
 
     def deadline(self) -> float:
         """When `look` is wanted next."""
@@ -66,9 +66,16 @@ class Books:
     def take_quiet(self, now: float, most: int = 1 << 20) -> None:
         """Take over on which tunnels nothing but probes was answered."""
         activity = self.core.quiet(most)
-        for one in sorted(activity, key=last_heard):
-            if not self._take_answered(one):
-                self._take((one,), now)
+        tunnels, associations = self._forwarder.tunnels, self._forwarder.associations
+        for number, at, reported, packets_in, bytes_in, packets_out, bytes_out, *opened in sorted(activity, key=_WHEN):
+            tunnel = tunnels.get(TunnelId(number))
+            if tunnel is None:
+                continue
+            epoch, counter = opened
+            tunnel.answered_elsewhere(at, reported, (packets_in, bytes_in), (packets_out, bytes_out), (epoch, counter))
+            association = associations.get(tunnel.association)
+            if association is not None and self._forwarder.is_anchor:
+                association.last_heard = tunnel.id
         self.quiet_at = now if len(activity) == most else _NEVER
 
     def counted_since(self, tunnel: Tunnel, before: int) -> int:
@@ -80,19 +87,14 @@ class Books:
         activity = self.core.activity(tunnel.id)
         if activity is not None:
             self._replay(tunnel, Activity(*activity))
-        taken = self._taken.get(tunnel.id)
-        return max(taken[0] - before, 0) if taken is not None else 0
+        return max(self.core.taken(tunnel.id)[0] - before, 0)
 
     def tell(self, tunnel: Tunnel, epoch: int, counter: int) -> None:
         """Tell the core what we have counted, so that it can answer probes; `epoch`, `counter`: the last we had."""
         if tunnel.fast:
-            came, went = self._taken.get(tunnel.id, (0, 0))
+            came, went = self.core.taken(tunnel.id)
             counts = tunnel.packets_in - came, tunnel.packets_out - went
             self.core.set_books(tunnel.id, epoch, counter, *counts)
-
-    def forget(self, number: TunnelId) -> None:
-        """Forget a tunnel that is gone."""
-        self._taken.pop(number, None)
 
     def _take(self, activity: Iterable[Told], now: float, within: float = 0.0) -> None:
         """Take it over, and spare busy tunnels the turns within so many seconds: these would only find that it was."""
@@ -105,27 +107,7 @@ class Books:
             if tunnel.armed < now + within:
                 tunnel.settle(now)
 
-    def _take_answered(self, one: Told) -> bool:
-        """Take over what is most of an anchor's work while nobody talks: a tunnel's answered probes, and no data.
-
-        `_replay` does the same, and takes three times as long.
-        """
-        number, first_in, _, first_out, _, _, *counts, at, reported = one
-        tunnel = self._forwarder.tunnels.get(TunnelId(number))
-        if tunnel is None or first_in or first_out:
-            return False
-        packets_in, bytes_in, packets_out, bytes_out = counts
-        came, went = self._taken.get(tunnel.id, (0, 0))
-        self._taken[tunnel.id] = came + packets_in, went + packets_out
-        tunnel.answered_elsewhere(at, reported, (packets_in, bytes_in), (packets_out, bytes_out))
-        association = self._forwarder.associations.get(tunnel.association)
-        if association is not None and self._forwarder.is_anchor:
-            association.last_heard = tunnel.id
-        return True
-
     def _replay(self, tunnel: Tunnel, activity: Activity) -> None:
-        came, went = self._taken.get(tunnel.id, (0, 0))
-        self._taken[tunnel.id] = came + activity.packets_in, went + activity.packets_out
         replay(tunnel, activity)
         association = self._forwarder.associations.get(tunnel.association)
         if (activity.last_in or activity.frame_at) and association is not None and self._forwarder.is_anchor:

@@ -229,7 +229,6 @@ class CoreEngine(Engine):
     def _tunnel_gone(self, number: TunnelId) -> None:
         self._paths.pop(number, None)
         self._holds.pop(number, None)
-        self._books.forget(number)
         self._core.forget(number)
 
     # What the core did.

@@ -144,11 +144,17 @@ class Tunnel(TunnelState):
             self._wake_at(self.live.due)
 
     def answered_elsewhere(
-        self, now: float, reported: int, incoming: tuple[int, int], outgoing: tuple[int, int]
+        self,
+        now: float,
+        reported: int,
+        incoming: tuple[int, int],
+        outgoing: tuple[int, int],
+        opened: tuple[int, int] | None = None,
     ) -> None:
         """Note probes of the peer, the last of them at `now`, that were answered without us; as `on_frame` does.
 
-        Each way packets and bytes; `reported` is what the newest of them has said to have opened.
+        Each way packets and bytes; `reported` is what the newest of them has said to have opened; `opened`: the newest
+        epoch of the peer's and its highest counter, where the caller knows them.
         """
         self.packets_in += incoming[0]
         self.bytes_in += incoming[1]
@@ -158,7 +164,7 @@ class Tunnel(TunnelState):
         keys = self.keys
         if keys is not None:
             keys.reported(reported)
-            self._settle_keys(keys, now)
+            self._settle_keys(keys, now, opened)
             if keys.frame_may_step(now):
                 self._after_keys(keys.frame_sent(now))
                 self._changed(now)

@@ -151,9 +151,13 @@ class TunnelKeys:
         """Say whether the present epoch may seal another packet."""
         return self.sealer is not None and not self.sealer.exhausted()
 
-    def opened(self) -> None:
-        """Store how far the peer has come, so that a restart does not take old packets for new ones. Once a batch."""
-        self._epochs.note_opened(self.tunnel, self.opener.current, self.opener.top())
+    def opened(self, upto: tuple[int, int] | None = None) -> None:
+        """Store how far the peer has come, so that a restart does not take old packets for new ones. Once a batch.
+
+        `upto`: the newest epoch and its highest counter, where the caller knows them; else the opener is asked.
+        """
+        epoch, counter = upto or (self.opener.current, self.opener.top())
+        self._epochs.note_opened(self.tunnel, epoch, counter)
 
     def settle(self, now: float, old_keys_for: float) -> None:
         """After the opener has stepped: see the old keys off."""

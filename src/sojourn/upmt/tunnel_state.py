@@ -140,8 +140,8 @@ class TunnelState:
         if isinstance(self.live, AnchorLiveness) and self.live.answered(now) is Life.SILENT:
             self._pending.append(Tell(TunnelRecovered(self.id)))
 
-    def _settle_keys(self, keys: TunnelKeys, now: float) -> None:
-        keys.opened()
+    def _settle_keys(self, keys: TunnelKeys, now: float, opened: tuple[int, int] | None = None) -> None:
+        keys.opened(opened)
         if keys.opened_new_epoch:
             keys.settle(now, max(PROOF_RTTS * self.rtt.late_after(), OLD_KEYS_AT_LEAST))
             self._wake_at(keys.drop_at)

@@ -75,6 +75,7 @@ struct tunnel {
     _Atomic int64_t first_in, last_in, first_out, out_after_in, last_out;
     _Atomic uint64_t packets_in, bytes_in, packets_out, bytes_out;
     _Atomic uint64_t all_in, all_out; /* packets_in and packets_out, never taken */
+    uint64_t taken_in, taken_out;     /* of these what Python has taken; its thread's alone */
 };
 
 enum { OUTWARD, INWARD, WAYS }; /* from the TUN, to the TUN */

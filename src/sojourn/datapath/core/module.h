@@ -54,6 +54,8 @@ PyObject *told_rest(PyObject *self, PyObject *unused);
 PyObject *told_quiet(PyObject *self, PyObject *arguments);
 PyObject *told_poll(PyObject *self, PyObject *arguments);
 PyObject *told_activity(PyObject *self, PyObject *arguments);
+PyObject *told_taken(PyObject *self, PyObject *arguments);
+int64_t top_of(struct tunnel *tunnel, uint32_t epoch); /* the highest counter opened in it, -1 for none */
 PyObject *told_counts(PyObject *self, PyObject *unused);
 
 /* module_rules.c */

@@ -272,7 +272,9 @@ static PyMethodDef core_methods[] = {
     {"births", births, METH_VARARGS,
      "births(most, Row): [(row, key, association, version, when, user)] of flows that the core has begun."},
     {"poll", told_poll, METH_VARARGS, "poll(again): what tunnels did since the last call; again = without being woken."},
-    {"quiet", told_quiet, METH_VARARGS, "quiet(most): what `poll` says of tunnels on which nothing but probes was answered."},
+    {"quiet", told_quiet, METH_VARARGS, "quiet(most): tunnels on which nothing happened but that probes were answered: (tunnel, when the last was, "
+                                         "what it reported, packets in, bytes, packets out, bytes, newest epoch opened, its highest counter)."},
+    {"taken", told_taken, METH_VARARGS, "taken(tunnel): packets in and out that `poll`, `quiet` and `activity` have told of it."},
     {"activity", told_activity, METH_VARARGS, "activity(tunnel): what `poll` says of this one, now; None if there is none."},
     {"counts", told_counts, METH_NOARGS, "Return what was counted since the last call."},
     {"drive_tun", drive_tun, METH_VARARGS, "drive_tun(read or None): messages that would be sent; None flushes."},

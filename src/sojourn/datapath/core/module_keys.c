@@ -194,6 +194,18 @@ PyObject *keys_set_receive_keys(PyObject *self, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
+int64_t top_of(struct tunnel *tunnel, uint32_t epoch)
+{
+    struct receive_keys *keys = atomic_load(&tunnel->receive);
+    int64_t top = -1;
+    pthread_mutex_lock(&tunnel->lock);
+    for (unsigned i = 0; keys && i < keys->count; i++)
+        if (keys->keys[i]->epoch == epoch && atomic_load(&keys->keys[i]->window.top) > top)
+            top = atomic_load(&keys->keys[i]->window.top);
+    pthread_mutex_unlock(&tunnel->lock);
+    return top;
+}
+
 PyObject *keys_top(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
@@ -201,16 +213,7 @@ PyObject *keys_top(PyObject *self, PyObject *arguments)
     if (!core || !PyArg_ParseTuple(arguments, "II", &id, &epoch))
         return NULL;
     struct tunnel *tunnel = tunnel_find(core, id);
-    struct receive_keys *keys = tunnel ? atomic_load(&tunnel->receive) : NULL;
-    int64_t top = -1;
-    if (tunnel)
-        pthread_mutex_lock(&tunnel->lock);
-    for (unsigned i = 0; keys && i < keys->count; i++)
-        if (keys->keys[i]->epoch == epoch && atomic_load(&keys->keys[i]->window.top) > top)
-            top = atomic_load(&keys->keys[i]->window.top);
-    if (tunnel)
-        pthread_mutex_unlock(&tunnel->lock);
-    return PyLong_FromLongLong(top);
+    return PyLong_FromLongLong(tunnel ? top_of(tunnel, epoch) : -1);
 }
 
 /* The window of one epoch: (top, a number whose bit d says whether top - d was seen), as packet/seal.py's Window. */

@@ -62,17 +62,46 @@ PyObject *told_rest(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Take one way's packets and bytes: from now on Python counts them. */
+static uint64_t take(_Atomic uint64_t *packets, uint64_t *taken)
+{
+    const uint64_t count = atomic_exchange(packets, 0);
+    *taken += count;
+    return count;
+}
+
 static PyObject *activity_of(struct tunnel *tunnel)
 {
+    const uint64_t in = take(&tunnel->packets_in, &tunnel->taken_in), out = take(&tunnel->packets_out, &tunnel->taken_out);
     return Py_BuildValue(
         "(IdddddKKKKdI)", tunnel->id, to_seconds(atomic_exchange(&tunnel->first_in, 0)),
         to_seconds(atomic_exchange(&tunnel->last_in, 0)), to_seconds(atomic_exchange(&tunnel->first_out, 0)),
         to_seconds(atomic_exchange(&tunnel->out_after_in, 0)), to_seconds(atomic_exchange(&tunnel->last_out, 0)),
-        (unsigned long long)atomic_exchange(&tunnel->packets_in, 0),
-        (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0),
-        (unsigned long long)atomic_exchange(&tunnel->packets_out, 0),
+        (unsigned long long)in, (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0), (unsigned long long)out,
         (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0), to_seconds(atomic_exchange(&tunnel->frame_at, 0)),
         atomic_exchange(&tunnel->reported, 0));
+}
+
+/* What `activity_of` says of a tunnel that moved no data, and how far its peer has come. */
+static PyObject *answered_of(struct tunnel *tunnel)
+{
+    const uint32_t current = atomic_load(&tunnel->current);
+    const uint64_t in = take(&tunnel->packets_in, &tunnel->taken_in), out = take(&tunnel->packets_out, &tunnel->taken_out);
+    return Py_BuildValue(
+        "(IdIKKKKIL)", tunnel->id, to_seconds(atomic_exchange(&tunnel->frame_at, 0)), atomic_exchange(&tunnel->reported, 0),
+        (unsigned long long)in, (unsigned long long)atomic_exchange(&tunnel->bytes_in, 0), (unsigned long long)out,
+        (unsigned long long)atomic_exchange(&tunnel->bytes_out, 0), current, (long long)top_of(tunnel, current));
+}
+
+PyObject *told_taken(PyObject *self, PyObject *arguments)
+{
+    struct core *core = core_of(self);
+    unsigned int id;
+    if (!core || !PyArg_ParseTuple(arguments, "I", &id))
+        return NULL;
+    const struct tunnel *tunnel = tunnel_find(core, id);
+    return Py_BuildValue("(KK)", (unsigned long long)(tunnel ? tunnel->taken_in : 0),
+                         (unsigned long long)(tunnel ? tunnel->taken_out : 0));
 }
 
 PyObject *told_activity(PyObject *self, PyObject *arguments)
@@ -85,9 +114,8 @@ PyObject *told_activity(PyObject *self, PyObject *arguments)
     return tunnel ? activity_of(tunnel) : Py_NewRef(Py_None);
 }
 
-static void add_activity(PyObject **list, struct tunnel *tunnel)
+static void add(PyObject **list, PyObject *item)
 {
-    PyObject *item = activity_of(tunnel);
     if (!item || PyList_Append(*list, item) < 0)
         Py_CLEAR(*list);
     Py_XDECREF(item);
@@ -110,7 +138,7 @@ PyObject *told_poll(PyObject *self, PyObject *arguments)
         if (!tunnel)
             continue;
         atomic_store(&tunnel->dirty, false); /* before the rest is read: what comes now is told the next time */
-        add_activity(&list, tunnel);
+        add(&list, activity_of(tunnel));
     }
     free(dirty.at);
     if (core->retired)
@@ -118,7 +146,7 @@ PyObject *told_poll(PyObject *self, PyObject *arguments)
     return list;
 }
 
-/* Tunnels on which probes were answered. What `poll` has told of them meanwhile is not told again. */
+/* Tunnels on which probes were answered. Those that moved data, too, are on `poll`'s list, which tells all of it. */
 PyObject *told_quiet(PyObject *self, PyObject *arguments)
 {
     struct core *core = core_of(self);
@@ -138,8 +166,8 @@ PyObject *told_quiet(PyObject *self, PyObject *arguments)
             break;
         if (tunnel) {
             atomic_store(&tunnel->quiet, false);
-            if (atomic_load(&tunnel->frame_at))
-                add_activity(&list, tunnel);
+            if (atomic_load(&tunnel->frame_at) && !atomic_load(&tunnel->first_in) && !atomic_load(&tunnel->first_out))
+                add(&list, answered_of(tunnel));
         }
     }
     return list;
