@@ -108,6 +108,7 @@ def test_an_exposed_ports_connection_is_the_process_that_serves_it(sojourn: Daem
     daemons.command(topology.ANCHOR, "expose", "tcp/22", "--as", "2222", "--socket", str(daemons.anchor_socket))
     ask = f"import socket, time; s = socket.create_connection(('{lab.topology.anchor.address}', 2222), 5);"
     lab.start(topology.CALLER, "caller", ["python3", "-c", ask + " print(s.recv(5)); time.sleep(20)"])
+    eventually("whose it is, which its answer tells", lambda: flow_to(daemons, 22)["program"])
     flow = flow_to(daemons, 22)
     assert (flow["exact"], flow["program"][:16]) == (True, "/usr/bin/python3")
 
