@@ -19,8 +19,8 @@ from sojourn.lab.processes import Child
 from sojourn.lab.topology import Lab
 
 HOST_NAME = "laptop"
-READY_TIMEOUT = 15.0
-ASSOCIATION_TIMEOUT = 20.0
+READY_TIMEOUT = 60.0
+ASSOCIATION_TIMEOUT = 60.0
 POLL = 0.05
 DATA_PATH = "sojourn.datapath.process"
 """The module by which a data-path process is known in /proc."""
