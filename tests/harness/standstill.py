@@ -7,6 +7,7 @@ program that waits for something that does not answer, or works too long, delays
 measured in full.
 """
 
+import math
 import os
 import threading
 import time
@@ -27,12 +28,15 @@ class Standstill:
 
     def __init__(self) -> None:
         self._stood: list[tuple[float, float]] = []
+        self._seen: dict[int, float] = {}
+        """By processor: up to when its thread has looked."""
         self._end = threading.Event()
         self._watchers = [
             threading.Thread(target=self._watch, args=(cpu,), daemon=True) for cpu in os.sched_getaffinity(0)
         ]
 
     def __enter__(self) -> Self:
+        self._seen = dict.fromkeys(os.sched_getaffinity(0), 0.0)
         for watcher in self._watchers:
             watcher.start()
         return self
@@ -49,9 +53,16 @@ class Standstill:
             time.sleep(STEP)
             if (woken := time.monotonic()) > due + LATE:
                 self._stood.append((due, woken + AFTER))
+            self._seen[cpu] = woken
+        self._seen[cpu] = math.inf
 
     def within(self, begin: float, end: float) -> float:
-        """Return for how many seconds of an interval at least one processor stood still."""
+        """Return for how many seconds of an interval at least one processor stood still.
+
+        Waits until each processor's thread has looked that far: one that is just over may not be noted yet.
+        """
+        while min(self._seen.values(), default=math.inf) < end:
+            time.sleep(STEP / 10)
         return covered(self._stood, begin, end)
 
     def without(self, begin: float, end: float) -> float:
