@@ -8,7 +8,7 @@ from sojourn.datapath import kernel_layout as layout
 from sojourn.datapath.kernel import Way
 from sojourn.datapath.kernel_tables import slept
 from sojourn.datapath.loop import boot_time
-from sojourn.model import Endpoint
+from sojourn.model import Endpoint, TunnelId
 from sojourn.packet import frame
 from sojourn.packet.ip import flow_key, udp_packet
 from sojourn.upmt.commands import CloseTunnel, Everything, Move, MoveFlows, OpenTunnel, Role
@@ -89,6 +89,17 @@ def test_rows_beyond_the_map_are_the_engines_until_others_have_gone(family: int)
         assert by_kernel(pair, packet(4000, 10 - family)), "the other family's map has room"
 
 
+def test_what_leaves_the_map_of_one_family_makes_room_for_that_family() -> None:
+    with twin(Role.HOST, small={"rows4": 1, "rows6": 1}) as pair:
+        begin(pair, *(packet(port, family) for family in (4, 6) for port in (4000, 4001)))
+        assert (len(pair.kernel.rows), full(pair)) == (2, 2)
+        pair.forwarder.end_row(flow_key(packet(4000, 4)))
+        pair.kernel.flush()
+        pair.kernel.flush()
+        assert by_kernel(pair, packet(4001, 4)), "the other family's flow, which has waited less, does not fit there"
+        assert (len(pair.kernel.rows), full(pair)) == (2, 2)
+
+
 def test_rows_of_a_full_map_move_all_the_same() -> None:
     with twin(Role.HOST, small={"rows4": 2}) as pair:
         begin(pair, *(packet(port) for port in (4000, 4001, 4002)))
@@ -118,6 +129,18 @@ def test_a_tunnel_beyond_a_map_is_the_engines_in_both_directions_until_another_h
         assert pair.kernel.tunnels == 1
         assert by_kernel(pair, packet(4000))
         assert arrives(pair) == SENT_ON
+
+
+def test_a_tunnel_that_goes_makes_room_for_one_of_its_family() -> None:
+    later = TunnelId(OTHER + 1)
+    with twin(Role.HOST) as pair:
+        begin(pair, packet(4000))
+        waiting = pair.kernel._roomless
+        waiting[False][OTHER], waiting[True][later] = None, None
+        pair.path.submit([CloseTunnel(TUNNEL)])
+        pair.kernel.touch([TUNNEL])
+        pair.kernel.flush()
+        assert waiting == {False: {}, True: {later: None}}
 
 
 def test_a_tunnel_whose_new_address_finds_no_room_is_not_served_at_the_old_one() -> None:

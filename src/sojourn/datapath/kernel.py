@@ -73,8 +73,9 @@ class KernelPath:
         self._held: dict[TunnelId, _Held] = {}
         self._by_slot: dict[int, TunnelId] = {}
         self._touched: set[TunnelId] = set()
-        self._roomless: dict[TunnelId, None] = {}
-        """Those for which there was no room. The newest is looked at again when there is some."""
+        self._roomless: dict[bool, dict[TunnelId, None]] = {False: {}, True: {}}
+        """Those for which there was no room, IPv4's and IPv6's: each family has a map of its own, and both have one for
+        tunnels. When one has gone, the newest that may fit there is looked at again."""
         self._active: set[TunnelId] = set()
         self._polled_at = self._rows_at = self._attend_at = float("-inf")
         self._counting = False
@@ -134,7 +135,8 @@ class KernelPath:
 
     def _settle(self, number: TunnelId) -> None:
         tunnel, held = self._forwarder.tunnels.get(number), self._held.get(number)
-        self._roomless.pop(number, None)
+        for waiting in self._roomless.values():
+            waiting.pop(number, None)
         if held is None and (tunnel is None or tunnel.sealed):
             return
         if tunnel is None or tunnel.sealed:
@@ -153,13 +155,14 @@ class KernelPath:
     def _no_room(self, number: TunnelId) -> None:
         """Leave a tunnel to the engine until there is room again."""
         self._forwarder.totals["kernel-full"] += 1
-        self._roomless[number] = None
+        tunnel = self._forwarder.tunnels.get(number)
+        self._roomless[tunnel is not None and tunnel.outer is not None and _is6(tunnel.outer)][number] = None
 
     def _entry(self, tunnel: Tunnel) -> TunnelEntry | None:
         way = self._way(tunnel) if tunnel.outer is not None else None
         if way is None or tunnel.outer is None:
             return None
-        six = ":" in tunnel.outer.address
+        six = _is6(tunnel.outer)
         if six and not self._zero_checksum6:
             return None  # RFC 6936: both sides have to agree to it
         flags = Flag.ZERO_CHECKSUM6 if six else Flag(0)
@@ -204,8 +207,11 @@ class KernelPath:
         self._active.discard(number)
         self.rows.leave_slot(held.slot)
         self.tables.free_slot(held.slot)
-        if self._roomless:
-            self._touched.add(self._roomless.popitem()[0])
+        six = entry is not None and _is6(entry.remote)
+        for waiting in (self._roomless[six], self._roomless[not six]):
+            if waiting:
+                self._touched.add(waiting.popitem()[0])
+                break
         if entry is not None and not self._forwarder.is_anchor:  # an anchor's interfaces are few, and stay
             self._links.keep({other.entry.interface for other in self._held.values() if other.entry is not None})
 
@@ -298,3 +304,7 @@ class KernelPath:
     def _attend(self, now: float) -> None:
         self._attend_at = now + ATTEND_EVERY
         self.tables.attend(now + ATTENDED_FOR, self._device, self._forwarder.is_anchor, self._links.joiner)
+
+
+def _is6(endpoint: Endpoint) -> bool:
+    return ":" in endpoint.address

@@ -35,8 +35,9 @@ class KernelRows:
         self._dirty: dict[FlowKey, None] = {}
         self._unanswered: dict[FlowKey, None] = {}
         """Host: begun by their correspondents, nothing sent yet."""
-        self._roomless: dict[FlowKey, None] = {}
-        """Those for which there was no room. The newest is looked at again when there is some."""
+        self._roomless: dict[int, dict[FlowKey, None]] = {}
+        """Those for which there was no room, by the length of their keys: each family has a map of its own, and all of
+        them one for counts. When a row has gone, the newest that may fit there is looked at again."""
         self._rest: Iterator[FlowKey] | None = None
         self._next: Shadow | None = forwarder.paft.shadow
         self._next_placed = forwarder.paft.on_placed
@@ -117,7 +118,7 @@ class KernelRows:
 
     def _settle(self, key: FlowKey) -> None:
         row, before = self._forwarder.paft.rows.get(key), self._places.get(key)
-        self._roomless.pop(key, None)
+        self._waiting_with(key).pop(key, None)
         slot = self._slot(key, row) if row is not None else None
         try:
             if row is None or slot is None:
@@ -134,7 +135,10 @@ class KernelRows:
     def _no_room(self, key: FlowKey) -> None:
         """Leave a row to the engine until there is room again."""
         self._forwarder.totals["kernel-full"] += 1
-        self._roomless[key] = None
+        self._waiting_with(key)[key] = None
+
+    def _waiting_with(self, key: FlowKey) -> dict[FlowKey, None]:
+        return self._roomless.setdefault(len(key), {})
 
     def _put(self, key: FlowKey, row: Row, slot: int, before: Place | None) -> None:
         place = self._tables.put_row(key, slot, row.association, before)
@@ -164,8 +168,10 @@ class KernelRows:
             self._count(key, row)
         self._put_down(key, None, before)
         del self._seen[key]
-        if self._roomless:
-            self._dirty[self._roomless.popitem()[0]] = None
+        for waiting in (self._waiting_with(key), *self._roomless.values()):
+            if waiting:
+                self._dirty[waiting.popitem()[0]] = None
+                break
 
     def _slot(self, key: FlowKey, row: Row) -> int | None:
         """Return the slot on which the programs may carry a row, or None."""
