@@ -46,7 +46,7 @@ lint: $(VENV)/.installed ## Style, types, and a test file for every source file
 	$(PY) scripts/pairs.py
 
 unit: $(VENV)/.apt-test $(VENV)/.installed ## Everything but the tests with real daemons
-	$(PY) -m pytest -q -rR --reruns 1 -n 2 --dist loadfile --ignore=tests/net --ignore=tests/browser tests
+	$(PY) -m pytest -q -rR --reruns 2 -n 2 --dist loadfile --ignore=tests/net --ignore=tests/browser tests
 
 # Real time on a machine that others use: a test that fails is tried twice more, and -rR names it at the end.
 NET := $(PY) -m pytest -q -rR --reruns 2 tests/net

@@ -1,6 +1,10 @@
 """What all tests have in common."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sojourn", deadline=None)  # how long one example takes says most about the machine
+settings.load_profile("sojourn")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -80,12 +80,12 @@ def _tidy(place: SocksLab) -> Iterator[None]:
     while DIALLED:
         hang_up(DIALLED.pop())
     try:
-        eventually("no session is left", lambda: no_session(place), 15.0)
+        eventually("no session is left", lambda: no_session(place))
     except pytest.fail.Exception:
         cut_sessions(place)  # this has failed; the next one shall not for it
         raise
-    eventually("no stranger is left", lambda: not place.status()["strangers"], 15.0)
-    eventually("no descriptor is left", lambda: descriptors(place) <= before + 2, 15.0)
+    eventually("no stranger is left", lambda: not place.status()["strangers"])
+    eventually("no descriptor is left", lambda: descriptors(place) <= before + 2)
 
 
 @pytest.fixture
