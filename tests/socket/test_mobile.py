@@ -9,6 +9,8 @@ import pytest
 
 from sojourn.errors import SojournError
 from sojourn.model import Endpoint
+from sojourn.msocks.client import NO_CHALLENGE
+from sojourn.msocks.frames import Reconnect, Status, parse_reconnect, take_frame
 from sojourn.msocks.socks5 import NOWHERE, Address, Code, Command, Request
 from sojourn.policy.rules import Otherwise, Policy, Subject
 from sojourn.socket.calls import Call, Listening
@@ -95,6 +97,29 @@ def test_an_order_to_a_network_that_does_not_work_is_refused() -> None:
     async def work(ground: Ground) -> None:
         with pytest.raises(SojournError, match="net9"):
             ground.mobile.order(HandoverWanted("net9"))
+
+    run(Ground, work)
+
+
+def test_a_call_that_has_just_been_taken_begins_before_a_client_that_moves_is_told_that_there_was_none() -> None:
+    async def work(ground: Ground) -> None:
+        flow = flow_to(Endpoint("127.0.0.1", 1), NOWHERE)
+        ground.mobile.wanted(flow, NOWHERE, None)
+        listening = Listening(ground.mobile, flow, NOWHERE)
+        await listening.begin()
+        requests, table = ground.proxy._requests, ground.proxy.sessions.table
+        ((session, (key, _, _)),) = requests._pending.items()
+        with socket.create_connection((listening.address.host, listening.address.port), 5.0):
+            for listener in requests.listeners._held.values():
+                listener._accept()  # and before the one that waits for it has its turn, the client asks:
+            taken = take_frame(Reconnect(session, 1, 0, NO_CHALLENGE).encode(key))
+            assert taken is not None
+            asked, proof = parse_reconnect(taken[0].body)
+            assert table.judge(asked, proof, 0.0).status is Status.UNKNOWN
+            assert await requests.not_called(asked, proof)
+            assert session in table.entries
+            assert not await requests.not_called(asked, proof)
+        listening.close()
 
     run(Ground, work)
 

@@ -276,14 +276,14 @@ class SocksProxy:
     async def _resume(self, stranger: Stranger, event: Resume) -> None:
         """Continue a session on this connection, or say why not."""
         verdict = self.sessions.table.judge(event.asked, event.proof, now())
+        if verdict.status is frames.Status.UNKNOWN and await self._requests.not_called(event.asked, event.proof):
+            verdict = self.sessions.table.judge(event.asked, event.proof, now())
         status = verdict.status
         if status is None:
             status = self.sessions.resume(stranger, event.asked, verdict.key or b"")
         if status is frames.Status.RESUMED:
             self.served["resumed"] += 1
             return
-        if status is frames.Status.UNKNOWN:
-            self._requests.not_called(event.asked, event.proof)
         self.refused[f"resume: {status.name.lower()}"] += 1
         answer = frames.Resumed(status, event.asked.generation, 0).encode(verdict.key, event.asked)
         await asyncio.get_running_loop().sock_sendall(stranger.sock, answer)

@@ -36,8 +36,8 @@ class Requests:
         self._proxy = proxy
         self.listeners = Listeners()
         self._extra: dict[str, int] = {}
-        self._pending: dict[bytes, tuple[bytes, asyncio.Future[Caught]]] = {}
-        """Sessions that wait for their call: key, and the call."""
+        self._pending: dict[bytes, tuple[bytes, asyncio.Future[Caught], asyncio.Event]] = {}
+        """Sessions that wait for their call: key, the call, and that they wait no more."""
 
     async def serve(self, stranger: "Stranger", request: Request) -> None:
         """Serve one request; the connection is the session's when it is served."""
@@ -127,7 +127,8 @@ class Requests:
         """Say where we listen, and wait for the call. OSError when the client goes away first."""
         place, dialogue = endpoint(listening.getsockname()), stranger.dialogue
         reply = Reply(Code.SUCCEEDED, Address(place.address, place.port))
-        self._pending[id] = (dialogue.key, call)
+        over = asyncio.Event()
+        self._pending[id] = (dialogue.key, call, over)
         try:
             await _send(stranger, dialogue.reply(reply, id, last=False))
             async with asyncio.timeout(BIND_TIMEOUT):
@@ -137,12 +138,18 @@ class Requests:
         finally:
             call.cancel()
             del self._pending[id]
+            over.set()
 
-    def not_called(self, asked: Reconnect, proof: bytes) -> None:
-        """Let a client that asks for a session that no call has begun wait no more: it will listen anew."""
-        key, call = self._pending.get(asked.session, (b"", None))
-        if call is not None and key and asked.proved(key, proof):
-            call.cancel()
+    async def not_called(self, asked: Reconnect, proof: bytes) -> bool:
+        """Let a client that asks for a session that no call has begun wait no more: it will listen anew.
+
+        Return whether that was too late: a call had been taken for it, and its session has begun when this returns.
+        """
+        key, call, over = self._pending.get(asked.session, (b"", None, None))
+        if call is None or over is None or not key or not asked.proved(key, proof) or call.cancel():
+            return False
+        await over.wait()
+        return True
 
     async def _associate(self, stranger: "Stranger", _expected: Address) -> None:
         """Relay datagrams for as long as the connection stands."""
